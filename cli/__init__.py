@@ -1,0 +1,1 @@
+"""The command line: flags -> config -> stage -> summary. The only place with typer and rich."""

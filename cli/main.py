@@ -1,0 +1,92 @@
+"""``fvar``: the commands, and the one boundary where errors become a line and an exit code."""
+
+import platform
+import traceback
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+import fvar
+from cli.console import print_error
+from fvar.errors import FvarError
+
+EXIT_INTERRUPTED = 3
+EXIT_BUG = 70
+
+
+class _Boundary(TyperGroup):
+    """Turns every error into one line on standard error and the exit code of its kind."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FvarError as error:
+            print_error(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            print_error(
+                "interrupted: what is complete is kept; run the same command again to go on"
+            )
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if _is_usage(error):
+                raise
+            traceback.print_exc()
+            print_error(
+                f"this is a bug in fvar {fvar.__version__} ({type(error).__name__}); "
+                "please report it with the lines above and `fvar --version`"
+            )
+            raise typer.Exit(EXIT_BUG) from None
+
+
+def _is_usage(error: Exception) -> bool:
+    """Tell whether `error` is the parser's own, which Typer shows as usage and ends with exit code 2."""
+    return hasattr(error, "exit_code") and hasattr(error, "format_message")
+
+
+app = typer.Typer(
+    name="fvar",
+    cls=_Boundary,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help=(
+        "Recognise actions from [bold]every frame[/bold] of a video: extract, train, eval, inspect-clusters. "
+        "Each command reads the folder that the one before wrote."
+    ),
+    epilog="Start with: fvar toy --out runs/toy && fvar extract runs/toy/toy.csv --videos runs/toy/videos",
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib import metadata  # noqa: PLC0415  # only here
+
+        packages = ("torch", "torchvision", "torchcodec", "av", "imageio-ffmpeg", "h5py", "numpy")
+        versions = ", ".join(f"{package} {metadata.version(package)}" for package in packages)
+        typer.echo(
+            f"fvar {fvar.__version__} (python {platform.python_version()}, {platform.platform()}, {versions})"
+        )
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    version: bool = typer.Option(
+        False,
+        "--version",
+        help="Print what a bug report needs.",
+        callback=_show_version,
+        is_eager=True,
+    ),
+) -> None:
+    """Recognise actions from every frame of a video."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

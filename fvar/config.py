@@ -1,0 +1,258 @@
+"""The settings of every stage: what a flag, a recipe or a file may say, and what holds when nothing is said."""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fvar.errors import ConfigError, FvarError
+
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "tiny"]
+ClusteringName = Literal["cumulative", "slope", "even", "random", "uniform", "none"]
+EngineName = Literal["auto", "plain", "chunked"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+NormName = Literal["auto", "frozen", "partial", "stem-frozen", "train"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+Split = Literal["train", "val", "test"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """A frozen record that refuses unknown keys."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
+    )
+
+
+class ExtractConfig(Settings):
+    """Settings of ``fvar extract``."""
+
+    videos: str = Field(description="folder that the `video` column is relative to")
+    short_side: int = Field(
+        256, ge=16, le=4320, description="shorter side of the stored pictures, px"
+    )
+    quality: int = Field(2, ge=1, le=31, description="ffmpeg's JPEG scale: 1 best, 31 smallest")
+    videos_per_shard: int = Field(32, ge=1)
+    workers: int = Field(2, ge=1, description="videos decoded at the same time")
+    max_gb: float | None = Field(None, gt=0, description="stop before the store outgrows this")
+    time_limit_seconds: float = Field(3600.0, gt=0, description="for one video's ffmpeg")
+    ffmpeg: str | None = Field(None, description="another ffmpeg than the bundled one")
+
+
+class TrainConfig(Settings):
+    """Settings of ``fvar train``; the defaults are a recipe for fine-tuning on a few hundred clips."""
+
+    backbone: BackboneName = "resnet50"
+    weights: str = Field("imagenet", description="imagenet, none, or the path of a state dict")
+    clustering: ClusteringName = "cumulative"
+    clusters: int = Field(8, ge=1, description="representations a video is averaged down to")
+    stage: int = Field(1, ge=1, le=4, description="residual stage after which frames are clustered")
+    size: int = Field(224, ge=16, le=2048, description="side of the square the network sees, px")
+
+    epochs: int = Field(25, ge=1)
+    sampled_epochs: int = Field(
+        0, ge=0, description="first epochs on `uniform` frames, before clustering"
+    )
+    batch_size: int = Field(
+        8, ge=1, description="videos in one optimisation step, over all processes"
+    )
+    frames_per_batch: int = Field(
+        65536, ge=1, description="frames in one step and process; a longer video steps alone"
+    )
+    lr: float = Field(0.002, gt=0, description="at this batch size; never rescaled")
+    schedule: Literal["one-cycle", "step"] = "one-cycle"
+    milestones: tuple[int, ...] = Field((), description="`step`: epochs after which lr falls by 10")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    clip_grad_norm: float = Field(20.0, gt=0)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    flip: bool = Field(True, description="mirror half of the training videos")
+    crop: Literal["center", "multi-scale"] = Field("center", description="training crops")
+    norm: NormName = Field(
+        "auto",
+        description="batch norms in evaluation mode: all (frozen), all but the first (partial), the stem's, none",
+    )
+    freeze_stem: bool = Field(
+        False, description="leave the layers before the clustering as they are"
+    )
+
+    engine: EngineName = "auto"
+    chunk_frames: int = Field(32, ge=1, description="frames the stem sees at once")
+    keep_mb: int = Field(512, ge=0, description="stem outputs kept between sweeps, per step")
+    device: DeviceName = "auto"
+    precision: PrecisionName = "auto"
+    workers: int = Field(2, ge=0, description="processes that read shards; 0 reads in this one")
+    seed: int = Field(0, ge=0, lt=2**63)
+    allow_partial: bool = Field(False, description="train on videos known to be incomplete")
+
+    @model_validator(mode="after")
+    def _milestones_match_schedule(self) -> Self:
+        if (self.schedule == "step") != bool(self.milestones):
+            raise ValueError("`milestones` belongs to schedule `step`, which needs at least one")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("`milestones` must rise")
+        return self
+
+
+class EvalConfig(Settings):
+    """Settings of ``fvar eval``."""
+
+    split: Split = "test"
+    checkpoint: str | None = Field(
+        None, description="best, last or a file; None: best where there is one"
+    )
+    device: DeviceName = "auto"
+    workers: int = Field(2, ge=0)
+    allow_partial: bool = False
+
+
+class InspectConfig(Settings):
+    """Settings of ``fvar inspect-clusters``."""
+
+    split: Split = "test"
+    checkpoint: str | None = None
+    limit: int | None = Field(50, ge=1, description="videos, from the first; None: all")
+    device: DeviceName = "auto"
+    workers: int = Field(2, ge=0)
+    allow_partial: bool = False
+
+
+class ToyConfig(Settings):
+    """Settings of ``fvar toy``."""
+
+    layout: Literal["scattered", "burst"] = "scattered"
+    clips_per_class: int = Field(
+        450, ge=1, description="training clips of each class; a third as many to test"
+    )
+    frames: int = Field(32, ge=2)
+    size: int = Field(
+        64, ge=32, le=512, multiple_of=2, description="side of the square picture, px"
+    )
+    informative: int = Field(16, ge=2, description="frames that show a digit")
+    step_px: float = Field(
+        2.0, gt=0, description="how far the digit moves between two informative frames"
+    )
+    seed: int = Field(0, ge=0, lt=2**63)
+    digits: str | None = Field(
+        None, description="folder of MNIST idx files; None: the bundled digits"
+    )
+
+    @model_validator(mode="after")
+    def _informative_fits(self) -> Self:
+        if self.informative > self.frames:
+            raise ValueError(f"`informative` must not exceed `frames` ({self.frames})")
+        return self
+
+
+def parse(
+    model: type[_Model], data: object, *, source: object, error: type[FvarError] = ConfigError
+) -> _Model:
+    """Validate `data` as `model`.
+
+    Args:
+        model: The record wanted.
+        data: What was read or typed, usually a dict.
+        source: Where it came from, for the message.
+        error: The class to raise.
+
+    Raises:
+        FvarError: As `error`, on the first thing that is wrong: an unknown key lists the known ones.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as failure:
+        raise _explain(model, failure, source=source, error=error) from None
+
+
+def _explain(
+    model: type[BaseModel], failure: ValidationError, *, source: object, error: type[FvarError]
+) -> FvarError:
+    first = failure.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    thing = f"{source}: {where}" if where else str(source)
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(
+            field.alias or name for name, field in _innermost(model, first["loc"]).items()
+        )
+        return error(thing, "is not a known key", fix=f"remove it or use one of: {known}")
+    value = repr(first["input"])
+    shown = "" if first["type"] == "missing" or not where else f"{value[:80]}: "
+    return error(thing, f"{shown}{first['msg'].removeprefix('Value error, ')}", fix="correct it")
+
+
+def _innermost(model: type[BaseModel], location: tuple[int | str, ...]) -> dict[str, Any]:
+    """Return the fields of the record that the last part of `location` is a key of."""
+    current = model
+    for part in location[:-1]:
+        field = next((f for n, f in current.model_fields.items() if part in (n, f.alias)), None)
+        if field is None:
+            continue
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        current = next(
+            (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), current
+        )
+    return dict(current.model_fields)
+
+
+def recipe_names() -> list[str]:
+    """Return the names that ``--recipe`` takes."""
+    folder = files("fvar") / "recipes"
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def load_recipe(name: str) -> dict[str, Any]:
+    """Return the settings of a bundled recipe.
+
+    Raises:
+        ConfigError: There is no recipe of that name.
+    """
+    if name not in recipe_names():
+        raise ConfigError(
+            f"--recipe {name}", "is not a recipe", fix=f"choose one of: {', '.join(recipe_names())}"
+        )
+    return tomllib.loads((files("fvar") / "recipes" / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def load_config_file(path: Path) -> dict[str, Any]:
+    """Return the settings of a TOML file.
+
+    Raises:
+        ConfigError: The file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(
+            path, f"is not a readable TOML file ({error})", fix="correct the file"
+        ) from error
+
+
+def train_config(
+    flags: dict[str, Any], *, recipe: str | None = None, config_file: Path | None = None
+) -> TrainConfig:
+    """Resolve the settings of a training: defaults, then the recipe, then the file, then the flags.
+
+    Raises:
+        ConfigError: A key is unknown or a value breaks its rule; the message names where it was said.
+    """
+    settings: dict[str, Any] = {}
+    layers = [
+        (f"recipe {recipe}", load_recipe(recipe) if recipe else {}),
+        (str(config_file), load_config_file(config_file) if config_file else {}),
+        ("command line", flags),
+    ]
+    for source, layer in layers:
+        settings |= layer
+        if layer.get("schedule") == "one-cycle" and "milestones" not in layer:
+            settings.pop("milestones", None)
+        config = parse(TrainConfig, settings, source=source)
+    return config

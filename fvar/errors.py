@@ -1,0 +1,74 @@
+"""Every error a user can meet, one line each: the thing, what is wrong with it, what to do next.
+
+::
+
+    FvarError                  the base that the command line catches
+    ├── InputError             exit 2: wrong input or usage; nothing was written
+    │   ├── ConfigError        a setting, a flag, a recipe
+    │   ├── SourceError        a source CSV: file, line, column, value
+    │   ├── ManifestError      a manifest.json, or a file it vouches for
+    │   ├── FrameStoreError    an HDF5 shard of frames
+    │   ├── VideoError         a video file that cannot be read
+    │   └── WeightsError       a state dict or checkpoint that does not fit
+    └── StoppedError           exit 3: stopped midway; a rerun goes on
+"""
+
+import re
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def one_line(text: object) -> str:
+    """Return `text` as one line that a terminal prints as it is: control characters escaped."""
+    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), str(text))
+
+
+class FvarError(Exception):
+    """An error whose message is complete on one line: ``thing: problem; next step``."""
+
+    exit_code = 2
+
+    def __init__(self, thing: object, problem: str, *, fix: str) -> None:
+        """Compose the line.
+
+        Args:
+            thing: What is wrong: a file, a flag, a row and column.
+            problem: The offending value and the rule it breaks.
+            fix: What the user does next, as a command or an instruction.
+        """
+        self.thing, self.problem, self.fix = str(thing), problem, fix
+        super().__init__(one_line(f"{thing}: {problem}; {fix}"))
+
+
+class InputError(FvarError):
+    """Wrong input or usage; nothing was written."""
+
+
+class ConfigError(InputError):
+    """A setting, a flag or a recipe."""
+
+
+class SourceError(InputError):
+    """A source CSV or an annotation list."""
+
+
+class ManifestError(InputError):
+    """A manifest, or a file whose content is not what a manifest vouches for."""
+
+
+class FrameStoreError(InputError):
+    """A shard of the frame store."""
+
+
+class VideoError(InputError):
+    """A video file that cannot be read."""
+
+
+class WeightsError(InputError):
+    """A state dict or checkpoint that does not fit the network."""
+
+
+class StoppedError(FvarError):
+    """Stopped midway: a rerun goes on from what is complete."""
+
+    exit_code = 3

@@ -1,0 +1,174 @@
+"""Files that are whole or absent: atomic writes, content hashes, output folders that lose nothing."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from fvar.errors import ManifestError, StoppedError
+
+MANIFEST_NAME = "manifest.json"
+
+_BLOCK_BYTES = 1 << 20
+_REMEMBER_FROM_BYTES = 32 << 20  # below, hashing again costs less than it could ever save
+_SETTLED_SECONDS = 2.0  # a file younger than this may change again within one clock tick
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success fsync it and rename it into place.
+
+    Raises:
+        StoppedError: The disk is full or the folder cannot be written; `path` is as it was before.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StoppedError(
+            path,
+            f"cannot be written ({error.strerror or error})",
+            fix="free the disk and run again",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_open(path: Path, *, newline: str | None = None) -> Iterator[IO[str]]:
+    """Open `path` for writing text (UTF-8) that appears only once it is complete."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline=newline) as file,
+    ):
+        yield file
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON, atomically; infinities and nan are refused."""
+    with atomic_open(path) as file:
+        json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+
+
+def sha256_of(path: Path, *, remember_from_bytes: int = _REMEMBER_FROM_BYTES) -> str:
+    """Return the SHA-256 of a file's content as 64 hex digits.
+
+    A large file's hash is remembered by its device, inode, size and times in the user's cache folder, so that a
+    terabyte is not read again for nothing. Change and modification time both count, and a file that
+    changed within the last two seconds is not remembered.
+
+    Raises:
+        ManifestError: The file cannot be read.
+    """
+    try:
+        status = path.stat()
+        if status.st_size < remember_from_bytes:
+            return _read_sha256(path)
+        key = ":".join(
+            str(part)
+            for part in (
+                status.st_dev,
+                status.st_ino,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+            )
+        )
+        with _hash_cache() as cache:
+            if known := cache.get(key):
+                return known
+            digest = _read_sha256(path)
+            if time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED_SECONDS:
+                cache.put(key, digest)
+        return digest
+    except OSError as error:
+        raise ManifestError(
+            path,
+            f"cannot be read ({error.strerror or error})",
+            fix="restore it or rerun the stage that wrote it",
+        ) from error
+
+
+def _read_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class _HashCache:
+    """Hashes by identity; without a writable cache folder nothing is remembered, and nothing breaks."""
+
+    def __init__(self, connection: sqlite3.Connection | None) -> None:
+        self._connection = connection
+
+    def get(self, key: str) -> str | None:
+        if self._connection is None:
+            return None
+        row = self._connection.execute("SELECT sha256 FROM hashes WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def put(self, key: str, digest: str) -> None:
+        if self._connection is not None:
+            self._connection.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?)", (key, digest))
+            self._connection.commit()
+
+
+@contextlib.contextmanager
+def _hash_cache() -> Iterator[_HashCache]:
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fvar"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(folder / "hashes.sqlite", timeout=30)
+        connection.execute("CREATE TABLE IF NOT EXISTS hashes (key TEXT PRIMARY KEY, sha256 TEXT)")
+    except (OSError, sqlite3.Error):
+        yield _HashCache(None)
+        return
+    with contextlib.closing(connection):
+        yield _HashCache(connection)
+
+
+def is_complete(folder: Path) -> bool:
+    """Tell whether `folder` holds a finished run: its manifest is written last."""
+    return (folder / MANIFEST_NAME).is_file()
+
+
+def check_out_dir(folder: Path, *, overwrite: bool) -> None:
+    """Refuse an output folder that holds a complete run or foreign files. Writes nothing.
+
+    Raises:
+        ManifestError: `folder` is a file, holds a complete run and `overwrite` is off, or holds files
+            that no run of fvar wrote.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ManifestError(
+            folder, "is a file, an output must be a folder", fix="choose another --out"
+        )
+    if is_complete(folder) and not overwrite:
+        raise ManifestError(
+            folder,
+            "holds a complete run",
+            fix="choose another --out or pass --overwrite to replace it",
+        )
+
+
+def remove_outputs(folder: Path, names: list[str]) -> None:
+    """Delete the named files and folders inside `folder`, its manifest first."""
+    for name in [MANIFEST_NAME, *names]:
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Optimisation, metrics and checkpoints."""
