@@ -1,0 +1,86 @@
+"""The recogniser that a training's settings describe; the only place where the model sees a config."""
+
+from pathlib import Path
+from typing import cast
+
+from fvar.config import TrainConfig
+from fvar.errors import ConfigError
+from fvar.model.backbone import NETWORKS, Backbone, cut_backbone
+from fvar.model.clustering import ClusteringMethod
+from fvar.model.engine import EngineMethod, Sweep, depends_on_batch
+from fvar.model.recognizer import NormMode, Recognizer
+from fvar.model.weights import imagenet_state, load_strictly, read_state
+
+
+def build_recognizer(config: TrainConfig, *, num_classes: int) -> Recognizer:
+    """Build the network of `config` with fresh parameters, in training mode.
+
+    Raises:
+        ConfigError: The engine does not fit the clustering or the batch norms.
+    """
+    backbone = cut_backbone(NETWORKS[config.backbone](), stage=config.stage)
+    recognizer = Recognizer(
+        backbone,
+        num_classes=num_classes,
+        dropout=config.dropout,
+        norm=norm_mode(config),
+        sweep=Sweep(
+            method=clustering_method(config),
+            num_clusters=config.clusters,
+            chunk_frames=config.chunk_frames,
+            keep_bytes=config.keep_mb << 20,
+        ),
+    )
+    for parameter in backbone.stem_parameters():
+        parameter.requires_grad_(not config.freeze_stem)
+    recognizer.engine = _engine(config, backbone)
+    return recognizer
+
+
+def load_weights(backbone: Backbone, config: TrainConfig) -> list[str]:
+    """Load the starting weights that `config` names; return the classifier's keys that were left out.
+
+    Raises:
+        WeightsError: They cannot be read, or a key does not find its place.
+    """
+    if config.weights == "none":
+        return []
+    if config.weights == "imagenet":
+        return load_strictly(
+            backbone.network, imagenet_state(config.backbone), source="--weights imagenet"
+        )
+    return load_strictly(backbone.network, read_state(Path(config.weights)), source=config.weights)
+
+
+def clustering_method(config: TrainConfig) -> ClusteringMethod | None:
+    """Return the clustering, or None where every frame that the network is given is a row."""
+    if config.clustering in ("uniform", "none"):
+        return None
+    return cast("ClusteringMethod", config.clustering)
+
+
+def norm_mode(config: TrainConfig) -> NormMode:
+    """Resolve ``auto``: pretrained statistics stay, a network from scratch has to find its own."""
+    if config.norm != "auto":
+        return config.norm
+    return "train" if config.weights == "none" else "frozen"
+
+
+def _engine(config: TrainConfig, backbone: Backbone) -> EngineMethod:
+    trains_norm = depends_on_batch(backbone.stem_modules())
+    clusters = clustering_method(config) is not None
+    if config.engine == "auto":
+        return "chunked" if clusters and not trains_norm else "plain"
+    if config.engine == "chunked" and trains_norm:
+        raise ConfigError(
+            "--engine chunked",
+            "the stem's batch norm trains, and a chunk's statistics are not the batch's",
+            fix="set norm = 'frozen' or 'stem-frozen' in --config, or use --engine plain",
+        )
+    if config.engine == "chunked" and not clusters:
+        raise ConfigError(
+            "--engine chunked",
+            f"clustering {config.clustering} gives every frame a row, so there are no means to chunk",
+            fix="use --engine plain or another --clustering",
+        )
+    return config.engine

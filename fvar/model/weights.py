@@ -1,0 +1,119 @@
+"""Weights into a network, strictly: every key must find its place, but for a classifier that is replaced."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+
+from fvar.errors import WeightsError
+
+CLASSIFIERS = ("fc.", "classifier.", "new_fc.", "head.")
+# Wrappers that others leave around the names: DataParallel, TSM's model, PyTorch Lightning, ours.
+PREFIXES = ("module.", "base_model.", "backbone.", "network.", "model.")
+_SHOWN_KEYS = 4
+
+
+def imagenet_state(backbone: str) -> dict[str, Tensor]:
+    """Return torchvision's current ImageNet weights for `backbone`, downloaded once into torch's cache.
+
+    Raises:
+        WeightsError: There are none, or they cannot be downloaded.
+    """
+    if backbone == "tiny":
+        raise WeightsError(
+            "--weights imagenet",
+            "backbone tiny has no ImageNet weights",
+            fix="pass --weights none or a file",
+        )
+    try:
+        state = get_model_weights(backbone).DEFAULT.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            "--weights imagenet",
+            f"torchvision cannot download the weights of {backbone} ({error})",
+            fix="connect to the network once, or pass --weights FILE (a state dict) or --weights none",
+        ) from error
+    return dict(state)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, bare or under ``state_dict`` or ``model``, with the wrappers' prefixes taken off.
+
+    Nothing in the file is executed: only tensors and plain containers are unpickled.
+
+    Raises:
+        WeightsError: The file cannot be read or holds no state dict.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds on a damaged file
+        raise WeightsError(
+            path,
+            f"cannot be read as weights ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
+            fix="give a file of tensors that torch.save wrote",
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not _is_state(content):
+        raise WeightsError(
+            path, "holds no state dict", fix="save model.state_dict() and pass that file"
+        )
+    return {_plain_name(name): value for name, value in content.items()}
+
+
+def _is_state(content: Any) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and bool(content)
+        and all(
+            isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+        )
+    )
+
+
+def _plain_name(name: str) -> str:
+    """Return torchvision's name: prefixes off, and TSM's ``.net`` inside shifted convolutions."""
+    while matching := next((prefix for prefix in PREFIXES if name.startswith(prefix)), None):
+        name = name.removeprefix(matching)
+    return name.replace(".net.", ".")
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, source: object) -> list[str]:
+    """Load `state` into a network without classifier; return the classifier's keys that were left out.
+
+    Raises:
+        WeightsError: Names keys that are missing, unknown or of another shape.
+    """
+    left_out = [name for name in state if name.startswith(CLASSIFIERS)]
+    wanted = network.state_dict()
+    offered = {name: value for name, value in state.items() if name not in left_out}
+    counters = {name for name in wanted if name.endswith("num_batches_tracked")}
+    problems = [
+        ("lacks", sorted(wanted.keys() - offered.keys() - counters)),
+        ("has unknown", sorted(offered.keys() - wanted.keys())),
+        (
+            "has other shapes for",
+            sorted(
+                name
+                for name in wanted.keys() & offered.keys()
+                if wanted[name].shape != offered[name].shape
+            ),
+        ),
+    ]
+    if found := [f"{what} {_shortened(names)}" for what, names in problems if names]:
+        raise WeightsError(
+            source,
+            "; ".join(found),
+            fix=f"give weights of this backbone, e.g. with keys like {next(iter(wanted))}",
+        )
+    network.load_state_dict({name: offered.get(name, wanted[name]) for name in wanted}, strict=True)
+    return left_out
+
+
+def _shortened(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN_KEYS} more" if len(names) > _SHOWN_KEYS else ""
+    return f"{', '.join(names[:_SHOWN_KEYS])}{more}"
