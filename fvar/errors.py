@@ -15,7 +15,11 @@
 
 import re
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# Line breaks, terminal escapes, marks that turn the writing direction, halves of surrogate pairs (file names
+# that are not UTF-8)
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def one_line(text: object) -> str:
@@ -38,6 +42,14 @@ class FvarError(Exception):
         """
         self.thing, self.problem, self.fix = str(thing), problem, fix
         super().__init__(one_line(f"{thing}: {problem}; {fix}"))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive the way from a worker process."""
+        return _rebuild, (type(self), self.thing, self.problem, self.fix)
+
+
+def _rebuild(kind: type[FvarError], thing: str, problem: str, fix: str) -> FvarError:
+    return kind(thing, problem, fix=fix)
 
 
 class InputError(FvarError):

@@ -1,6 +1,7 @@
 """Files that are whole or absent: atomic writes, content hashes, output folders that lose nothing."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ MANIFEST_NAME = "manifest.json"
 _BLOCK_BYTES = 1 << 20
 _REMEMBER_FROM_BYTES = 32 << 20  # below, hashing again costs less than it could ever save
 _SETTLED_SECONDS = 2.0  # a file younger than this may change again within one clock tick
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextlib.contextmanager
@@ -35,13 +37,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
+        full = error.errno in _NO_ROOM
         raise StoppedError(
             path,
             f"cannot be written ({error.strerror or error})",
-            fix="free the disk and run again",
+            fix=f"{'free the disk' if full else 'make its folder writable'} and run again",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong above may forbid this too
+            temporary.unlink()
 
 
 @contextlib.contextmanager
@@ -64,40 +68,42 @@ def write_json(path: Path, value: object) -> None:
 def sha256_of(path: Path, *, remember_from_bytes: int = _REMEMBER_FROM_BYTES) -> str:
     """Return the SHA-256 of a file's content as 64 hex digits.
 
-    A large file's hash is remembered by its device, inode, size and times in the user's cache folder, so that a
-    terabyte is not read again for nothing. Change and modification time both count, and a file that
+    A large file's hash is remembered by its device, inode, size and times in the user's cache folder, so
+    that a terabyte is not read again for nothing. Change and modification time both count, and a file that
     changed within the last two seconds is not remembered.
 
     Raises:
         ManifestError: The file cannot be read.
     """
     try:
-        status = path.stat()
-        if status.st_size < remember_from_bytes:
+        if path.stat().st_size < remember_from_bytes:
             return _read_sha256(path)
-        key = ":".join(
-            str(part)
-            for part in (
-                status.st_dev,
-                status.st_ino,
-                status.st_size,
-                status.st_mtime_ns,
-                status.st_ctime_ns,
-            )
-        )
-        with _hash_cache() as cache:
-            if known := cache.get(key):
-                return known
-            digest = _read_sha256(path)
-            if time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED_SECONDS:
-                cache.put(key, digest)
-        return digest
+        return _remembered_sha256(path)
     except OSError as error:
         raise ManifestError(
             path,
             f"cannot be read ({error.strerror or error})",
             fix="restore it or rerun the stage that wrote it",
         ) from error
+
+
+def _remembered_sha256(path: Path) -> str:
+    status = path.stat()
+    identity = (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+    key = ":".join(map(str, identity))
+    with _hash_cache() as cache:
+        digest = cache.get(key)
+        if digest is None:
+            digest = _read_sha256(path)
+            if time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED_SECONDS:
+                cache.put(key, digest)
+    return digest
 
 
 def _read_sha256(path: Path) -> str:
@@ -109,7 +115,7 @@ def _read_sha256(path: Path) -> str:
 
 
 class _HashCache:
-    """Hashes by identity; without a writable cache folder nothing is remembered, and nothing breaks."""
+    """Hashes by identity; without a writable cache nothing is remembered, and nothing breaks."""
 
     def __init__(self, connection: sqlite3.Connection | None) -> None:
         self._connection = connection
@@ -117,23 +123,31 @@ class _HashCache:
     def get(self, key: str) -> str | None:
         if self._connection is None:
             return None
-        row = self._connection.execute("SELECT sha256 FROM hashes WHERE key = ?", (key,)).fetchone()
+        query = "SELECT sha256 FROM hashes WHERE key = ?"
+        try:
+            row = self._connection.execute(query, (key,)).fetchone()
+        except sqlite3.Error:
+            return None
         return None if row is None else str(row[0])
 
     def put(self, key: str, digest: str) -> None:
         if self._connection is not None:
-            self._connection.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?)", (key, digest))
-            self._connection.commit()
+            # A cache that is read-only or locked costs time, never a result.
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO hashes VALUES (?, ?)", (key, digest)
+                )
+                self._connection.commit()
 
 
 @contextlib.contextmanager
 def _hash_cache() -> Iterator[_HashCache]:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fvar"
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fvar"
         folder.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(folder / "hashes.sqlite", timeout=30)
         connection.execute("CREATE TABLE IF NOT EXISTS hashes (key TEXT PRIMARY KEY, sha256 TEXT)")
-    except (OSError, sqlite3.Error):
+    except (OSError, RuntimeError, sqlite3.Error):  # RuntimeError: nobody's home is known
         yield _HashCache(None)
         return
     with contextlib.closing(connection):
@@ -146,11 +160,10 @@ def is_complete(folder: Path) -> bool:
 
 
 def check_out_dir(folder: Path, *, overwrite: bool) -> None:
-    """Refuse an output folder that holds a complete run or foreign files. Writes nothing.
+    """Refuse an output folder that holds a complete run. Writes nothing.
 
     Raises:
-        ManifestError: `folder` is a file, holds a complete run and `overwrite` is off, or holds files
-            that no run of fvar wrote.
+        ManifestError: `folder` is a file, or holds a complete run and `overwrite` is off.
     """
     if folder.exists() and not folder.is_dir():
         raise ManifestError(

@@ -1,0 +1,137 @@
+"""What a video file claims about itself, without decoding: frames in its header, packets in it."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+# An MPEG-4 packet of this size holds no picture: a lone N-VOP (not coded) takes 5 to 8 bytes, what is left of
+# a B-frame that was packed into the packet before it 1.
+_EMPTY_MPEG4_BYTES = 8
+_PLAYLISTS = {"concat", "dash", "hls", "imf"}  # they name other files, which may lie anywhere
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What the container says."""
+
+    frames: int  # in its header; 0: it does not say
+    packets: int  # there are
+    empty: int  # of these hold no picture
+    hidden: int  # of these lie outside the edit list: decoded, never shown
+    time_base: Fraction
+    fps: float | None
+    rotation: int
+    error: str | None  # that ended the counting
+
+    def doubt(self, decoded: int) -> str | None:
+        """Return why frames may be missing when `decoded` were found; None: they are all there."""
+        if self.error:
+            return f"its packets cannot all be read ({self.error}), {decoded} frames decoded"
+        if self.frames > self.packets:
+            return (
+                f"it is cut short: its header claims {self.frames} frames, it holds {self.packets}, "
+                f"{decoded} decoded"
+            )
+        if self.frames > decoded + self.empty:
+            why = f"; its edit list hides {self.hidden}" if self.hidden else ""
+            return f"its header claims {self.frames} frames, {decoded} decoded{why}"
+        return None
+
+
+class UnreadableError(Exception):
+    """The file holds nothing to decode; the message is the reason."""
+
+
+def read_claims(path: Path) -> Claims:
+    """Read every packet of the first video stream that is not a cover picture.
+
+    Raises:
+        UnreadableError: There is none, or the file is not a video.
+    """
+    try:
+        with _open(path) as container:
+            if set(container.format.name.split(",")) & _PLAYLISTS:
+                raise UnreadableError(f"is a {container.format.name} playlist, not a video")
+            return _count(container, _video_stream(container))
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise UnreadableError(f"cannot be opened as a video ({short(error)})") from error
+
+
+def _open(path: Path) -> InputContainer:
+    # file: makes a name with a colon a name; undecodable metadata is no concern of ours.
+    options = {"protocol_whitelist": "file"}
+    return av.open(f"file:{path}", mode="r", metadata_errors="ignore", options=options)
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    for stream in container.streams.video:
+        if not Disposition(stream.disposition) & Disposition.attached_pic:
+            return stream
+    raise UnreadableError("holds no video stream")
+
+
+def _count(container: InputContainer, stream: VideoStream) -> Claims:
+    packed = stream.codec_context.name == "mpeg4"
+    packets = empty = hidden = 0
+    rotation: int | None = None
+    problem: str | None = None
+    try:
+        for packet in container.demux(stream):
+            if not packet.size:
+                continue
+            packets += 1
+            hidden += packet.is_discard
+            empty += packed and packet.size <= _EMPTY_MPEG4_BYTES
+            rotation = _rotation(packet) if rotation is None else rotation
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        problem = short(error)
+    rate = stream.average_rate
+    return Claims(
+        frames=stream.frames,
+        packets=packets,
+        empty=empty,
+        hidden=hidden,
+        time_base=stream.time_base or Fraction(1, 90000),
+        fps=float(rate) if rate else None,
+        rotation=rotation or 0,
+        error=problem,
+    )
+
+
+def _rotation(packet: "av.Packet[VideoStream]") -> int | None:
+    """Return by how many degrees clockwise ffmpeg will turn the picture; None: this packet does not tell."""
+    try:
+        for frame in packet.decode():
+            return -frame.rotation % 360
+    except av.error.FFmpegError:
+        return None  # ffmpeg meets the same packet and judges it
+    return None
+
+
+def short(error: Exception) -> str:
+    """Return what the system or ffmpeg calls `error`."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def glance(path: Path) -> tuple[int, float]:
+    """Return how many frames the header promises, by count or by duration and rate, and long over short side.
+
+    Raises:
+        UnreadableError: It is not a video, or promises nothing.
+    """
+    try:
+        with _open(path) as container:
+            stream = _video_stream(container)
+            seconds = (container.duration or 0) / av.time_base
+            frames = stream.frames or round(seconds * (stream.average_rate or 0))
+            sides = sorted((stream.width, stream.height))
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise UnreadableError(short(error)) from error
+    if frames <= 0 or sides[0] <= 0:
+        raise UnreadableError("promises no frames")
+    return frames, sides[1] / sides[0]

@@ -1,0 +1,302 @@
+"""Ragged batches of videos: encoded frames in workers, pictures on the device chunk by chunk.
+
+Letters: B videos, T frames of a video, N = sum of all T, n frames of a chunk, S side in px.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchcodec.decoders import decode_jpeg
+
+from fvar.data.encoded import EncodedVideo
+from fvar.data.frame_store import FrameStore
+from fvar.data.sampling import draw_key, uniform_frames
+from fvar.data.transforms import CROPS, Framing
+from fvar.errors import FrameStoreError, FvarError
+
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """Where a video's frames are, and what is known of it before they are read."""
+
+    id: str
+    shard: str
+    label: int
+    num_frames: int
+
+
+@dataclass(frozen=True)
+class View:
+    """How the videos of a split are looked at.
+
+    Attributes:
+        size: Side of the square that the network sees, px.
+        crop: Which of `CROPS`.
+        crop_share: Side of the central crop as a share of the short side.
+        flip: Mirror every other video, at random.
+        samples: Look only at this many frames of each video (`uniform`); None: at all.
+        random: Draw crops, flips and sampled frames (training) rather than take the middle.
+        seed: Of everything drawn.
+    """
+
+    size: int
+    crop: str
+    crop_share: float
+    flip: bool
+    samples: int | None
+    random: bool
+    seed: int
+
+
+@dataclass(frozen=True, repr=False)
+class FrameBatch:
+    """B videos of different lengths: their encoded frames one after the other, no padding.
+
+    Attributes:
+        encoded: (num_bytes,) uint8, the JPEG pictures of all videos.
+        offsets: (N+1,) int64, where each picture starts, and the end.
+        lengths: T of each video.
+        picture_sizes: (height, width) of each video's pictures, px.
+        labels: (B,) int64.
+        ids: Of the videos.
+        pts_seconds: (N,) float64, when each picture is shown.
+        epoch: In which they were drawn.
+    """
+
+    encoded: Tensor
+    offsets: Tensor
+    lengths: tuple[int, ...]
+    picture_sizes: tuple[tuple[int, int], ...]
+    labels: Tensor
+    ids: tuple[str, ...]
+    pts_seconds: Tensor
+    epoch: int
+
+    def __post_init__(self) -> None:
+        videos = {len(self.lengths), len(self.picture_sizes), len(self.labels), len(self.ids)}
+        if len(videos) != 1 or len(self.offsets) != sum(self.lengths) + 1:
+            raise ValueError(f"parts of a batch do not fit together: {self!r}")
+        if int(self.offsets[-1]) != len(self.encoded):
+            raise ValueError(
+                f"{len(self.encoded)} bytes, the last picture ends at {int(self.offsets[-1])}"
+            )
+
+    def __repr__(self) -> str:
+        return (
+            f"FrameBatch(videos={len(self.ids)}, lengths={self.lengths}, labels={tuple(self.labels.shape)}, "
+            f"offsets={tuple(self.offsets.shape)}, num_bytes={len(self.encoded)}, epoch={self.epoch})"
+        )
+
+    def clips(self, view: View, *, device: torch.device) -> list["EncodedClip"]:
+        """Return the videos as the engine wants them."""
+        firsts = np.cumsum([0, *self.lengths])
+        return [
+            EncodedClip(
+                self.encoded,
+                self.offsets[firsts[video] : firsts[video + 1] + 1],
+                video_id=video_id,
+                picture_size=self.picture_sizes[video],
+                framing=frame_video(
+                    view, *self.picture_sizes[video], epoch=self.epoch, video_id=video_id
+                ),
+                size=view.size,
+                device=device,
+                cut_key=draw_key(view.seed, self.epoch, video_id, "cuts"),
+            )
+            for video, video_id in enumerate(self.ids)
+        ]
+
+
+def frame_video(view: View, height: int, width: int, *, epoch: int, video_id: str) -> Framing:
+    """Return the one crop and flip of a video in an epoch."""
+    crop = view.crop if view.random else "center"
+    framing = CROPS[crop](
+        height, width, view.crop_share, draw_key(view.seed, epoch, video_id, "crop")
+    )
+    mirrored = view.random and view.flip and draw_key(view.seed, epoch, video_id, "flip") % 2 == 1
+    return replace(framing, mirrored=mirrored)
+
+
+class EncodedClip:
+    """One video whose pictures are decoded when asked for, the same at every call."""
+
+    def __init__(
+        self,
+        encoded: Tensor,
+        offsets: Tensor,
+        *,
+        video_id: str,
+        picture_size: tuple[int, int],
+        framing: Framing,
+        size: int,
+        device: torch.device,
+        cut_key: int,
+    ) -> None:
+        self._encoded, self._offsets = encoded, offsets.tolist()
+        self._id, self._picture_size = video_id, picture_size
+        self._framing, self._size, self._device = framing, size, device
+        self.cut_key = cut_key
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self._offsets) - 1
+
+    def pictures(self, frames: Sequence[int]) -> Tensor:
+        """Decode frames on the host, finish them on the device: -> (n, 3, S, S) float32.
+
+        On the host, because two JPEG decoders do not agree to the last bit and a result should not depend on
+        which machine computed it.
+
+        Raises:
+            FrameStoreError: A picture is no JPEG, or has another size than its store says.
+        """
+        coded = [self._encoded[self._offsets[frame] : self._offsets[frame + 1]] for frame in frames]
+        try:
+            decoded = cast("list[Tensor]", decode_jpeg(coded))
+        except RuntimeError as error:
+            raise self._damaged(frames, f"cannot be decoded ({str(error)[-100:]})") from error
+        for picture in decoded:
+            found = tuple(picture.shape[1:])
+            if found != self._picture_size:
+                problem = f"are {found} px (height, width), the store says {self._picture_size}"
+                raise self._damaged(frames, problem)
+        return self._framing.apply(torch.stack(decoded).to(self._device), size=self._size)
+
+    def _damaged(self, frames: Sequence[int], problem: str) -> FrameStoreError:
+        return FrameStoreError(
+            f"video {self._id!r}: frames {frames[0]} to {frames[-1]}",
+            problem,
+            fix="rerun fvar extract with --overwrite",
+        )
+
+
+class VideoDataset(Dataset[tuple[EncodedVideo, int, str, int]]):
+    """Reads videos of a store; an item is asked for as (epoch, position), so that workers know the epoch."""
+
+    def __init__(self, folder: Path, videos: Sequence[StoredVideo], view: View) -> None:
+        self._store, self._videos, self._view = FrameStore(folder), list(videos), view
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def __getitem__(self, at: tuple[int, int]) -> tuple[EncodedVideo, int, str, int]:
+        """Return the video's encoded frames (the sampled ones for `uniform`), label, id and the epoch.
+
+        Raises:
+            FrameStoreError: It cannot be read, or has another number of frames than the manifest says.
+        """
+        epoch, position = at
+        video = self._videos[position]
+        encoded = self._store.read(video.shard, video.id)
+        if encoded.num_frames != video.num_frames:
+            raise FrameStoreError(
+                f"{video.shard}: video {video.id!r}",
+                f"holds {encoded.num_frames} frames, the manifest says {video.num_frames}",
+                fix="rerun fvar extract with --overwrite",
+            )
+        if self._view.samples is not None:
+            key = (
+                draw_key(self._view.seed, epoch, video.id, "frames") if self._view.random else None
+            )
+            encoded = pick_frames(
+                encoded, uniform_frames(encoded.num_frames, self._view.samples, key=key)
+            )
+        return encoded, video.label, video.id, epoch
+
+
+def pick_frames(video: EncodedVideo, frames: Sequence[int]) -> EncodedVideo:
+    """Return a video of the named frames alone, which may repeat and must not fall."""
+    parts = [video.frame(frame) for frame in frames]
+    offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+    return replace(
+        video,
+        jpeg=np.concatenate(parts),
+        offsets=offsets,
+        pts_seconds=video.pts_seconds[list(frames)],
+    )
+
+
+def collate(items: Sequence[tuple[EncodedVideo, int, str, int]]) -> FrameBatch:
+    """Lay videos one after the other."""
+    videos = [item[0] for item in items]
+    bases = np.cumsum([0, *(len(video.jpeg) for video in videos)])
+    offsets = [video.offsets[:-1] + base for video, base in zip(videos, bases[:-1], strict=True)]
+    return FrameBatch(
+        encoded=torch.from_numpy(np.concatenate([video.jpeg for video in videos])),
+        offsets=torch.from_numpy(np.concatenate([*offsets, bases[-1:]])),
+        lengths=tuple(video.num_frames for video in videos),
+        picture_sizes=tuple((video.height, video.width) for video in videos),
+        labels=torch.tensor([item[1] for item in items]),
+        ids=tuple(item[2] for item in items),
+        pts_seconds=torch.from_numpy(np.concatenate([video.pts_seconds for video in videos])),
+        epoch=items[0][3],
+    )
+
+
+def load_batches(
+    dataset: VideoDataset, batches: Iterable[Sequence[tuple[int, int]]], *, workers: int
+) -> Iterator[FrameBatch]:
+    """Yield the batches in order; each names its videos as (epoch, position). Workers read ahead.
+
+    Raises:
+        FvarError: What a worker met, as it met it.
+    """
+    loader = DataLoader(
+        _Guarded(dataset),
+        batch_sampler=_Listed(batches),
+        num_workers=workers,
+        collate_fn=_collate_or_error,
+        worker_init_fn=_one_thread if workers else None,
+    )
+    for loaded in loader:
+        if isinstance(loaded, FvarError):
+            raise loaded
+        yield loaded
+
+
+class _Guarded(Dataset[tuple[EncodedVideo, int, str, int] | FvarError]):
+    """Hands errors over as values: torch would rebuild them in the parent from their text alone."""
+
+    def __init__(self, dataset: VideoDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, at: tuple[int, int]) -> tuple[EncodedVideo, int, str, int] | FvarError:
+        try:
+            return self._dataset[at]
+        except FvarError as error:
+            return error
+
+
+class _Listed:
+    """A batch sampler over batches that are known beforehand."""
+
+    def __init__(self, batches: Iterable[Sequence[tuple[int, int]]]) -> None:
+        self._batches = [list(batch) for batch in batches]
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+
+def _collate_or_error(
+    items: Sequence[tuple[EncodedVideo, int, str, int] | FvarError],
+) -> FrameBatch | FvarError:
+    good = []
+    for item in items:
+        if isinstance(item, FvarError):
+            return item
+        good.append(item)
+    return collate(good)
+
+
+def _one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)

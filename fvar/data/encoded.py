@@ -1,0 +1,103 @@
+"""All frames of one video as JPEG, with their times: what extraction makes and training reads."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fvar.errors import FrameStoreError
+
+ARRAYS = {"jpeg": "|u1", "offsets": "<i8", "pts_seconds": "<f8"}  # name -> dtype, also on disk
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EncodedVideo:
+    """All frames of one video, T of them, as JPEG.
+
+    Attributes:
+        jpeg: The pictures' bytes one after the other, uint8, shape (num_bytes,).
+        offsets: Where each picture starts in `jpeg`, and where the last one ends: int64, shape (T + 1,).
+        pts_seconds: When each picture is shown, by the file's own clock: float64, shape (T,), never falling.
+        width: Of every picture, px.
+        height: Of every picture, px.
+        fps: The average rate that the file claims; None where it claims none.
+        rotation: Degrees, clockwise, by which the pictures were turned upright.
+        source_sha256: Of the video file.
+        ffmpeg_version: Of the program that decoded it.
+
+    Raises:
+        FrameStoreError: The parts do not fit together.
+    """
+
+    jpeg: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int64]
+    pts_seconds: npt.NDArray[np.float64]
+    width: int
+    height: int
+    fps: float | None = None
+    rotation: int = 0
+    source_sha256: str = ""
+    ffmpeg_version: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse parts that do not describe one video."""
+        for problem in self._problems():
+            raise FrameStoreError("encoded video", problem, fix="pass parts that belong together")
+
+    def _problems(self) -> Iterator[str]:
+        for name, dtype in ARRAYS.items():
+            array = getattr(self, name)
+            if array.ndim != 1 or array.dtype != np.dtype(dtype):
+                yield f"{name} is {array.dtype}{list(array.shape)}, must be {np.dtype(dtype)}[:]"
+        yield from self._problems_of_offsets()
+        # Stated as what must hold, so that nan is refused too.
+        if not (np.isfinite(self.pts_seconds).all() and (np.diff(self.pts_seconds) >= 0).all()):
+            yield "pts_seconds must be finite and never fall"
+        if self.width < 1 or self.height < 1:
+            yield f"pictures of {self.width}x{self.height} px"
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            yield f"fps is {self.fps}, must be positive or None"
+
+    def _problems_of_offsets(self) -> Iterator[str]:
+        if len(self.offsets) < 2:
+            yield f"offsets holds {len(self.offsets)} numbers, must hold at least 2: one frame"
+        if len(self.pts_seconds) != len(self.offsets) - 1:
+            yield f"{len(self.pts_seconds)} times for {len(self.offsets) - 1} frames"
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.jpeg):
+            yield (
+                f"offsets run from {self.offsets[0]} to {self.offsets[-1]}, "
+                f"must run from 0 to the {len(self.jpeg)} bytes there are"
+            )
+        if (flat := np.flatnonzero(self.offsets[1:] <= self.offsets[:-1])).size:
+            yield f"frame {flat[0]} takes no bytes, offsets must rise"
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.pts_seconds)
+
+    def frame(self, index: int) -> npt.NDArray[np.uint8]:
+        """Return the JPEG bytes of frame `index` in 0..T-1, a view of `jpeg`.
+
+        Raises:
+            IndexError: There is no such frame.
+        """
+        if not 0 <= index < self.num_frames:
+            raise IndexError(f"frame {index} of {self.num_frames}")
+        return self.jpeg[self.offsets[index] : self.offsets[index + 1]]
+
+    def checksum(self) -> str:
+        """Return the SHA-256 of the bytes of `jpeg`, `offsets`, `pts_seconds`, little-endian, in hex."""
+        digest = hashlib.sha256()
+        for name, dtype in ARRAYS.items():
+            digest.update(np.ascontiguousarray(getattr(self, name), dtype=dtype).data)
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        return (
+            f"EncodedVideo({self.num_frames} frames of {self.width}x{self.height} px, "
+            f"{len(self.jpeg)} bytes, {self.pts_seconds[0]:.3f}..{self.pts_seconds[-1]:.3f} s)"
+        )

@@ -1,0 +1,79 @@
+"""Whatever is drawn at random, from (seed, epoch, video) alone; and the order and size of batches.
+
+Nothing depends on the batch a video is in, on the worker that reads it or on the number of processes, so a
+second sweep, a resumed run and another machine draw the same.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def draw_key(*parts: object) -> int:
+    """Return a seed in [0, 2**63) from `parts` alone, e.g. seed, epoch, video id, purpose."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def uniform_frames(num_frames: int, num_samples: int, *, key: int | None) -> list[int]:
+    """Pick one frame from each of K equal segments: how TSN and TSM sample a video.
+
+    Segment j is ``[floor(j*T/K), floor((j+1)*T/K))``. For T < K it may be empty; then frame ``floor(j*T/K)``
+    is taken, so that every frame appears.
+
+    Args:
+        num_frames: T, at least 1.
+        num_samples: K.
+        key: Draw a random frame of each segment from this seed (training); None: its middle (testing).
+
+    Returns:
+        K frame numbers that do not fall.
+    """
+    edges = np.arange(num_samples + 1) * num_frames // num_samples
+    starts, sizes = edges[:-1], np.maximum(np.diff(edges), 1)
+    offsets = sizes // 2 if key is None else np.random.default_rng(key).integers(0, sizes)
+    return [int(frame) for frame in starts + offsets]
+
+
+def epoch_batches(
+    num_frames: Sequence[int], *, batch_size: int, frames_per_batch: int, seed: int, epoch: int
+) -> list[list[int]]:
+    """Shuffle the videos of an epoch and fill batches, each video exactly once.
+
+    Args:
+        num_frames: T of each video.
+        batch_size: Videos in a batch at most.
+        frames_per_batch: Frames in a batch at most; a longer video makes a batch alone.
+        seed: Of the run.
+        epoch: Its number.
+
+    Returns:
+        Batches of positions in `num_frames`.
+    """
+    order = np.random.default_rng(draw_key(seed, epoch, "order")).permutation(len(num_frames))
+    batches: list[list[int]] = []
+    room = 0
+    for video in map(int, order):
+        if not batches or len(batches[-1]) == batch_size or num_frames[video] > room:
+            batches.append([])
+            room = frames_per_batch
+        batches[-1].append(video)
+        room -= num_frames[video]
+    return batches
+
+
+def share_of_rank(
+    batch: Sequence[int], num_frames: Sequence[int], *, rank: int, world_size: int
+) -> list[int]:
+    """Return the videos of `batch` that process `rank` takes: longest first, each to the idlest process.
+
+    Every process computes the same division; a share may be empty.
+    """
+    shares: list[list[int]] = [[] for _ in range(world_size)]
+    loads = [0] * world_size
+    for video in sorted(batch, key=lambda v: (-num_frames[v], v)):
+        idlest = loads.index(min(loads))
+        shares[idlest].append(video)
+        loads[idlest] += num_frames[video]
+    return shares[rank]
