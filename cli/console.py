@@ -1,5 +1,6 @@
-"""What a user sees while a command runs and when it ends; prints to standard output, errors to standard error."""
+"""What a user sees while a command runs and when it ends: on standard output, errors on standard error."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from rich.text import Text
 
 from fvar.errors import one_line
 from fvar.reporting import Progress as ProgressProtocol
+from fvar.reporting import Reporter, SilentReporter
 
 _PLAIN_LINE_EVERY_SECONDS = 10.0
 
@@ -118,8 +120,19 @@ class ConsoleReporter:
             yield _BarTask(progress, progress.tasks[progress.task_ids.index(task)])
 
 
+def reporter_of_this_process() -> Reporter:
+    """Return a reporter that speaks in the main process alone: torchrun starts several."""
+    return ConsoleReporter() if _is_main_process() else SilentReporter()
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
 def print_summary(title: str, figures: Mapping[str, object], *, wrote: Path, then: str) -> None:
     """Print what a command ends with: its figures, what it wrote, the next command to type."""
+    if not _is_main_process():
+        return
     console = Console()
     table = Table(
         title=title, title_justify="left", title_style="bold", show_header=False, box=None

@@ -9,6 +9,12 @@ from typer.core import TyperGroup
 
 import fvar
 from cli.console import print_error
+from cli.eval import evaluate
+from cli.extract import extract
+from cli.inspect_clusters import inspect_clusters
+from cli.manifest import manifest
+from cli.toy import toy
+from cli.train import train
 from fvar.errors import FvarError
 
 EXIT_INTERRUPTED = 3
@@ -29,7 +35,7 @@ class _Boundary(TyperGroup):
                 "interrupted: what is complete is kept; run the same command again to go on"
             )
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        except (typer.Exit, typer.Abort):
+        except (typer.Exit, typer.Abort, BrokenPipeError):  # a reader like `head` has gone
             raise
         except Exception as error:
             if _is_usage(error):
@@ -85,6 +91,14 @@ def root(
     ),
 ) -> None:
     """Recognise actions from every frame of a video."""
+
+
+app.command()(extract)
+app.command()(manifest)
+app.command()(toy)
+app.command()(train)
+app.command("eval")(evaluate)
+app.command()(inspect_clusters)
 
 
 def main() -> None:

@@ -24,6 +24,12 @@ Checkpoint = Annotated[
         "--checkpoint", help="best, last or a file. Default: best where val chose one, else last."
     ),
 ]
+Frames = Annotated[
+    Path | None,
+    typer.Option(
+        "--frames", help="Another extraction than the one trained on.", show_default=False
+    ),
+]
 AllowPartial = Annotated[
     bool | None,
     typer.Option("--allow-partial", help="Use videos that extraction found incomplete."),
@@ -33,3 +39,9 @@ AllowPartial = Annotated[
 def given(**flags: Any) -> dict[str, Any]:
     """Return the flags that were typed: a flag left out is None and takes the config's default."""
     return {name: value for name, value in flags.items() if value is not None}
+
+
+def beside(path: Path, name: str) -> Path:
+    """Return the sibling folder `name` of a stage's folder, given that folder or its manifest."""
+    folder = path.parent if path.name == "manifest.json" else path
+    return folder.resolve().parent / name if folder.name in ("", "..") else folder.parent / name

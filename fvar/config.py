@@ -1,4 +1,4 @@
-"""The settings of every stage: what a flag, a recipe or a file may say, and what holds when nothing is said."""
+"""The settings of every stage: what a flag, a recipe or a file may say, and what holds otherwise."""
 
 import tomllib
 from importlib.resources import files
@@ -61,7 +61,7 @@ class TrainConfig(Settings):
         8, ge=1, description="videos in one optimisation step, over all processes"
     )
     frames_per_batch: int = Field(
-        65536, ge=1, description="frames in one step and process; a longer video steps alone"
+        16384, ge=1, description="frames in one optimisation step; a longer video steps alone"
     )
     lr: float = Field(0.002, gt=0, description="at this batch size; never rescaled")
     schedule: Literal["one-cycle", "step"] = "one-cycle"
@@ -73,16 +73,19 @@ class TrainConfig(Settings):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     flip: bool = Field(True, description="mirror half of the training videos")
     crop: Literal["center", "multi-scale"] = Field("center", description="training crops")
+    crop_share: float = Field(
+        0.875, gt=0, le=1, description="side of the central crop, as a share of the short side"
+    )
     norm: NormName = Field(
         "auto",
-        description="batch norms in evaluation mode: all (frozen), all but the first (partial), the stem's, none",
+        description="batch norms that keep their statistics: all, all but the first, the stem's, none",
     )
     freeze_stem: bool = Field(
         False, description="leave the layers before the clustering as they are"
     )
 
     engine: EngineName = "auto"
-    chunk_frames: int = Field(32, ge=1, description="frames the stem sees at once")
+    chunk_frames: int = Field(16, ge=1, description="frames the stem sees at once")
     keep_mb: int = Field(512, ge=0, description="stem outputs kept between sweeps, per step")
     device: DeviceName = "auto"
     precision: PrecisionName = "auto"
@@ -127,13 +130,13 @@ class ToyConfig(Settings):
 
     layout: Literal["scattered", "burst"] = "scattered"
     clips_per_class: int = Field(
-        450, ge=1, description="training clips of each class; a third as many to test"
+        450, ge=1, le=100_000, description="training clips of each class; a third as many to test"
     )
-    frames: int = Field(32, ge=2)
+    frames: int = Field(32, ge=2, le=10_000, description="frames of a clip")
     size: int = Field(
         64, ge=32, le=512, multiple_of=2, description="side of the square picture, px"
     )
-    informative: int = Field(16, ge=2, description="frames that show a digit")
+    informative: int = Field(10, ge=2, description="frames that show a digit")
     step_px: float = Field(
         2.0, gt=0, description="how far the digit moves between two informative frames"
     )
@@ -246,7 +249,7 @@ def train_config(
     """
     settings: dict[str, Any] = {}
     layers = [
-        (f"recipe {recipe}", load_recipe(recipe) if recipe else {}),
+        (f"recipe {recipe}", load_recipe(recipe) if recipe is not None else {}),
         (str(config_file), load_config_file(config_file) if config_file else {}),
         ("command line", flags),
     ]

@@ -23,7 +23,7 @@ from fvar.config import (
     parse,
 )
 from fvar.errors import ManifestError
-from fvar.files import MANIFEST_NAME, sha256_of, write_json
+from fvar.files import MANIFEST_NAME, check_out_dir, is_complete, sha256_of, write_json
 
 Status = Literal["ok", "partial", "failed"]
 
@@ -127,8 +127,10 @@ class ClustersSummary(Settings):
     """Headline figures of an inspection."""
 
     num_videos: int
+    available: int = Field(description="videos that the split holds")
+    right: int = Field(description="videos whose predicted class is their label")
     frames: int
-    num_clusters: int
+    num_clusters: int = Field(description="over all videos")
     clustering: str
     clusters: int
     split: Split
@@ -230,19 +232,30 @@ def read_manifest(path: Path, stage: type[_Manifest]) -> _Manifest:
 
 
 def _read_json(path: Path) -> Any:
+    fix = "rerun the stage that wrote it"
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"larger than {_MAX_BYTES} bytes")
-        return json.loads(path.read_text(encoding="utf-8"))
+        num_bytes = path.stat().st_size
+        if num_bytes <= _MAX_BYTES:
+            return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ManifestError(
-            path, f"is not a readable manifest ({error})", fix="rerun the stage that wrote it"
-        ) from error
+        raise ManifestError(path, f"is not a readable manifest ({error})", fix=fix) from error
+    raise ManifestError(path, f"has {num_bytes} bytes, a manifest at most {_MAX_BYTES}", fix=fix)
 
 
 def write_manifest(folder: Path, manifest: StageManifest) -> None:
     """Write `manifest` into `folder`, atomically: this is what makes the folder complete."""
     write_json(folder / MANIFEST_NAME, manifest.model_dump(mode="json", by_alias=True))
+
+
+def check_out(folder: Path, stage: type[StageManifest], *, overwrite: bool) -> None:
+    """Refuse an output folder that holds a complete run, or with `overwrite` one that another stage wrote.
+
+    Raises:
+        ManifestError: As `fvar.files.check_out_dir`, or `folder` is not one of `stage`'s own.
+    """
+    check_out_dir(folder, overwrite=overwrite)
+    if is_complete(folder):
+        read_manifest(folder / MANIFEST_NAME, stage)
 
 
 def output_file(folder: Path, name: str) -> OutputFile:
@@ -257,10 +270,11 @@ def input_file(folder: Path, path: Path) -> InputFile:
     return InputFile(path=Path(relative).as_posix(), sha256=sha256_of(path))
 
 
-def check_files(path: Path, manifest: StageManifest) -> None:
-    """Check that what the manifest at `path` read and wrote is still what it was, to the byte.
+def check_files(path: Path, manifest: StageManifest, *, with_inputs: bool = True) -> None:
+    """Check that what the manifest at `path` wrote, and what it read, is still what it was, to the byte.
 
-    A source that is no longer there is passed over (a folder may be moved without it); one that is there must match.
+    An input that is no longer there is passed over (a folder may be moved without it); one that is there
+    must match.
 
     Raises:
         ManifestError: Names the first file that is missing or differs, and the command to rerun.
@@ -278,7 +292,7 @@ def check_files(path: Path, manifest: StageManifest) -> None:
                 f"is not what `{manifest.COMMAND}` wrote (its SHA-256 differs from {path})",
                 fix=_rerun(manifest, folder),
             )
-    for source in manifest.inputs:
+    for source in manifest.inputs if with_inputs else []:
         target = folder / source.path
         if target.is_file() and sha256_of(target) != source.sha256:
             raise ManifestError(

@@ -1,0 +1,116 @@
+"""``fvar extract``: flags -> settings -> the frame store -> summary."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.console import ConsoleReporter, print_summary
+from cli.options import Out, Overwrite, given
+from fvar.config import ExtractConfig, parse
+
+if TYPE_CHECKING:
+    from fvar.manifest import FramesManifest
+
+EXIT_NOT_ALL_OK = 1
+
+_SHOWN = 5  # videos that are not ok; the manifest lists them all
+
+
+def extract(
+    source: Annotated[
+        Path, typer.Argument(help="Source CSV with the columns id,video,label,split.")
+    ],
+    *,
+    videos: Annotated[
+        Path, typer.Option("--videos", help="Folder that the column `video` is relative to.")
+    ],
+    out: Out = None,
+    short_side: Annotated[
+        int | None,
+        typer.Option(
+            help="Shorter side of the stored pictures, px. Default: 256.", show_default=False
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            help="JPEG scale of ffmpeg: 1 best, 31 smallest. Default: 2.", show_default=False
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Videos decoded at once. Default: one a processor.", show_default=False),
+    ] = None,
+    max_gb: Annotated[
+        float | None,
+        typer.Option(help="Stop before the frames take more than this.", show_default=False),
+    ] = None,
+    ffmpeg: Annotated[
+        str | None,
+        typer.Option(
+            help="Another ffmpeg (5.1 or later) than the bundled one.", show_default=False
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Decode every frame of every video, and prove that none is missing.
+
+    Frames become JPEG in HDF5 shards in OUT. A video is ok, partial or failed;
+    OUT/manifest.json says which, and why. An interrupted extraction goes on
+    when the same command is run again.
+
+    Ends with code 1 when a video is partial or failed.
+
+    [bold]Examples[/bold]
+
+    fvar extract data_manifests/ucf101_split1.csv --videos ~/UCF-101
+
+    fvar extract clips.csv --videos clips --out runs/clips/frames --short-side 128 --max-gb 20
+    """
+    from fvar.stages.extract import extract as stage  # noqa: PLC0415  # keeps --help fast
+
+    folder = out or Path("runs") / source.stem / "frames"
+    flags = given(
+        videos=str(videos),
+        short_side=short_side,
+        quality=quality,
+        workers=os.cpu_count() or 1 if workers is None else workers,
+        max_gb=max_gb,
+        ffmpeg=ffmpeg,
+    )
+    config = parse(ExtractConfig, flags, source="command line")
+    reporter = ConsoleReporter()
+    manifest = stage(source, folder, config, reporter, overwrite=overwrite)
+    _list_bad(manifest, reporter)
+    _show(manifest, folder)
+    if manifest.summary.ok < manifest.summary.num_videos:
+        raise typer.Exit(EXIT_NOT_ALL_OK)
+
+
+def _list_bad(manifest: "FramesManifest", reporter: ConsoleReporter) -> None:
+    bad = [video for video in manifest.videos if video.status != "ok"]
+    for video in bad[:_SHOWN]:
+        reporter.warning(f"{video.id} is {video.status}: {video.reason}")
+    if len(bad) > _SHOWN:
+        reporter.warning(f"... and {len(bad) - _SHOWN} more; manifest.json lists them all")
+
+
+def _show(manifest: "FramesManifest", folder: Path) -> None:
+    summary = manifest.summary
+    print_summary(
+        "extract",
+        {
+            "videos": summary.num_videos,
+            "ok": summary.ok,
+            "partial": summary.partial,
+            "failed": summary.failed,
+            "frames": summary.frames,
+            "size": f"{summary.num_bytes / 1e9:.3g} GB",
+            "classes": len(manifest.classes),
+        },
+        wrote=folder,
+        then=f"fvar train {shlex.quote(str(folder))}",
+    )

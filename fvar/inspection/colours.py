@@ -1,0 +1,35 @@
+"""The colours of clusters and of text on them, told apart by people who see few colours too.
+
+Source of the six: M. Okabe and K. Ito, Color Universal Design (2008), without its yellow and black, which are
+lost on white and among dark frames.
+"""
+
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+INK = "#222222"
+FAINT_INK = "#6b6b6b"
+RULE = "#c9c9c9"
+
+_MID_LUMINANCE = (
+    0.179  # above, black has more contrast than white: WCAG 2.1, (L + 0.05)^2 = 1.05 * 0.05
+)
+
+
+def cluster_colour(cluster: int) -> str:
+    """Return the colour of a cluster; neighbours always differ, the number tells the rest apart."""
+    return PALETTE[cluster % len(PALETTE)]
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Return the red, green and blue of ``#rrggbb``, each in 0..255."""
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red, green, blue
+
+
+def ink_on(red: float, green: float, blue: float) -> str:
+    """Return black or white, whichever reads better on the colour, given in 0..1 (sRGB)."""
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in (red, green, blue)
+    ]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if luminance > _MID_LUMINANCE else "#ffffff"

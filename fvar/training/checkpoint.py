@@ -1,0 +1,103 @@
+"""Checkpoints: everything a training needs to go on, in a file that loads without executing anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fvar.config import TrainConfig, parse
+from fvar.errors import WeightsError
+from fvar.files import atomic_path
+
+FORMAT = "fvar.checkpoint/1"
+LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
+_KEYS = {
+    "format",
+    "config",
+    "classes",
+    "epoch",
+    "model",
+    "optimizer",
+    "scheduler",
+    "scaler",
+    "history",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Checkpoint:
+    """A training after `epoch` whole epochs.
+
+    Attributes:
+        config: The resolved settings.
+        classes: Names of the classifier's rows.
+        epoch: Epochs done.
+        model: The recogniser's state dict.
+        optimizer: Its state dict.
+        scheduler: Its state dict.
+        scaler: The gradient scaler's state dict; empty without one.
+        history: A row of metrics for each epoch done.
+    """
+
+    config: TrainConfig
+    classes: list[str]
+    epoch: int
+    model: Mapping[str, Any]
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+    scaler: Mapping[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint(epoch={self.epoch}, classes={len(self.classes)}, tensors={len(self.model)})"
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint that appears under `path` only when it is whole.
+
+    Raises:
+        StoppedError: The disk is full.
+    """
+    content = {
+        "format": FORMAT,
+        "config": checkpoint.config.model_dump(mode="json"),
+        "classes": checkpoint.classes,
+        "epoch": checkpoint.epoch,
+        "model": dict(checkpoint.model),
+        "optimizer": dict(checkpoint.optimizer),
+        "scheduler": dict(checkpoint.scheduler),
+        "scaler": dict(checkpoint.scaler),
+        "history": checkpoint.history,
+    }
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch's writer covers up what the disk said
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint to the host; nothing in the file is executed.
+
+    Raises:
+        WeightsError: It cannot be read, or is not a checkpoint of this version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds on a damaged file
+        raise WeightsError(
+            path,
+            f"cannot be read as a checkpoint ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
+            fix="give last, best or a file that fvar train wrote",
+        ) from error
+    if not isinstance(content, dict) or content.keys() != _KEYS or content["format"] != FORMAT:
+        raise WeightsError(
+            path, f"is not a {FORMAT}", fix="give last, best or a file that fvar train wrote"
+        )
+    config = parse(TrainConfig, content["config"], source=path, error=WeightsError)
+    rest = {name: content[name] for name in _KEYS - {"format", "config"}}
+    return Checkpoint(config=config, **rest)

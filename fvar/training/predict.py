@@ -1,0 +1,57 @@
+"""What a recogniser says of videos, one at a time, spread over the processes."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fvar.data.dataset import FrameBatch, StoredVideo, VideoDataset, View, load_batches
+from fvar.model.recognizer import Inference, Recognizer
+from fvar.reporting import Progress
+from fvar.training.distributed import Team
+from fvar.training.metrics import Prediction
+
+
+def infer_videos(
+    recognizer: Recognizer,
+    dataset: VideoDataset,
+    view: View,
+    *,
+    team: Team,
+    workers: int,
+    with_steps: bool,
+) -> Iterator[tuple[FrameBatch, Inference]]:
+    """Yield every video of `dataset` as a batch of one, with what the recogniser says of it.
+
+    The recogniser is in evaluation mode while this runs and in its former mode afterwards.
+    """
+    was_training = recognizer.training
+    recognizer.eval()
+    try:
+        for batch in load_batches(
+            dataset, [[(0, at)] for at in range(len(dataset))], workers=workers
+        ):
+            (clip,) = batch.clips(view, device=team.device)
+            yield batch, recognizer.infer(clip, with_steps=with_steps)
+    finally:
+        recognizer.train(was_training)
+
+
+def predict(
+    recognizer: Recognizer,
+    folder: Path,
+    videos: Sequence[StoredVideo],
+    view: View,
+    *,
+    team: Team,
+    workers: int,
+    progress: Progress,
+) -> list[Prediction]:
+    """Return a prediction for every video, in order, in every process."""
+    dataset = VideoDataset(folder, team.share(videos), view)
+    mine = []
+    for batch, inference in infer_videos(
+        recognizer, dataset, view, team=team, workers=workers, with_steps=False
+    ):
+        mine.append(Prediction(batch.ids[0], int(batch.labels[0]), inference.logits))
+        progress.advance(team.world_size)
+    shares = team.gather(mine)
+    return [shares[at % team.world_size][at // team.world_size] for at in range(len(videos))]
