@@ -28,7 +28,8 @@ class _Boundary(TyperGroup):
         try:
             return super().invoke(ctx)
         except FvarError as error:
-            print_error(str(error))
+            if not error.is_echo:
+                print_error(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             print_error(

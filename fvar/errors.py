@@ -27,10 +27,16 @@ def one_line(text: object) -> str:
     return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), str(text))
 
 
+def in_brief(error: Exception) -> str:
+    """Return another library's error as its class and the beginning of its first line."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])[:160]
+
+
 class FvarError(Exception):
     """An error whose message is complete on one line: ``thing: problem; next step``."""
 
     exit_code = 2
+    is_echo = False  # of several processes, the main one tells the user of the same error
 
     def __init__(self, thing: object, problem: str, *, fix: str) -> None:
         """Compose the line.

@@ -80,7 +80,8 @@ class FrameBatch:
 
     def __post_init__(self) -> None:
         videos = {len(self.lengths), len(self.picture_sizes), len(self.labels), len(self.ids)}
-        if len(videos) != 1 or len(self.offsets) != sum(self.lengths) + 1:
+        frames = {sum(self.lengths), len(self.offsets) - 1, len(self.pts_seconds)}
+        if len(videos) != 1 or len(frames) != 1:
             raise ValueError(f"parts of a batch do not fit together: {self!r}")
         if int(self.offsets[-1]) != len(self.encoded):
             raise ValueError(
@@ -95,11 +96,11 @@ class FrameBatch:
 
     def clips(self, view: View, *, device: torch.device) -> list["EncodedClip"]:
         """Return the videos as the engine wants them."""
-        firsts = np.cumsum([0, *self.lengths])
+        coded = torch.split(self.encoded, self.offsets.diff().tolist())  # views
+        stops = np.cumsum(self.lengths)
         return [
             EncodedClip(
-                self.encoded,
-                self.offsets[firsts[video] : firsts[video + 1] + 1],
+                coded[stops[video] - self.lengths[video] : stops[video]],
                 video_id=video_id,
                 picture_size=self.picture_sizes[video],
                 framing=frame_video(
@@ -128,8 +129,7 @@ class EncodedClip:
 
     def __init__(
         self,
-        encoded: Tensor,
-        offsets: Tensor,
+        coded: Sequence[Tensor],
         *,
         video_id: str,
         picture_size: tuple[int, int],
@@ -138,7 +138,7 @@ class EncodedClip:
         device: torch.device,
         cut_key: int,
     ) -> None:
-        self._encoded, self._offsets = encoded, offsets.tolist()
+        self._coded = coded
         self._id, self._picture_size = video_id, picture_size
         self._framing, self._size, self._device = framing, size, device
         self.cut_key = cut_key
@@ -146,7 +146,7 @@ class EncodedClip:
     @property
     def num_frames(self) -> int:
         """T."""
-        return len(self._offsets) - 1
+        return len(self._coded)
 
     def pictures(self, frames: Sequence[int]) -> Tensor:
         """Decode frames on the host, finish them on the device: -> (n, 3, S, S) float32.
@@ -157,9 +157,8 @@ class EncodedClip:
         Raises:
             FrameStoreError: A picture is no JPEG, or has another size than its store says.
         """
-        coded = [self._encoded[self._offsets[frame] : self._offsets[frame + 1]] for frame in frames]
         try:
-            decoded = cast("list[Tensor]", decode_jpeg(coded))
+            decoded = cast("list[Tensor]", decode_jpeg([self._coded[frame] for frame in frames]))
         except RuntimeError as error:
             raise self._damaged(frames, f"cannot be decoded ({str(error)[-100:]})") from error
         for picture in decoded:

@@ -4,7 +4,9 @@ A shard is ``format``, ``version`` and one group a video, named by its escaped i
 datasets (``jpeg``, ``offsets``, ``pts_seconds``) and attributes. ``data_manifests/README.md`` specifies it.
 """
 
+import errno
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -69,7 +71,9 @@ def _closing(path: Path) -> Iterator[h5py.File]:
         try:
             file.close()
         except RuntimeError as error:
-            raise OSError(str(error)) from error
+            found = re.search(r"errno = (\d+)", str(error))
+            code = int(found[1]) if found else errno.EIO
+            raise OSError(code, os.strerror(code)) from error
 
 
 def _write_video(group: h5py.Group, video_id: str, video: EncodedVideo) -> None:

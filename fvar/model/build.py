@@ -60,10 +60,22 @@ def clustering_method(config: TrainConfig) -> ClusteringMethod | None:
 
 
 def norm_mode(config: TrainConfig) -> NormMode:
-    """Resolve ``auto``: pretrained statistics stay, a network from scratch has to find its own."""
-    if config.norm != "auto":
-        return config.norm
-    return "train" if config.weights == "none" else "frozen"
+    """Resolve ``auto``: pretrained statistics stay, a network from scratch has to find its own.
+
+    A frozen stem keeps its statistics too: where its norms would train, they do not.
+    """
+    fresh: NormMode = "train" if config.weights == "none" else "frozen"
+    mode = fresh if config.norm == "auto" else config.norm
+    return _WITH_FROZEN_STEM[mode] if config.freeze_stem else mode
+
+
+# The first batch norm, the one that `partial` trains, is the stem's.
+_WITH_FROZEN_STEM: dict[NormMode, NormMode] = {
+    "frozen": "frozen",
+    "partial": "frozen",
+    "stem-frozen": "stem-frozen",
+    "train": "stem-frozen",
+}
 
 
 def _engine(config: TrainConfig, backbone: Backbone) -> EngineMethod:

@@ -150,7 +150,9 @@ def random_boundaries(lengths: Tensor, num_clusters: int, cut_keys: Sequence[int
 
 
 def spread(raw: Tensor, lengths: Tensor) -> Tensor:
-    """Move boundaries apart so that no cluster is empty, each as little as possible.
+    """Move boundaries apart so that no cluster is empty: later, by as little as each needs.
+
+    Only at the end of the video, where later clusters would find no frame, do they move earlier.
 
     ``b[j] = min(max(j, cummax over i<=j of (raw[i] - i) + j), T - K + j)`` for j = 1..K-1.
 

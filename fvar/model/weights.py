@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from fvar.errors import WeightsError
+from fvar.errors import WeightsError, in_brief
 
 CLASSIFIERS = ("fc.", "classifier.", "new_fc.", "head.")
 # Wrappers that others leave around the names: DataParallel, TSM's model, PyTorch Lightning, ours.
@@ -45,14 +45,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Nothing in the file is executed: only tensors and plain containers are unpickled.
 
     Raises:
-        WeightsError: The file cannot be read or holds no state dict.
+        WeightsError: The file cannot be read, holds no state dict, or two tensors for one name.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds on a damaged file
         raise WeightsError(
             path,
-            f"cannot be read as weights ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
+            f"cannot be read as weights ({in_brief(error)})",
             fix="give a file of tensors that torch.save wrote",
         ) from error
     for key in ("state_dict", "model"):
@@ -62,7 +62,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise WeightsError(
             path, "holds no state dict", fix="save model.state_dict() and pass that file"
         )
-    return {_plain_name(name): value for name, value in content.items()}
+    state: dict[str, Tensor] = {}
+    for name, value in content.items():
+        if state.setdefault(_plain_name(name), value) is not value:
+            raise WeightsError(
+                path,
+                f"holds more than one tensor for {_plain_name(name)}, the last as {name}",
+                fix="save one network's state dict and pass that file",
+            )
+    return state
 
 
 def _is_state(content: Any) -> bool:

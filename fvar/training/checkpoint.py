@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from fvar.config import TrainConfig, parse
-from fvar.errors import WeightsError
+from fvar.errors import WeightsError, in_brief
 from fvar.files import atomic_path
 
 FORMAT = "fvar.checkpoint/1"
@@ -91,7 +91,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:  # torch raises a dozen kinds on a damaged file
         raise WeightsError(
             path,
-            f"cannot be read as a checkpoint ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
+            f"cannot be read as a checkpoint ({in_brief(error)})",
             fix="give last, best or a file that fvar train wrote",
         ) from error
     if not isinstance(content, dict) or content.keys() != _KEYS or content["format"] != FORMAT:

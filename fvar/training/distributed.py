@@ -42,6 +42,7 @@ class Team:
         if self.world_size > 1:
             dist.broadcast_object_list(outcome, src=0)
         if outcome[1] is not None:
+            outcome[1].is_echo = not self.is_main
             raise outcome[1]
         result: _Result = outcome[0]
         return result

@@ -1,0 +1,31 @@
+"""Fixtures that several test files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from video_samples import make_samples
+
+# Without deadline, because machines are shared; derandomised, so that every run tries the same examples.
+settings.register_profile("fvar", deadline=None, derandomize=True, max_examples=50, print_blob=True)
+settings.load_profile("fvar")
+
+# The networks here are tiny: on a busy machine several threads wait for each other, ten times as long. Set
+# before torch is imported, and for the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of development data beside the project; skip where there is none."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip(f"wants the development data in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of tiny videos, whole, odd and broken; nobody writes into it."""
+    return make_samples(tmp_path_factory.mktemp("samples"))

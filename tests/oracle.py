@@ -1,0 +1,113 @@
+"""The method as slow Python, written from its definitions: what the tests hold the library against.
+
+Lists and loops, no tensors. Letters: T frames, K clusters; ``steps`` are the T-1 distances of each frame to
+the next.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+def step_distances(activations: np.ndarray) -> list[int]:
+    """Return how many signs ``x > 0`` differ between each frame and the next: (T, ...) -> T-1 integers."""
+    patterns = [[bool(value > 0) for value in frame.ravel()] for frame in activations]
+    return [
+        sum(a != b for a, b in zip(now, then, strict=True))
+        for now, then in itertools.pairwise(patterns)
+    ]
+
+
+def even(num_frames: int, k: int) -> list[int]:
+    """Return ``b[j] = floor(j*T/K)`` for j = 0..K."""
+    return [j * num_frames // k for j in range(k + 1)]
+
+
+def crossings(steps: Sequence[int], k: int) -> list[int]:
+    """Return ``raw[j]``, the first t with ``K*D[t] > j*D[T-1]``, for j = 1..K-1, by looking at every t."""
+    cumulated = list(itertools.accumulate(steps, initial=0))
+    return [
+        next(t for t in range(len(cumulated)) if k * cumulated[t] > j * cumulated[-1])
+        for j in range(1, k)
+    ]
+
+
+def spread(raw: Sequence[int], num_frames: int) -> list[int]:
+    """Return ``b[j] = min(max(j, max over i<=j of (raw[i]-i) + j), T-K+j)`` for j = 1..K-1."""
+    k = len(raw) + 1
+    return [
+        min(max(j, max(raw[i - 1] - i for i in range(1, j + 1)) + j), num_frames - k + j)
+        for j in range(1, k)
+    ]
+
+
+def earliest_cuts(raw: Sequence[int], num_frames: int) -> list[int]:
+    """Return `spread` by trying every way to cut: the earliest cuts that leave no cluster empty.
+
+    No cut comes before its crossing, unless the clusters after it would not all fit.
+    """
+    k = len(raw) + 1
+    floors = [min(crossing, num_frames - k + j) for j, crossing in enumerate(raw, start=1)]
+    allowed = [
+        cuts
+        for cuts in itertools.combinations(range(1, num_frames), k - 1)
+        if all(cut >= floor for cut, floor in zip(cuts, floors, strict=True))
+    ]
+    return [min(cuts[j] for cuts in allowed) for j in range(k - 1)]
+
+
+def cumulative(steps: Sequence[int], k: int) -> list[int]:
+    """Return the boundaries ``b[0..K]`` of cumulative clustering, for T >= K."""
+    num_frames = len(steps) + 1
+    if sum(steps) == 0:
+        return even(num_frames, k)
+    return [0, *spread(crossings(steps, k), num_frames), num_frames]
+
+
+def slope(steps: Sequence[int], k: int) -> list[int]:
+    """Return the boundaries of slope clustering, T >= K: the K-1 largest steps, of equal ones the earlier."""
+    num_frames = len(steps) + 1
+    if sum(steps) == 0:
+        return even(num_frames, k)
+    largest = sorted(range(num_frames - 1), key=lambda t: (-steps[t], t))[: k - 1]
+    return [0, *sorted(t + 1 for t in largest), num_frames]
+
+
+BOUNDARIES: dict[str, Callable[[Sequence[int], int], list[int]]] = {
+    "cumulative": cumulative,
+    "slope": slope,
+    "even": lambda steps, k: even(len(steps) + 1, k),
+}
+
+
+def runs(method: str, steps: Sequence[int], k: int) -> list[tuple[int, int]]:
+    """Return the frames ``[start, stop)`` that each of the K rows averages."""
+    num_frames = len(steps) + 1
+    if num_frames < k:
+        return [(j * num_frames // k, j * num_frames // k + 1) for j in range(k)]
+    return list(itertools.pairwise(BOUNDARIES[method](steps, k)))
+
+
+def means(activations: np.ndarray, spans: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return the mean of the frames of each span, summed one by one in float64: (T, ...) -> (K, ...)."""
+    wide = activations.astype(np.float64)
+    return np.stack([sum(wide[start:stop]) / (stop - start) for start, stop in spans])
+
+
+def temporal_shift(rows: np.ndarray, num_rows: Sequence[int]) -> np.ndarray:
+    """Return the shifted rows of videos one after the other: (R, C, ...), R = sum of `num_rows`."""
+    fold, shifted, first = rows.shape[1] // 8, rows.copy(), 0
+    for count in num_rows:
+        for row, channel in itertools.product(range(count), range(2 * fold)):
+            source = row + 1 if channel < fold else row - 1
+            inside = 0 <= source < count
+            shifted[first + row, channel] = rows[first + source, channel] if inside else 0.0
+        first += count
+    return shifted
+
+
+def uniform_segments(num_frames: int, k: int) -> list[range]:
+    """Return the frames that each of K samples may show: its segment, or the frame it falls into."""
+    segments = [range(j * num_frames // k, (j + 1) * num_frames // k) for j in range(k)]
+    return [s if len(s) else range(s.start, s.start + 1) for s in segments]

@@ -1,0 +1,171 @@
+"""The builder: the recogniser is what the settings say, and settings that exclude each other are refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensor_clips import random_clips, settled_backbone
+from torch import nn
+
+from fvar.config import TrainConfig
+from fvar.errors import ConfigError, WeightsError
+from fvar.model import build
+from fvar.model.backbone import NETWORKS, cut_backbone
+from fvar.model.build import build_recognizer, clustering_method, load_weights, norm_mode
+
+
+def _config(**settings: Any) -> TrainConfig:
+    return TrainConfig(**({"backbone": "tiny", "weights": "none"} | settings))
+
+
+def test_settings_reach_the_recognizer() -> None:
+    """Clusters, chunks, kept bytes, stage, dropout and classes are those of the settings."""
+    config = _config(
+        clusters=5, chunk_frames=7, keep_mb=3, stage=2, dropout=0.25, clustering="slope"
+    )
+    built = build_recognizer(config, num_classes=11)
+    sweep = built.sweep
+    assert (sweep.method, sweep.num_clusters, sweep.chunk_frames) == ("slope", 5, 7)
+    assert sweep.keep_bytes == 3 * 2**20
+    assert built.dropout.p == 0.25
+    assert built.backbone.stem(torch.zeros(1, 3, 32, 32)).shape[1] == 64  # stage 2 of `tiny`
+    assert built(random_clips([6], dtype=torch.float32)).shape == (1, 11)
+    assert built.training
+
+
+@pytest.mark.parametrize(
+    ("settings", "engine"),
+    [
+        ({"norm": "frozen"}, "chunked"),
+        ({"norm": "stem-frozen"}, "chunked"),
+        ({"norm": "partial"}, "plain"),
+        ({"norm": "train"}, "plain"),
+        ({"norm": "auto"}, "plain"),  # weights none: the norms train
+        ({"norm": "auto", "weights": "some.pt"}, "chunked"),
+        ({"norm": "train", "freeze_stem": True}, "chunked"),
+        ({"norm": "frozen", "clustering": "uniform"}, "plain"),
+        ({"norm": "frozen", "clustering": "none"}, "plain"),
+        ({"norm": "frozen", "engine": "plain"}, "plain"),
+        ({"norm": "frozen", "engine": "chunked"}, "chunked"),
+        ({"norm": "train", "engine": "plain"}, "plain"),
+    ],
+    ids=str,
+)
+def test_auto_takes_chunks_wherever_they_are_exact(settings: dict[str, Any], engine: str) -> None:
+    """`auto` is `chunked` where frames are clustered and no norm of the stem trains; a choice is kept."""
+    assert build_recognizer(_config(**settings), num_classes=2).engine == engine
+
+
+def test_chunks_with_a_training_norm_are_refused() -> None:
+    """`--engine chunked` with a training batch norm in the stem is refused with both ways out."""
+    with pytest.raises(ConfigError) as caught:
+        build_recognizer(_config(norm="partial", engine="chunked"), num_classes=2)
+    assert str(caught.value) == (
+        "--engine chunked: the stem's batch norm trains, and a chunk's statistics are not the batch's; "
+        "set norm = 'frozen' or 'stem-frozen' in --config, or use --engine plain"
+    )
+
+
+@pytest.mark.parametrize("clustering", ["uniform", "none"])
+def test_chunks_without_clusters_are_refused(clustering: str) -> None:
+    """`--engine chunked` where every frame is a row is refused and names the clustering."""
+    with pytest.raises(ConfigError) as caught:
+        build_recognizer(
+            _config(clustering=clustering, norm="frozen", engine="chunked"), num_classes=2
+        )
+    assert str(caught.value) == (
+        f"--engine chunked: clustering {clustering} gives every frame a row, so there are no means to "
+        "chunk; use --engine plain or another --clustering"
+    )
+
+
+@pytest.mark.parametrize("clustering", ["cumulative", "slope", "even", "random", "uniform", "none"])
+def test_clusterings_are_methods_or_none(clustering: str) -> None:
+    """`uniform` and `none` are no clustering; every other name is the method of that name."""
+    expected = None if clustering in ("uniform", "none") else clustering
+    assert clustering_method(_config(clustering=clustering)) == expected
+
+
+@pytest.mark.parametrize(
+    ("norm", "weights", "expected"),
+    [
+        ("auto", "none", "train"),
+        ("auto", "imagenet", "frozen"),
+        ("auto", "file.pt", "frozen"),
+        ("train", "imagenet", "train"),
+        ("partial", "none", "partial"),
+    ],
+)
+def test_auto_norm_keeps_pretrained_statistics(norm: str, weights: str, expected: str) -> None:
+    """Norm `auto` freezes pretrained statistics and trains those of a fresh network; a choice is kept."""
+    assert norm_mode(_config(norm=norm, weights=weights)) == expected
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_a_frozen_stem_has_no_gradient(*, freeze: bool) -> None:
+    """With `freeze_stem` the stem's parameters ask for no gradient, all others do."""
+    built = build_recognizer(_config(freeze_stem=freeze, stage=2, norm="frozen"), num_classes=2)
+    stem = {id(parameter) for parameter in built.backbone.stem_parameters()}
+    assert stem
+    for parameter in built.parameters():
+        assert parameter.requires_grad != (freeze and id(parameter) in stem)
+
+
+@pytest.mark.parametrize("norm", ["auto", "frozen", "partial", "stem-frozen", "train"])
+def test_a_frozen_stem_keeps_its_statistics(norm: str) -> None:
+    """`freeze_stem` leaves the stem's running statistics as they are also where other norms train."""
+    built = build_recognizer(_config(freeze_stem=True, norm=norm), num_classes=2)
+    before = {name: value.clone() for name, value in built.state_dict().items()}
+    built(random_clips([5], dtype=torch.float32))
+    changed = {name for name, value in built.state_dict().items() if not value.equal(before[name])}
+    assert bool(changed) == (norm in ("auto", "stem-frozen", "train"))
+    assert not any(".layer1." in name or ".network.bn1." in name for name in changed)
+
+
+def test_parameters_are_drawn_from_torchs_generator() -> None:
+    """The same seed builds the same parameters, another seed others."""
+    weights = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        built = build_recognizer(_config(), num_classes=2)
+        weights.append(nn.utils.parameters_to_vector(built.parameters()))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_weights_none_changes_nothing() -> None:
+    """`--weights none` leaves the fresh parameters."""
+    backbone = settled_backbone("tiny")
+    before = backbone.network.conv1.weight.clone()
+    assert load_weights(backbone, _config()) == []
+    assert torch.equal(backbone.network.conv1.weight, before)
+
+
+def test_weights_of_a_file_are_loaded(tmp_path: Path) -> None:
+    """`--weights FILE` loads the file and returns the classifier's keys that were left out."""
+    source = settled_backbone("tiny", seed=4, dtype=torch.float32).network
+    path = tmp_path / "tiny.pt"
+    torch.save(source.state_dict() | {"fc.weight": torch.zeros(2, 128)}, path)
+    backbone = settled_backbone("tiny", seed=5, dtype=torch.float32)
+    assert load_weights(backbone, _config(weights=str(path))) == ["fc.weight"]
+    assert torch.equal(backbone.network.conv1.weight, source.conv1.weight)
+
+
+def test_a_file_of_another_backbone_is_refused_by_name(tmp_path: Path) -> None:
+    """A file that does not fit is an error that starts with its path."""
+    path = tmp_path / "resnet18.pt"
+    torch.save(cut_backbone(NETWORKS["resnet18"](), stage=1).network.state_dict(), path)
+    with pytest.raises(WeightsError, match=r"resnet18\.pt: has unknown layer1\.1"):
+        load_weights(settled_backbone("tiny"), _config(weights=str(path)))
+
+
+def test_imagenet_weights_are_those_of_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--weights imagenet` asks for the backbone's own weights and loads them."""
+    source = settled_backbone("tiny", seed=4, dtype=torch.float32).network.state_dict()
+    asked: list[str] = []
+    monkeypatch.setattr(build, "imagenet_state", lambda name: asked.append(name) or source)
+    backbone = settled_backbone("tiny", dtype=torch.float32)
+    assert load_weights(backbone, _config(weights="imagenet")) == []
+    assert asked == ["tiny"]
+    assert torch.equal(backbone.network.conv1.weight, source["conv1.weight"])

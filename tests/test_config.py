@@ -1,0 +1,183 @@
+"""Settings: what is misspelt is refused, what is said last holds, and every message names its place."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from fvar.config import (
+    EvalConfig,
+    ExtractConfig,
+    InspectConfig,
+    ToyConfig,
+    TrainConfig,
+    load_config_file,
+    load_recipe,
+    parse,
+    recipe_names,
+    train_config,
+)
+from fvar.errors import ConfigError, ManifestError
+
+MODELS: list[type[BaseModel]] = [ExtractConfig, TrainConfig, EvalConfig, InspectConfig, ToyConfig]
+
+
+@st.composite
+def typos(draw: st.DrawFn) -> tuple[type[BaseModel], str]:
+    """Draw a record and a key of it with one letter dropped, doubled, swapped or changed in case."""
+    model = draw(st.sampled_from(MODELS))
+    key = draw(st.sampled_from(sorted(model.model_fields)))
+    at = draw(st.integers(0, len(key) - 1))
+    wrong = draw(
+        st.sampled_from(
+            [
+                key[:at] + key[at + 1 :],
+                key[:at] + key[at] + key[at:],
+                key[:at] + key[at : at + 2][::-1] + key[at + 2 :],
+                key.upper(),
+                key.replace("_", "-"),
+            ]
+        )
+    )
+    assume(wrong not in model.model_fields)
+    return model, wrong
+
+
+@given(typos())
+def test_every_misspelt_key_is_refused(typo: tuple[type[BaseModel], str]) -> None:
+    """A key that is not known is named, and so are the known ones."""
+    model, wrong = typo
+    base: dict[str, Any] = {"videos": "v"} if model is ExtractConfig else {}
+    with pytest.raises(ConfigError) as error:
+        parse(model, base | {wrong: 1}, source="my.toml")
+    assert str(error.value) == (
+        f"my.toml: {wrong}: is not a known key; remove it or use one of: {', '.join(model.model_fields)}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            {"clusters": 0},
+            "here: clusters: 0: Input should be greater than or equal to 1; correct it",
+        ),
+        ({"lr": "fast"}, "here: lr: 'fast': Input should be a valid number"),
+        ({"lr": float("nan")}, "here: lr: nan: Input should be a finite number"),
+        ({"backbone": "resnet9"}, "here: backbone: 'resnet9': Input should be 'resnet18', "),
+        ({"crop_share": 1.5}, "here: crop_share: 1.5: Input should be less than or equal to 1"),
+        ({"milestones": [5]}, "here: `milestones` belongs to schedule `step`"),
+        ({"schedule": "step"}, "here: `milestones` belongs to schedule `step`"),
+        ({"schedule": "step", "milestones": [9, 3]}, "here: `milestones` must rise; correct it"),
+        ({"schedule": "step", "milestones": [3, 3]}, "here: `milestones` must rise; correct it"),
+        ([1], "here: Input should be a valid dictionary"),
+    ],
+)
+def test_wrong_value_is_named(data: object, message: str) -> None:
+    """The message names the place, the key, the value and the rule."""
+    with pytest.raises(ConfigError) as error:
+        parse(TrainConfig, data, source="here")
+    assert str(error.value).startswith(message)
+
+
+def test_long_value_is_cut() -> None:
+    """A value of any length leaves the message readable."""
+    with pytest.raises(ConfigError) as error:
+        parse(TrainConfig, {"epochs": "x" * 10_000}, source="here")
+    assert len(str(error.value)) < 250
+
+
+def test_missing_setting_is_named() -> None:
+    """A required key that was left out is named, and the whole record is not printed."""
+    with pytest.raises(ConfigError) as error:
+        parse(ExtractConfig, {"quality": 3}, source="here")
+    assert str(error.value) == "here: videos: Field required; correct it"
+
+
+def test_error_has_the_class_asked_for() -> None:
+    """A manifest that is wrong is a ManifestError."""
+    with pytest.raises(ManifestError):
+        parse(EvalConfig, {"splitt": "test"}, source="here", error=ManifestError)
+
+
+def test_toy_clip_cannot_show_more_than_it_has() -> None:
+    """`informative` beyond `frames` is refused with both."""
+    with pytest.raises(ConfigError, match=r"`informative` must not exceed `frames` \(5\)"):
+        parse(ToyConfig, {"frames": 5, "informative": 6}, source="command line")
+
+
+def test_settings_are_frozen() -> None:
+    """A resolved setting cannot be changed behind anyone's back."""
+    with pytest.raises(ValueError, match="frozen"):
+        TrainConfig().epochs = 3  # type: ignore[misc]  # what is tested
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    """Defaults give way to the recipe, the recipe to the file, the file to the flags."""
+    recipe = load_recipe("ucf101")
+    file = tmp_path / "my.toml"
+    file.write_text("clusters = 5\nepochs = 7\n")
+    config = train_config({"epochs": 3}, recipe="ucf101", config_file=file)
+    assert (config.lr, config.clusters, config.epochs) == (recipe["lr"], 5, 3)
+    assert config.clip_grad_norm == TrainConfig().clip_grad_norm
+    assert train_config({}) == TrainConfig()
+
+
+@pytest.mark.parametrize("layer", ["file", "flags"])
+def test_error_names_the_layer(tmp_path: Path, layer: str) -> None:
+    """What was said in a file is not blamed on the command line, and the other way round."""
+    file = tmp_path / "my.toml"
+    file.write_text("epochs = 0\n" if layer == "file" else "")
+    flags = {"epochs": -1} if layer == "flags" else {}
+    place, value = (file, "0") if layer == "file" else ("command line", "-1")
+    with pytest.raises(ConfigError) as error:
+        train_config(flags, recipe="ucf101", config_file=file)
+    assert str(error.value).startswith(f"{place}: epochs: {value}: Input should be")
+
+
+def test_another_schedule_drops_the_recipes_milestones(tmp_path: Path) -> None:
+    """A file that goes from `step` to `one-cycle` need not undo the recipe's milestones."""
+    file = tmp_path / "my.toml"
+    file.write_text('schedule = "one-cycle"\n')
+    assert train_config({}, recipe="ucf101", config_file=file).milestones == ()
+
+
+def test_milestones_beside_one_cycle_are_refused(tmp_path: Path) -> None:
+    """Milestones that would do nothing are an error, not passed over."""
+    file = tmp_path / "my.toml"
+    file.write_text('schedule = "one-cycle"\nmilestones = [3]\n')
+    with pytest.raises(ConfigError, match=r"my\.toml: `milestones` belongs to schedule `step`"):
+        train_config({}, config_file=file)
+
+
+def test_unknown_recipe_lists_the_known() -> None:
+    """A recipe of another name, or a path, is refused with the names there are."""
+    for name in ("ucf102", "../config", ""):
+        with pytest.raises(ConfigError) as error:
+            train_config({}, recipe=name)
+        assert str(error.value) == (
+            f"--recipe {name}: is not a recipe; choose one of: {', '.join(recipe_names())}"
+        )
+
+
+@pytest.mark.parametrize(
+    "content", [b"epochs = ", b"epochs = 3\nepochs = 4", b"\xff\xfe", b"a = " + b"[" * 100_000]
+)
+def test_broken_toml_is_named(tmp_path: Path, content: bytes) -> None:
+    """A file that is not TOML, or not text, or absurdly deep is an error with its name."""
+    file = tmp_path / "my.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        load_config_file(file)
+    assert str(error.value).startswith(f"{file}: is not a readable TOML file (")
+
+
+def test_missing_config_file_is_named(tmp_path: Path) -> None:
+    """A file that is not there is an error with its name."""
+    with pytest.raises(
+        ConfigError, match=r"no\.toml: is not a readable TOML file \(.*No such file"
+    ):
+        train_config({}, config_file=tmp_path / "no.toml")

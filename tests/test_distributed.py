@@ -1,0 +1,202 @@
+"""Several processes: the same numbers as one, and one line when something is wrong."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from processes import fvar_processes
+from training_samples import ROWS, sample_pictures, sample_video, sample_videos, tiny_config
+from training_samples import write_frames as write
+
+from fvar.config import EvalConfig
+from fvar.errors import ManifestError
+from fvar.reporting import SilentReporter
+from fvar.stages.evaluate import evaluate
+from fvar.stages.train import train
+from fvar.training import distributed
+from fvar.training.checkpoint import Checkpoint, load_checkpoint
+from fvar.training.distributed import Team, autocast_dtype, team
+
+CPU = torch.device("cpu")
+ALONE = Team(0, 1, CPU)
+
+# Without dropout and with frozen norms nothing is drawn or measured per process. Batches of 5 of the 6 videos,
+# 1 to 12 frames long: the last batch holds one video, so that one process has nothing to do.
+SAME: dict[str, Any] = {"dropout": 0.0, "norm": "frozen", "batch_size": 5, "label_smoothing": 0.1}
+TOML = """
+backbone = "tiny"
+weights = "none"
+size = 32
+clusters = 4
+epochs = 2
+batch_size = 5
+lr = 0.01
+dropout = 0.0
+label_smoothing = 0.1
+crop = "multi-scale"
+norm = "frozen"
+chunk_frames = 4
+workers = 0
+device = "cpu"
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Return a folder with an extraction and settings."""
+    write(tmp_path / "frames")
+    (tmp_path / "settings.toml").write_text(TOML)
+    return tmp_path
+
+
+def _last(folder: Path) -> Checkpoint:
+    return load_checkpoint(folder / "checkpoints" / "last.pt")
+
+
+def _arguments(run: Path, out: str, *more: str) -> list[object]:
+    return ["train", run / "frames", "--config", run / "settings.toml", "--out", run / out, *more]
+
+
+def _metrics(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_alone_everything_is_ones_own() -> None:
+    """One process is the main one, shares with nobody and gathers itself."""
+    assert ALONE.is_main
+    assert ALONE.on_main(lambda: 3) == 3
+    assert ALONE.gather("x") == ["x"]
+    assert ALONE.share([1, 2, 3]) == [1, 2, 3]
+    assert ALONE.sum(torch.ones(2)).tolist() == [1, 1]
+    module = torch.nn.Linear(1, 1)
+    assert ALONE.wrap(module) is module
+
+
+def test_shares_are_a_partition() -> None:
+    """Every item is taken by one process, every world_size-th by each."""
+    shares = [Team(rank, 3, CPU).share(range(8)) for rank in range(3)]
+    assert shares == [[0, 3, 6], [1, 4, 7], [2, 5]]
+
+
+def test_main_processs_error_is_raised() -> None:
+    """What goes wrong in the main process is told by it."""
+
+    def fail() -> None:
+        raise ManifestError("file", "is wrong", fix="correct it")
+
+    with pytest.raises(ManifestError, match="file: is wrong; correct it") as error:
+        ALONE.on_main(fail)
+    assert not error.value.is_echo
+
+
+def test_other_processes_echo_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the others the same error arrives, marked, so that it is printed once."""
+
+    def receive(outcome: list[Any], *, src: int) -> None:
+        assert src == 0
+        outcome[1] = ManifestError("file", "is wrong", fix="correct it")
+
+    monkeypatch.setattr(distributed.dist, "broadcast_object_list", receive)
+    with pytest.raises(ManifestError, match="file: is wrong; correct it") as error:
+        Team(1, 2, CPU).on_main(lambda: pytest.fail("runs in the main process alone"))
+    assert error.value.is_echo
+
+
+def test_precision() -> None:
+    """``auto`` is float32 without a GPU; what is asked for is taken."""
+    assert autocast_dtype("auto", CPU) is None
+    assert autocast_dtype("fp32", CPU) is None
+    assert autocast_dtype("bf16", CPU) == torch.bfloat16
+    assert autocast_dtype("fp16", CPU) == torch.float16
+
+
+@pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_precision_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, dtype: torch.dtype
+) -> None:
+    """``auto`` takes bf16 where the GPU has it, else fp16."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    assert autocast_dtype("auto", torch.device("cuda")) == dtype
+
+
+def test_device_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``auto`` takes the GPU of this process's local rank, and the host where there is none."""
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with team("auto") as members:
+        assert members.device == torch.device("cuda", 3)
+    with team("cpu") as members:
+        assert members.device == CPU
+    assert chosen == [3]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with team("auto") as members:
+        assert members.device == CPU
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(run: Path) -> None:
+    """Loss, accuracy and weights of 2 processes are those of 1, up to the order of float32 sums."""
+    summary = train(
+        run / "frames", run / "one", tiny_config(**SAME, flip=True), SilentReporter()
+    ).summary
+    ended = fvar_processes(2, _arguments(run, "two"))
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert "process(es)" in ended[0][1]
+    assert ended[1][1] == ""  # one voice
+    one, two = _last(run / "one"), _last(run / "two")
+    assert one.model.keys() == two.model.keys()
+    for name, value in one.model.items():
+        torch.testing.assert_close(two.model[name], value, rtol=1e-4, atol=1e-5, msg=name)
+    for a, b in zip(_metrics(run / "one"), _metrics(run / "two"), strict=True):
+        for name in (
+            "train_loss",
+            "train_top1",
+            "val_top1",
+            "val_mean_class_accuracy",
+            "frames",
+            "lr",
+        ):
+            assert float(b[name]) == pytest.approx(float(a[name]), rel=1e-5), name
+    assert summary.frames == 37
+
+    config = EvalConfig(device="cpu", workers=0)
+    evaluate(run / "two", run / "eval1", config, SilentReporter())
+    arguments = ["eval", run / "two", "--device", "cpu", "--workers", 0, "--out", run / "eval2"]
+    assert [code for code, _, _ in fvar_processes(2, arguments)] == [0, 0]
+    for name in ("predictions.csv", "per_class.csv", "confusion.csv"):
+        assert (run / "eval1" / name).read_bytes() == (run / "eval2" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_error_of_the_main_process_ends_all(run: Path) -> None:
+    """A folder that is complete is refused by all processes with exit code 2 and one line in all."""
+    (run / "out").mkdir()
+    (run / "out" / "manifest.json").write_text("{}")
+    ended = fvar_processes(2, _arguments(run, "out"))
+    assert [code for code, _, _ in ended] == [2, 2]
+    assert ended[0][2].splitlines() == [
+        f"fvar: {run / 'out'}: holds a complete run; choose another --out or pass --overwrite to replace it"
+    ]
+    assert ended[1][2] == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("video", ["e", "b"])
+def test_error_of_any_process_ends_all(run: Path, video: str) -> None:
+    """A video that one process cannot decode ends the others too; its name is printed."""
+    pictures = {"e": 12, "b": 9}
+    broken = sample_pictures(video, pictures[video])
+    broken[-1] = b"not a picture"
+    write(run / "broken", videos=sample_videos(ROWS) | {video: sample_video(broken)})
+    arguments = _arguments(run, "out")
+    arguments[1] = run / "broken"
+    ended = fvar_processes(2, arguments)
+    assert 2 in {code for code, _, _ in ended}
+    assert all(code != 0 for code, _, _ in ended)
+    assert any(f"fvar: video '{video}': frames" in err for _, _, err in ended)
+    assert not (run / "out" / "manifest.json").exists()
