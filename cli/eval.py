@@ -1,5 +1,6 @@
 """``fvar eval``: flags -> settings -> evaluation -> summary."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -64,5 +65,5 @@ def evaluate(
         "eval",
         figures,
         wrote=out_dir,
-        then=f"fvar inspect-clusters {train} --split {summary.split}",
+        then=f"fvar inspect-clusters {shlex.quote(str(train))} --split {summary.split}",
     )

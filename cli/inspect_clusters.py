@@ -25,7 +25,7 @@ def inspect_clusters(
     train: Annotated[Path, typer.Argument(help="Folder that `fvar train` wrote.")],
     split: SplitOption = "test",
     limit: Annotated[
-        int, typer.Option("--limit", min=0, help="Videos, from the first of the split; 0: all.")
+        int, typer.Option("--limit", min=0, help="Videos, evenly over the split; 0: all.")
     ] = 50,
     out: Out = None,
     checkpoint: Checkpoint = None,

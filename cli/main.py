@@ -33,7 +33,8 @@ class _Boundary(TyperGroup):
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             print_error(
-                "interrupted: what is complete is kept; run the same command again to go on"
+                "interrupted: what is complete is kept; run the same command again to go on, "
+                "a training with --resume"
             )
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except (typer.Exit, typer.Abort, BrokenPipeError):  # a reader like `head` has gone

@@ -1,5 +1,6 @@
 """``fvar train``: flags -> settings -> training -> summary."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -97,4 +98,6 @@ def train(
     }
     if summary.best_val_top1 is not None:
         figures["best val top-1"] = f"{summary.best_val_top1:.1%} (epoch {summary.best_epoch})"
-    print_summary("train", figures, wrote=out_dir, then=f"fvar eval {out_dir} --split test")
+    print_summary(
+        "train", figures, wrote=out_dir, then=f"fvar eval {shlex.quote(str(out_dir))} --split test"
+    )

@@ -119,7 +119,7 @@ class InspectConfig(Settings):
 
     split: Split = "test"
     checkpoint: str | None = None
-    limit: int | None = Field(50, ge=1, description="videos, from the first; None: all")
+    limit: int | None = Field(50, ge=1, description="videos, evenly over the split; None: all")
     device: DeviceName = "auto"
     workers: int = Field(2, ge=0)
     allow_partial: bool = False

@@ -4,11 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from video_samples import make_samples
 
 # Without deadline, because machines are shared; derandomised, so that every run tries the same examples.
 settings.register_profile("fvar", deadline=None, derandomize=True, max_examples=50, print_blob=True)
+# For `make mutants`, where what matters is that a test fails, not the smallest example that makes it fail.
+settings.register_profile(
+    "mutants", settings.get_profile("fvar"), phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("fvar")
 
 # The networks here are tiny: on a busy machine several threads wait for each other, ten times as long. Set

@@ -1,13 +1,14 @@
 """Breaks a copy of the package in each way of `mutations` and asks the tests: every mutant must be killed.
 
 Run by ``make mutants``. Prints a line for each mutant with the test that found it; exits with 1 if one
-survives. Each runs in a fork of this process, so that torch, slower to import than the tests to run, is imported once.
+survives. All run in this process, because importing torch takes longer than the tests; what comes from the
+copy is forgotten in between.
 """
 
+import contextlib
 import importlib
-import multiprocessing
+import io
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -19,31 +20,47 @@ from mutations import MUTATIONS, Mutation
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("fvar", "tests", "pyproject.toml")
-TIME_LIMIT_SECONDS = 120
-NOT_THE_COPY = 99  # an exit code that pytest does not have
+# A mutant may loop forever; and hypothesis is imported from the second run on, which pytest warns about.
+PYTEST = (
+    "-x",
+    "-q",
+    "--timeout=60",
+    "--timeout-method=signal",
+    "-p",
+    "no:cacheprovider",
+    "--hypothesis-profile=mutants",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+)
 
 
 def main() -> int:
     """See the tests pass as things are, then try every mutation; return the exit code."""
-    importlib.import_module("torchvision")
+    sys.dont_write_bytecode = (
+        True  # two mutants of one size within a second look alike to the cache
+    )
     with tempfile.TemporaryDirectory() as temporary:
-        copy = _copy_of_the_package(Path(temporary))
+        copy = _copy_of_the_package(Path(temporary).resolve())
         for tests in sorted({_tests(mutation) for mutation in MUTATIONS}):
             if found_by := _first_failure(copy, tests):
                 _say(f"{' '.join(tests)} must pass before mutants are tried: {found_by}")
                 return 2
         survivors = [mutation for mutation in MUTATIONS if not _killed(copy, mutation)]
+        os.chdir(ROOT)
     _say(f"{len(MUTATIONS) - len(survivors)} of {len(MUTATIONS)} mutants killed")
     return 1 if survivors else 0
 
 
 def _copy_of_the_package(folder: Path) -> Path:
+    """Copy what is tested and its tests into `folder`, and import from there from now on."""
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / name)
+    os.chdir(folder)
+    sys.path[0] = str(folder)
     return folder
 
 
@@ -73,43 +90,41 @@ def _killed(copy: Path, mutation: Mutation) -> bool:
     return bool(found_by)
 
 
+class _FirstFailure:
+    """Remembers the first test that failed, as a plugin of pytest."""
+
+    name = ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self.name:
+            self.name = report.nodeid.partition("::")[2]
+
+
 def _first_failure(copy: Path, tests: tuple[str, ...]) -> str:
-    """Run pytest in a fork; return the first test that failed, nothing when all passed.
+    """Run the copy's tests on the copy; return the first test that failed, nothing when all passed.
 
     Raises:
-        RuntimeError: No test failed, but pytest did not end well either.
+        RuntimeError: No test failed, but pytest did not end well either, or tested something else.
     """
-    log = copy / "log.txt"
-    process = multiprocessing.get_context("fork").Process(target=_child, args=(copy, tests, log))
-    process.start()
-    process.join(TIME_LIMIT_SECONDS)
-    if process.is_alive():
-        process.kill()
-        process.join()
-        return f"no end after {TIME_LIMIT_SECONDS} s"
-    said = log.read_text("utf-8")
-    failed = re.search(r"^(?:FAILED|ERROR) \S+?::(\S+)", said, re.MULTILINE)
-    if process.exitcode == 0:
-        return ""
-    if process.exitcode != 1 or failed is None:
-        raise RuntimeError(f"{' '.join(tests)}: exit code {process.exitcode}\n{said[-2000:]}")
-    return failed[1]
-
-
-def _child(copy: Path, tests: tuple[str, ...], log: Path) -> None:
-    """Run the copy's tests on the copy, and nothing of the original."""
-    with log.open("w", encoding="utf-8") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    os.chdir(copy)
-    sys.dont_write_bytecode = (
-        True  # two mutants of equal size within a second look alike to a cache
-    )
-    sys.path[0] = str(copy)
+    _forget(copy)
     package = importlib.import_module("fvar")
-    if not Path(str(package.__file__)).is_relative_to(copy.resolve()):
-        sys.exit(NOT_THE_COPY)
-    sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
+    if not Path(str(package.__file__)).is_relative_to(copy):
+        raise RuntimeError(f"{package.__file__}: is tested instead of the copy in {copy}")
+    said, failure = io.StringIO(), _FirstFailure()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = pytest.main([*PYTEST, *tests], plugins=[failure])
+    if code != (pytest.ExitCode.TESTS_FAILED if failure.name else pytest.ExitCode.OK):
+        raise RuntimeError(f"{' '.join(tests)}: {code!r}\n{said.getvalue()[-2000:]}")
+    return failure.name
+
+
+def _forget(copy: Path) -> None:
+    """Let every module that came from the copy be imported anew."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_relative_to(copy):
+            del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 def _say(line: str) -> None:

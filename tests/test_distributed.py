@@ -11,7 +11,7 @@ from training_samples import ROWS, sample_pictures, sample_video, sample_videos,
 from training_samples import write_frames as write
 
 from fvar.config import EvalConfig
-from fvar.errors import ManifestError
+from fvar.errors import ManifestError, StoppedError
 from fvar.reporting import SilentReporter
 from fvar.stages.evaluate import evaluate
 from fvar.stages.train import train
@@ -22,8 +22,8 @@ from fvar.training.distributed import Team, autocast_dtype, team
 CPU = torch.device("cpu")
 ALONE = Team(0, 1, CPU)
 
-# Without dropout and with frozen norms nothing is drawn or measured per process. Batches of 5 of the 6 videos,
-# 1 to 12 frames long: the last batch holds one video, so that one process has nothing to do.
+# Without dropout and with frozen norms nothing is drawn or measured per process. Batches of 5 of the 6
+# videos, 1 to 12 frames long: the last batch holds one video, so that one process has nothing to do.
 SAME: dict[str, Any] = {"dropout": 0.0, "norm": "frozen", "batch_size": 5, "label_smoothing": 0.1}
 TOML = """
 backbone = "tiny"
@@ -186,17 +186,46 @@ def test_error_of_the_main_process_ends_all(run: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("video", ["e", "b"])
-def test_error_of_any_process_ends_all(run: Path, video: str) -> None:
+@pytest.mark.parametrize(("video", "num_frames"), [("e", 12), ("b", 9)])
+def test_error_of_any_process_ends_all(run: Path, video: str, num_frames: int) -> None:
     """A video that one process cannot decode ends the others too; its name is printed."""
-    pictures = {"e": 12, "b": 9}
-    broken = sample_pictures(video, pictures[video])
+    broken = sample_pictures(video, num_frames)
     broken[-1] = b"not a picture"
     write(run / "broken", videos=sample_videos(ROWS) | {video: sample_video(broken)})
     arguments = _arguments(run, "out")
     arguments[1] = run / "broken"
     ended = fvar_processes(2, arguments)
-    assert 2 in {code for code, _, _ in ended}
-    assert all(code != 0 for code, _, _ in ended)
-    assert any(f"fvar: video '{video}': frames" in err for _, _, err in ended)
+    (mine,) = [err for code, _, err in ended if code == 2]
+    assert mine.startswith(
+        f"fvar: video '{video}': frames 8 to {num_frames - 1}: cannot be decoded ("
+    )
+    (others,) = [err for code, _, err in ended if code == 3]
+    assert "lost another one (RuntimeError: " in others
+    assert [len(err.splitlines()) for _, _, err in ended] == [1, 1]
     assert not (run / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nGPU 0 has"),
+            "memory of cpu: does not suffice (OutOfMemoryError: CUDA out of memory. Tried 2 GiB.); ",
+        ),
+        (
+            RuntimeError("[pair.cc:561] Connection closed by peer [127.0.0.1]:5250"),
+            "process 0 of 1: lost another one (RuntimeError: [pair.cc:561] Connection closed by peer",
+        ),
+    ],
+)
+def test_what_is_no_bug_of_ours_stops(error: RuntimeError, told: str) -> None:
+    """Too little memory and a lost process end a run with one line, not with a traceback."""
+    with pytest.raises(StoppedError) as stopped, team("cpu"):
+        raise error
+    assert str(stopped.value).startswith(told)
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    """A bug is not taken for anything else."""
+    with pytest.raises(RuntimeError, match="shape mismatch"), team("cpu"):
+        raise RuntimeError("shape mismatch")

@@ -130,8 +130,8 @@ def test_pictures_have_safe_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("training")
-def test_limit_takes_the_first_and_overwrite_leaves_nothing_stale(tmp_path: Path) -> None:
-    """A second run with a lower limit removes the pictures of the first, and nothing foreign."""
+def test_limit_spreads_evenly_and_overwrite_leaves_nothing_stale(tmp_path: Path) -> None:
+    """Two of four videos are the first and the third; the pictures of a run before go, foreign ones stay."""
     inspect(tmp_path, limit=3)
     foreign = tmp_path / "clusters" / "filmstrips" / "mine.png"
     foreign.write_bytes(b"x")
@@ -139,7 +139,7 @@ def test_limit_takes_the_first_and_overwrite_leaves_nothing_stale(tmp_path: Path
     assert (manifest.summary.num_videos, manifest.summary.available) == (2, 4)
     assert sorted(path.name for path in foreign.parent.iterdir()) == [
         "00000-clip-0-b.png",
-        "00001-clip-1-b.png",
+        "00001-clip-2-b.png",
         "mine.png",
     ]
 

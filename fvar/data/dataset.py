@@ -160,7 +160,8 @@ class EncodedClip:
         try:
             decoded = cast("list[Tensor]", decode_jpeg([self._coded[frame] for frame in frames]))
         except RuntimeError as error:
-            raise self._damaged(frames, f"cannot be decoded ({str(error)[-100:]})") from error
+            cause = str(error).rpartition(", ")[2]  # before it: where in its source
+            raise self._damaged(frames, f"cannot be decoded ({cause})") from error
         for picture in decoded:
             found = tuple(picture.shape[1:])
             if found != self._picture_size:

@@ -4,12 +4,9 @@ A shard is ``format``, ``version`` and one group a video, named by its escaped i
 datasets (``jpeg``, ``offsets``, ``pts_seconds``) and attributes. ``data_manifests/README.md`` specifies it.
 """
 
-import errno
 import os
-import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -19,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fvar.data.encoded import ARRAYS, EncodedVideo
+from fvar.data.hdf5 import atomic_hdf5
 from fvar.errors import FrameStoreError
-from fvar.files import atomic_path
 
 __all__ = ["EncodedVideo", "FrameStore", "write_shard"]
 
@@ -49,7 +46,7 @@ def write_shard(path: Path, videos: Iterable[tuple[str, EncodedVideo]]) -> None:
         StoppedError: The disk is full; `path` is as it was before.
         FrameStoreError: An id comes twice.
     """
-    with atomic_path(path) as temporary, _closing(temporary) as file:
+    with atomic_hdf5(path) as file:
         _set_text(file, "format", FORMAT)
         file.attrs["version"] = VERSION
         for video_id, video in videos:
@@ -58,22 +55,6 @@ def write_shard(path: Path, videos: Iterable[tuple[str, EncodedVideo]]) -> None:
                     path, f"id {video_id!r} comes twice", fix="give each video an id of its own"
                 )
             _write_video(file.create_group(_group_name(video_id)), video_id, video)
-
-
-@contextmanager
-def _closing(path: Path) -> Iterator[h5py.File]:
-    """Open `path` for writing; what HDF5 raises when the disk is full while closing becomes OSError."""
-    # From 1.10 on, HDF5 keeps a checksum of every piece of metadata: damage is an error, not a crash.
-    file = h5py.File(path, "w", libver=("v110", "v110"))
-    try:
-        yield file
-    finally:
-        try:
-            file.close()
-        except RuntimeError as error:
-            found = re.search(r"errno = (\d+)", str(error))
-            code = int(found[1]) if found else errno.EIO
-            raise OSError(code, os.strerror(code)) from error
 
 
 def _write_video(group: h5py.Group, video_id: str, video: EncodedVideo) -> None:

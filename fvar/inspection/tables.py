@@ -17,8 +17,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from fvar.data.hdf5 import atomic_hdf5
 from fvar.errors import InputError, ManifestError
-from fvar.files import atomic_open, atomic_path
+from fvar.files import atomic_open
 from fvar.inspection.record import VideoClusters
 
 FORMAT = "fvar.clusters"
@@ -55,7 +56,7 @@ def write_clusters(path: Path, videos: Iterable[VideoClusters]) -> None:
     Raises:
         StoppedError: The disk is full; `path` is as it was before.
     """
-    with atomic_path(path) as temporary, _create(temporary) as file:
+    with atomic_hdf5(path) as file:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = VERSION
         group = file.create_group("videos")
@@ -63,19 +64,6 @@ def write_clusters(path: Path, videos: Iterable[VideoClusters]) -> None:
         for num_videos, video in enumerate(videos, start=1):
             _write_video(group.create_group(f"{num_videos - 1:08d}"), video)
         file.attrs["num_videos"] = num_videos
-
-
-@contextmanager
-def _create(path: Path) -> Iterator[h5py.File]:
-    """Open `path` for writing; a full disk, which HDF5 may notice only on closing, is an OSError."""
-    file = h5py.File(path, "w")
-    try:
-        yield file
-    finally:
-        try:
-            file.close()
-        except RuntimeError as error:
-            raise OSError(str(error)) from error
 
 
 def _write_video(group: h5py.Group, video: VideoClusters) -> None:

@@ -52,6 +52,11 @@ def load_weights(backbone: Backbone, config: TrainConfig) -> list[str]:
     return load_strictly(backbone.network, read_state(Path(config.weights)), source=config.weights)
 
 
+def starting_files(config: TrainConfig) -> list[Path]:
+    """Return the file of the starting weights, where it is one."""
+    return [] if config.weights in {"none", "imagenet"} else [Path(config.weights)]
+
+
 def clustering_method(config: TrainConfig) -> ClusteringMethod | None:
     """Return the clustering, or None where every frame that the network is given is a row."""
     if config.clustering in ("uniform", "none"):

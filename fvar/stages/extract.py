@@ -26,11 +26,12 @@ from fvar.data.shards import (
 )
 from fvar.data.video import Decoded, DecodeSettings, decode_video
 from fvar.errors import ConfigError, StoppedError
-from fvar.files import check_out_dir, remove_outputs
+from fvar.files import remove_outputs
 from fvar.manifest import (
     FramesManifest,
     FramesSummary,
     VideoEntry,
+    check_out,
     input_file,
     tool_versions,
     write_manifest,
@@ -68,7 +69,7 @@ def extract(
         InputError: The CSV, the videos' folder, ffmpeg or `out_dir` is not fit; nothing was written.
         StoppedError: The disk is full or the store would outgrow ``max_gb``; finished shards are kept.
     """
-    check_out_dir(out_dir, overwrite=overwrite)
+    check_out(out_dir, FramesManifest, overwrite=overwrite)
     rows = read_source(source_csv)
     program = find_ffmpeg(config.ffmpeg)
     paths = _paths(Path(config.videos), rows)

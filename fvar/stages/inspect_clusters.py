@@ -88,10 +88,16 @@ def _check_has_clusters(trained: Trained, train: Path) -> None:
         )
 
 
+def _spread(videos: list[VideoEntry], limit: int | None) -> list[VideoEntry]:
+    """Take `limit` videos evenly over the split: sources are often sorted by class."""
+    count = len(videos) if limit is None else min(limit, len(videos))
+    return [videos[place * len(videos) // count] for place in range(count)]
+
+
 def _inspect(
     trained: Trained, out_dir: Path, config: InspectConfig, reporter: Reporter, members: Team
 ) -> ClustersManifest:
-    entries = trained.videos[: config.limit]
+    entries = _spread(trained.videos, config.limit)
     names = [filmstrip_name(number, entry.id) for number, entry in enumerate(entries)]
     old = (out_dir / FILMSTRIPS).glob("[0-9]*-*.png")
     remove_outputs(out_dir, [H5, CSV, PAGE, *(f"{FILMSTRIPS}/{path.name}" for path in old)])

@@ -21,7 +21,7 @@ from fvar.manifest import (
     tool_versions,
     write_manifest,
 )
-from fvar.model.build import build_recognizer, load_weights
+from fvar.model.build import build_recognizer, load_weights, starting_files
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Reporter
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
@@ -184,7 +184,7 @@ def _finish(trainer: Trainer, path: Path, out_dir: Path) -> CheckpointManifest:
     manifest = CheckpointManifest(
         versions=tool_versions(_PACKAGES),
         classes=list(trainer.videos.classes),
-        inputs=[input_file(out_dir, path)],
+        inputs=[input_file(out_dir, source) for source in [path, *starting_files(trainer.config)]],
         outputs=[output_file(out_dir, name) for name in [*outputs, *events]],
         config=trainer.config,
         summary=TrainSummary(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fvar.config import DeviceName, PrecisionName
-from fvar.errors import ConfigError, FvarError
+from fvar.errors import ConfigError, FvarError, StoppedError, in_brief
 from fvar.training.host_memory import keep_freed_memory
 
 _Result = TypeVar("_Result")
@@ -79,17 +79,38 @@ def team(device: DeviceName) -> Iterator[Team]:
 
     Raises:
         ConfigError: A GPU was asked for and there is none.
+        StoppedError: Another process ended, or memory does not suffice.
     """
     world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     chosen = _choose_device(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
-    if world_size == 1:
-        yield Team(0, 1, chosen)
-        return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
+        if world_size > 1:
+            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
         yield Team(rank, world_size, chosen)
+    except RuntimeError as error:
+        if stopped := _stopped(error, Team(rank, world_size, chosen)):
+            raise stopped from error
+        raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _stopped(error: RuntimeError, members: Team) -> StoppedError | None:
+    """Return what to tell the user where `error` is not ours: a process or the memory is gone."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return StoppedError(
+            f"memory of {members.device}",
+            f"does not suffice ({in_brief(error)})",
+            fix="lower --batch-size or --size, or chunk_frames and keep_mb in --config; then run again",
+        )
+    if isinstance(error, dist.DistError) or "by peer" in str(error):  # gloo has no class of its own
+        return StoppedError(
+            f"process {members.rank} of {members.world_size}",
+            f"lost another one ({in_brief(error)})",
+            fix="see what that one said, then run again",
+        )
+    return None
 
 
 def _choose_device(name: DeviceName, *, local_rank: int) -> torch.device:

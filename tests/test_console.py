@@ -1,0 +1,157 @@
+"""What a user sees: bars on a terminal, lines in a log, and nothing that drives the terminal."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cli import console
+from cli.console import ConsoleReporter, print_error, print_summary, reporter_of_this_process
+from cli.options import beside, given
+from fvar.reporting import SilentReporter
+
+HOSTILE = "clip\x1b[2J\n[bold red]x[/] \u202e"
+SHOWN = r"clip\x1b[2J\n[bold red]x[/] \u202e"
+
+
+def _console(*, terminal: bool) -> tuple[ConsoleReporter, io.StringIO]:
+    file = io.StringIO()
+    return ConsoleReporter(Console(file=file, force_terminal=terminal, width=200)), file
+
+
+class _Clock:
+    """A clock that goes on by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_lines_are_shown_as_they_are() -> None:
+    """Markup and control characters in a name are text; long lines stay one line."""
+    reporter, file = _console(terminal=False)
+    reporter.info(HOSTILE)
+    reporter.warning(HOSTILE + "y" * 300)
+    assert file.getvalue() == f"{SHOWN}\nwarning: {SHOWN}{'y' * 300}\n"
+
+
+def test_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal: a line every ten seconds with rate and time left, and one at the end."""
+    clock = _Clock()
+    monkeypatch.setattr(console.time, "monotonic", clock.monotonic)
+    reporter, file = _console(terminal=False)
+    with reporter.progress("epoch 1", total=10, unit="videos") as progress:
+        for number in range(10):
+            clock.now += 4
+            progress.advance(note=f"loss {number}")
+    assert file.getvalue().splitlines() == [
+        "epoch 1: 3/10 videos, 0.2/s loss 2, 28 s left",
+        "epoch 1: 6/10 videos, 0.2/s loss 5, 16 s left",
+        "epoch 1: 9/10 videos, 0.2/s loss 8, 4 s left",
+        "epoch 1: 10/10 videos, 0.2/s loss 9",
+    ]
+
+
+def test_log_of_an_unknown_total(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody knows how much there is, what is done is counted."""
+    clock = _Clock()
+    monkeypatch.setattr(console.time, "monotonic", clock.monotonic)
+    reporter, file = _console(terminal=False)
+    with reporter.progress("reading", total=None, unit="MB") as progress:
+        progress.advance(2.5, note=HOSTILE)
+        assert file.getvalue() == ""
+        clock.now += 20
+        progress.advance(2.5)
+    assert file.getvalue() == f"reading: 5 MB, 0.2/s {SHOWN}\n"
+
+
+@pytest.mark.parametrize("total", [4, None])
+def test_terminal_gets_a_bar(total: int | None) -> None:
+    """On a terminal a bar names the task, the rate and the note, and takes no markup from names."""
+    reporter, file = _console(terminal=True)
+    with reporter.progress("eval [test]", total=total, unit="videos") as progress:
+        progress.advance(2, note="[bold]a\x1b[2J")
+        progress.advance()
+    text = file.getvalue()
+    assert "eval [test]" in text
+    assert "videos/s" in text
+    assert "a\x1b[2J" not in text
+
+
+def test_only_the_main_process_speaks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the processes that torchrun started, the first reports."""
+    monkeypatch.delenv("RANK", raising=False)
+    assert isinstance(reporter_of_this_process(), ConsoleReporter)
+    monkeypatch.setenv("RANK", "1")
+    reporter = reporter_of_this_process()
+    assert isinstance(reporter, SilentReporter)
+    reporter.info("x")
+    reporter.warning("x")
+    with reporter.progress("x", total=1, unit="x") as progress:
+        progress.advance(note="x")
+    print_summary("train", {"a": 1}, wrote=Path("out"), then="next")
+    assert capsys.readouterr().out == ""
+
+
+def test_summary_shows_figures_folder_and_next_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Figures, what was written, the next command: each on a line of its own, as text."""
+    monkeypatch.delenv("RANK", raising=False)
+    print_summary(
+        "eval", {"top-1": "50.0%", "[x]": HOSTILE}, wrote=Path("o" * 150), then="fvar \nx"
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert "eval" in lines[0]
+    assert lines[1].split() == ["top-1", "50.0%"]
+    assert lines[2].strip().startswith("[x]")
+    assert SHOWN in lines[2]
+    assert lines[-2:] == ["wrote " + "o" * 150, r"next: fvar \nx"]
+
+
+def test_error_is_a_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Scripts find it by its beginning; it is neither wrapped nor styled."""
+    print_error("x" * 300)
+    captured = capsys.readouterr()
+    assert captured.err == "fvar: " + "x" * 300 + "\n"
+    assert captured.out == ""
+
+
+def test_flags_left_out_are_not_settings() -> None:
+    """What was not typed takes the config's default; zero and False were typed."""
+    assert given(epochs=None, workers=0, flag=False, lr=0.1) == {
+        "workers": 0,
+        "flag": False,
+        "lr": 0.1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("runs/a/frames", "runs/a/train"),
+        ("runs/a/frames/manifest.json", "runs/a/train"),
+        ("frames", "train"),
+        ("/x/frames", "/x/train"),
+    ],
+)
+def test_output_lies_beside_its_input(path: str, expected: str) -> None:
+    """Left out, ``--out`` is the sibling of the input's folder."""
+    assert beside(Path(path), "train") == Path(expected)
+
+
+@pytest.mark.parametrize("path", [".", "manifest.json", ".."])
+def test_output_lies_beside_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
+) -> None:
+    """From inside a folder its sibling is still found."""
+    inside = tmp_path / "a" / "frames"
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    found = beside(Path(path), "train")
+    assert found == (tmp_path / "train" if path == ".." else tmp_path / "a" / "train")
