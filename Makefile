@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types bench clean
+.PHONY: help setup demo test mutants lint types bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -57,6 +57,9 @@ types: setup  ## mypy, strict
 
 test: setup  ## the whole suite, with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+mutants: setup  ## break the method in every way of tests/mutations.py: a test must fail each time (4 minutes)
+	$(BIN)/python tests/mutants.py
 
 clean:  ## remove .venv, caches and the demo's runs
 	rm -rf $(VENV) $(RUN) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

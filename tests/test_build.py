@@ -12,7 +12,13 @@ from fvar.config import TrainConfig
 from fvar.errors import ConfigError, WeightsError
 from fvar.model import build
 from fvar.model.backbone import NETWORKS, cut_backbone
-from fvar.model.build import build_recognizer, clustering_method, load_weights, norm_mode
+from fvar.model.build import (
+    build_recognizer,
+    clustering_method,
+    load_weights,
+    norm_mode,
+    starting_files,
+)
 
 
 def _config(**settings: Any) -> TrainConfig:
@@ -158,6 +164,14 @@ def test_a_file_of_another_backbone_is_refused_by_name(tmp_path: Path) -> None:
     torch.save(cut_backbone(NETWORKS["resnet18"](), stage=1).network.state_dict(), path)
     with pytest.raises(WeightsError, match=r"resnet18\.pt: has unknown layer1\.1"):
         load_weights(settled_backbone("tiny"), _config(weights=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("weights", "files"), [("none", []), ("imagenet", []), ("a/b.pt", [Path("a/b.pt")])]
+)
+def test_only_a_file_of_weights_is_an_input(weights: str, files: list[Path]) -> None:
+    """Starting weights are a file among a training's inputs unless they are `none` or `imagenet`."""
+    assert starting_files(_config(weights=weights)) == files
 
 
 def test_imagenet_weights_are_those_of_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,23 @@ def test_device_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
         assert members.device == CPU
 
 
+@pytest.mark.parametrize(("gpu", "backend"), [(False, "gloo"), (True, "nccl")])
+def test_processes_meet_and_part(monkeypatch: pytest.MonkeyPatch, gpu: bool, backend: str) -> None:
+    """They meet by the backend of their device, and part also when something goes wrong."""
+    calls: list[str] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(distributed.dist, "init_process_group", calls.append)
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: bool(calls))
+    monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: calls.append("parted"))
+    with pytest.raises(ManifestError), team("auto") as members:  # noqa: PT012  # the block fails
+        assert (members.rank, members.world_size, members.is_main) == (1, 2, False)
+        raise ManifestError("file", "is wrong", fix="correct it")
+    assert calls == [backend, "parted"]
+
+
 @pytest.mark.slow
 def test_two_processes_equal_one(run: Path) -> None:
     """Loss, accuracy and weights of 2 processes are those of 1, up to the order of float32 sums."""

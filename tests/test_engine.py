@@ -143,7 +143,7 @@ def _assert_exact(recognizer: Recognizer, clips: Sequence[TensorClip]) -> None:
         _assert_same_step(found, wanted)
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(
     lengths=st.lists(st.integers(1, 11), min_size=1, max_size=3),
     method=EVERY_METHOD,

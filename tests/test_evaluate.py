@@ -28,8 +28,10 @@ from fvar.reporting import SilentReporter
 from fvar.stages import evaluate as stage
 from fvar.stages.evaluate import evaluate
 from fvar.stages.train import train
-from fvar.training import views
+from fvar.training import loop, views
 from fvar.training.checkpoint import load_checkpoint, save_checkpoint
+from fvar.training.metrics import Prediction
+from fvar.training.predict import predict
 
 CPU = torch.device("cpu")
 
@@ -280,3 +282,25 @@ def test_missing_prediction_stops(
         "split test: 2 of 3 videos were evaluated; run again; if it stays so, report it"
     )
     assert not (tmp_path / "eval").exists()
+
+
+@pytest.mark.parametrize("sampled_epochs", [0, 1])
+def test_validation_is_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampled_epochs: int
+) -> None:
+    """What `val` is told in training is what eval says afterwards, to the bit, in sampled epochs too."""
+    told: list[list[torch.Tensor]] = []
+
+    def listened(*args: Any, **kwargs: Any) -> list[Prediction]:
+        predictions = predict(*args, **kwargs)
+        told.append([prediction.logits for prediction in predictions])
+        return predictions
+
+    monkeypatch.setattr(loop, "predict", listened)
+    monkeypatch.setattr(stage, "predict", listened)
+    config = tiny_config(epochs=1, sampled_epochs=sampled_epochs)
+    train(write_frames(tmp_path / "frames"), tmp_path / "train", config, SilentReporter())
+    _evaluate(tmp_path, tmp_path / "eval", split="val", checkpoint="last")
+    in_training, in_evaluation = told
+    assert len(in_training) == 2
+    assert all(map(torch.equal, in_training, in_evaluation))

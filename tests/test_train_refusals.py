@@ -166,14 +166,15 @@ def test_gpu_that_is_not_there_is_named(
     )
 
 
-def test_resume_on_other_classes_is_refused(whole: Path, tmp_path: Path) -> None:
-    """A checkpoint whose classifier has other rows does not go on."""
+def test_resume_on_other_frames_is_refused(whole: Path, tmp_path: Path) -> None:
+    """A training does not go on with another extraction than the one it began with."""
     out = tmp_path / "train"
     shutil.copytree(whole, out)
     (out / "manifest.json").unlink()
     other = write_frames(tmp_path / "frames", [row for row in ROWS if row.label != "up"])
     assert _refusal(other, out, resume=True) == (
-        f"{out / 'checkpoints' / 'last.pt'}: was trained on other classes; start anew with --overwrite"
+        f"{out / 'checkpoints' / 'last.pt'}: was trained on other frames than those in {other} now; "
+        "restore them, or start anew with --overwrite"
     )
 
 

@@ -6,7 +6,7 @@ import torch
 
 from fvar.config import TrainConfig
 from fvar.errors import ConfigError, ManifestError
-from fvar.files import is_complete, remove_outputs
+from fvar.files import is_complete, remove_outputs, sha256_of
 from fvar.manifest import (
     CheckpointManifest,
     FramesManifest,
@@ -30,7 +30,7 @@ from fvar.training.loop import METRICS, TENSORBOARD, Trainer, TrainingSet
 from fvar.training.views import select_videos, stored_videos
 
 # What a resumed run may set anew: none of these changes a number.
-_FREE_ON_RESUME = {"device", "workers"}
+_FREE_ON_RESUME = {"workers"}
 _PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py", "torchmetrics")
 
 
@@ -118,6 +118,7 @@ def _training_set(path: Path, manifest: FramesManifest, config: TrainConfig) -> 
         )
     return TrainingSet(
         folder=path.parent,
+        frames_sha256=sha256_of(path),
         train=stored_videos(train_videos, classes, source=path),
         val=stored_videos(val_videos, classes, source=path),
         classes=classes,
@@ -169,8 +170,12 @@ def _checkpoint(out_dir: Path, config: TrainConfig, videos: TrainingSet) -> Chec
                 f"is {getattr(config, name)!r}, the training began with {value!r}",
                 fix="pass the same settings, or start anew with --overwrite",
             )
-    if checkpoint.classes != videos.classes:
-        raise ManifestError(path, "was trained on other classes", fix="start anew with --overwrite")
+    if checkpoint.frames_sha256 != videos.frames_sha256:
+        raise ManifestError(
+            path,
+            f"was trained on other frames than those in {videos.folder} now",
+            fix="restore them, or start anew with --overwrite",
+        )
     return checkpoint
 
 

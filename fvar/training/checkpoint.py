@@ -17,6 +17,7 @@ _KEYS = {
     "format",
     "config",
     "classes",
+    "frames_sha256",
     "epoch",
     "model",
     "optimizer",
@@ -33,6 +34,7 @@ class Checkpoint:
     Attributes:
         config: The resolved settings.
         classes: Names of the classifier's rows.
+        frames_sha256: Of the manifest of the frames that were trained on.
         epoch: Epochs done.
         model: The recogniser's state dict.
         optimizer: Its state dict.
@@ -43,6 +45,7 @@ class Checkpoint:
 
     config: TrainConfig
     classes: list[str]
+    frames_sha256: str
     epoch: int
     model: Mapping[str, Any]
     optimizer: Mapping[str, Any] = field(default_factory=dict)
@@ -64,6 +67,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "format": FORMAT,
         "config": checkpoint.config.model_dump(mode="json"),
         "classes": checkpoint.classes,
+        "frames_sha256": checkpoint.frames_sha256,
         "epoch": checkpoint.epoch,
         "model": dict(checkpoint.model),
         "optimizer": dict(checkpoint.optimizer),

@@ -46,6 +46,7 @@ class TrainingSet:
     """The videos of a training: where their frames are, those to learn from and those to choose by."""
 
     folder: Path
+    frames_sha256: str
     train: Sequence[StoredVideo]
     val: Sequence[StoredVideo]
     classes: Sequence[str]
@@ -237,6 +238,7 @@ class Trainer:
         checkpoint = Checkpoint(
             config=self.config,
             classes=list(self.videos.classes),
+            frames_sha256=self.videos.frames_sha256,
             epoch=epoch + 1,
             model=self.recognizer.state_dict(),
             optimizer=self.optimizer.state_dict(),
