@@ -110,7 +110,9 @@ def test_a_full_disk_is_a_clean_stop(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise RuntimeError("Can't decrement id ref count (file write failed: errno = 28)")
 
     monkeypatch.setattr(h5py.File, "close", fails)
-    with pytest.raises(StoppedError, match=r"clusters\.h5: cannot be written \(No space left on device\)"):
+    with pytest.raises(
+        StoppedError, match=r"clusters\.h5: cannot be written \(No space left on device\)"
+    ):
         write_clusters(tmp_path / "clusters.h5", [sample_clusters()])
 
 

@@ -15,7 +15,16 @@ from fvar.manifest import CheckpointManifest, PredictionsManifest, locate, read_
 def main(folders: list[str]) -> None:
     """Print a row for each evaluation."""
     table = Table(box=None, header_style="bold")
-    for column in ("clustering", "k", "split", "videos", "frames seen", "train s", "top-1", "mean class"):
+    for column in (
+        "clustering",
+        "k",
+        "split",
+        "videos",
+        "frames seen",
+        "train s",
+        "top-1",
+        "mean class",
+    ):
         table.add_column(column, justify="left" if column in {"clustering", "split"} else "right")
     for folder in folders:
         path = locate(Path(folder))
