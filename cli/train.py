@@ -41,6 +41,14 @@ def train(
     lr: Annotated[
         float | None, typer.Option(help="Rate at this batch size; never rescaled.")
     ] = None,
+    freeze_stem: Annotated[
+        bool | None,
+        typer.Option(
+            "--freeze-stem/--train-stem",
+            help="Whether the layers before the clustering learn too. Default: not where pretrained.",
+            show_default=False,
+        ),
+    ] = None,
     frames_per_batch: Annotated[
         int | None, typer.Option(help="Frames in one step at most; a longer video steps alone.")
     ] = None,
@@ -72,6 +80,7 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,
+        freeze_stem=freeze_stem,
         frames_per_batch=frames_per_batch,
         engine=engine,
         device=device,

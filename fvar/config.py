@@ -80,8 +80,8 @@ class TrainConfig(Settings):
         "auto",
         description="batch norms that keep their statistics: all, all but the first, the stem's, none",
     )
-    freeze_stem: bool = Field(
-        False, description="leave the layers before the clustering as they are"
+    freeze_stem: bool | None = Field(
+        None, description="keep the layers before the clustering; None: where they are pretrained"
     )
 
     engine: EngineName = "auto"

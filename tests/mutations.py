@@ -369,7 +369,7 @@ WEIGHTS_AND_BUILD = [
     Mutation(
         "a frozen stem trains",
         "build",
-        "requires_grad_(not config.freeze_stem)",
+        "requires_grad_(not freezes_stem(config))",
         "requires_grad_(True)",
     ),
     Mutation(

@@ -8,13 +8,14 @@ import torch
 from tensor_clips import random_clips, settled_backbone
 from torch import nn
 
-from fvar.config import TrainConfig
+from fvar.config import NormName, TrainConfig
 from fvar.errors import ConfigError, WeightsError
 from fvar.model import build
 from fvar.model.backbone import NETWORKS, cut_backbone
 from fvar.model.build import (
     build_recognizer,
     clustering_method,
+    freezes_stem,
     load_weights,
     norm_mode,
     starting_files,
@@ -183,3 +184,23 @@ def test_imagenet_weights_are_those_of_the_backbone(monkeypatch: pytest.MonkeyPa
     assert load_weights(backbone, _config(weights="imagenet")) == []
     assert asked == ["tiny"]
     assert torch.equal(backbone.network.conv1.weight, source["conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("weights", "norm", "freeze_stem", "freezes"),
+    [
+        ("some.pt", "auto", None, True),
+        ("imagenet", "stem-frozen", None, True),
+        ("none", "auto", None, False),
+        ("some.pt", "train", None, False),
+        ("some.pt", "partial", None, False),
+        ("some.pt", "auto", False, False),
+        ("none", "auto", True, True),
+    ],
+)
+def test_pretrained_stem_is_kept_unless_told_otherwise(
+    weights: str, norm: NormName, freeze_stem: bool | None, freezes: bool
+) -> None:
+    """A pretrained stem keeps its parameters, unless it or its batch norm is asked to train."""
+    config = _config(weights=weights, norm=norm, freeze_stem=freeze_stem)
+    assert freezes_stem(config) == freezes

@@ -39,7 +39,7 @@ def test_recipe_equals_the_table(name: str) -> None:
     )  # fmt: skip
     common = (c.schedule, c.momentum, c.clip_grad_norm, c.clustering, c.stage, c.weights)
     assert common == ("step", 0.9, 20.0, "cumulative", 1, "imagenet")
-    assert c.label_smoothing == 0
+    assert (c.label_smoothing, c.freeze_stem) == (0, False)
     toy = name == "move4mnist"
     assert (c.size, c.sampled_epochs, c.crop) == (
         (64, 6, "center") if toy else (224, 0, "multi-scale")

@@ -32,7 +32,7 @@ def build_recognizer(config: TrainConfig, *, num_classes: int) -> Recognizer:
         ),
     )
     for parameter in backbone.stem_parameters():
-        parameter.requires_grad_(not config.freeze_stem)
+        parameter.requires_grad_(not freezes_stem(config))
     recognizer.engine = _engine(config, backbone)
     return recognizer
 
@@ -64,6 +64,17 @@ def clustering_method(config: TrainConfig) -> ClusteringMethod | None:
     return cast("ClusteringMethod", config.clustering)
 
 
+def freezes_stem(config: TrainConfig) -> bool:
+    """Tell whether the stem keeps its parameters: as said, else where it is pretrained.
+
+    Fine-tuning on few videos gains little from the first layers, and without them an epoch is cheaper by the
+    whole backward sweep. A stem whose batch norm is asked to train is trained.
+    """
+    if config.freeze_stem is not None:
+        return config.freeze_stem
+    return config.weights != "none" and config.norm not in {"train", "partial"}
+
+
 def norm_mode(config: TrainConfig) -> NormMode:
     """Resolve ``auto``: pretrained statistics stay, a network from scratch has to find its own.
 
@@ -71,7 +82,7 @@ def norm_mode(config: TrainConfig) -> NormMode:
     """
     fresh: NormMode = "train" if config.weights == "none" else "frozen"
     mode = fresh if config.norm == "auto" else config.norm
-    return _WITH_FROZEN_STEM[mode] if config.freeze_stem else mode
+    return _WITH_FROZEN_STEM[mode] if freezes_stem(config) else mode
 
 
 # The first batch norm, the one that `partial` trains, is the stem's.

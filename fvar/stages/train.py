@@ -21,7 +21,7 @@ from fvar.manifest import (
     tool_versions,
     write_manifest,
 )
-from fvar.model.build import build_recognizer, load_weights, starting_files
+from fvar.model.build import build_recognizer, freezes_stem, load_weights, starting_files
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Reporter
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
@@ -141,7 +141,8 @@ def _start(
     frames = sum(video.num_frames for video in videos.train)
     reporter.info(
         f"{len(videos.train)} videos, {frames} frames, {len(videos.classes)} classes; {config.backbone}, "
-        f"clustering {config.clustering} to {config.clusters} after stage {config.stage}, engine "
+        f"clustering {config.clustering} to {config.clusters} after stage {config.stage}, stem "
+        f"{'kept' if freezes_stem(config) else 'trained'}, engine "
         f"{recognizer.engine}, {members.device}, {members.world_size} process(es)"
     )
     return recognizer.to(members.device)
