@@ -1,5 +1,6 @@
 """``fvar``: the commands, and the one boundary where errors become a line and an exit code."""
 
+import os
 import platform
 import traceback
 from typing import Any
@@ -105,4 +106,7 @@ app.command()(inspect_clusters)
 
 def main() -> None:
     """Run the command line."""
+    # GNU OpenMP reads this when torch is loaded. Waiting threads then leave the core to the workers that
+    # read and to other programs: faster on a busy machine (tests/benchmarks/README.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
