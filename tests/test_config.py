@@ -122,7 +122,8 @@ def test_later_layers_win(tmp_path: Path) -> None:
     file.write_text("clusters = 5\nepochs = 7\n")
     config = train_config({"epochs": 3}, recipe="ucf101", config_file=file)
     assert (config.lr, config.clusters, config.epochs) == (recipe["lr"], 5, 3)
-    assert config.clip_grad_norm == TrainConfig().clip_grad_norm
+    assert "keep_mb" not in recipe
+    assert config.keep_mb == TrainConfig().keep_mb
     assert train_config({}) == TrainConfig()
 
 

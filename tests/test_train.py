@@ -232,8 +232,8 @@ def test_says_what_it_does(frames: Path, tmp_path: Path) -> None:
     listener = _Listener()
     train(frames, tmp_path / "train", tiny_config(epochs=1), listener)
     assert listener.lines[0] == (
-        "6 videos, 37 frames, 3 classes; tiny, clustering cumulative to 4 after stage 1, engine chunked, "
-        "cpu, 1 process(es)"
+        "6 videos, 37 frames, 3 classes; tiny, clustering cumulative to 4 after stage 1, "
+        "stem trained, engine chunked, cpu, 1 process(es)"
     )
     assert listener.lines[1].startswith("epoch 1/1: loss ")
 
