@@ -62,7 +62,7 @@ CLUSTERING = [
     Mutation(
         "differing bits are counted in a byte",
         "clustering",
-        ".sum(dim=1, dtype=torch.int64)",
+        ".sum(dim=1, dtype=torch.int32)",
         ".sum(dim=1, dtype=torch.uint8).long()",
     ),
     Mutation(
