@@ -47,7 +47,7 @@ def evaluate(
     settings = parse(EvalConfig, flags, source="command line")
     out_dir = out or beside(train, "eval")
 
-    from fvar.stages import evaluate as stage  # noqa: PLC0415  # imports torch
+    from fvar.stages import evaluate as stage
 
     manifest = stage.evaluate(
         train, out_dir, settings, reporter_of_this_process(), frames=frames, overwrite=overwrite

@@ -70,7 +70,7 @@ def extract(
 
     fvar extract clips.csv --videos clips --out runs/clips/frames --short-side 128 --max-gb 20
     """
-    from fvar.stages.extract import extract as stage  # noqa: PLC0415  # keeps --help fast
+    from fvar.stages.extract import extract as stage
 
     folder = out or Path("runs") / source.stem / "frames"
     flags = given(

@@ -49,7 +49,7 @@ def inspect_clusters(
     settings = parse(InspectConfig, flags | {"limit": limit or None}, source="command line")
     out_dir = out or beside(train, "clusters")
 
-    from fvar.stages import inspect_clusters as stage  # noqa: PLC0415  # imports torch
+    from fvar.stages import inspect_clusters as stage
 
     manifest = stage.inspect_clusters(
         train, out_dir, settings, reporter_of_this_process(), frames=frames, overwrite=overwrite

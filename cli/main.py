@@ -72,7 +72,7 @@ app = typer.Typer(
 
 def _show_version(value: bool) -> None:
     if value:
-        from importlib import metadata  # noqa: PLC0415  # only here
+        from importlib import metadata
 
         packages = ("torch", "torchvision", "torchcodec", "av", "imageio-ffmpeg", "h5py", "numpy")
         versions = ", ".join(f"{package} {metadata.version(package)}" for package in packages)

@@ -59,7 +59,7 @@ def toy(
 
     fvar toy --out runs/mnist --digits ~/mnist --informative 16 --seed 1
     """
-    from fvar.data.toy import VIDEOS_NAME, make_toy, num_clips_per_class  # noqa: PLC0415  # PyAV
+    from fvar.data.toy import VIDEOS_NAME, make_toy, num_clips_per_class
 
     flags = given(
         layout=layout,

@@ -91,7 +91,7 @@ def train(
     settings = train_config(flags, recipe=recipe, config_file=config)
     out_dir = out or beside(frames, "train")
 
-    from fvar.stages import train as stage_  # noqa: PLC0415  # imports torch
+    from fvar.stages import train as stage_
 
     manifest = stage_.train(
         frames, out_dir, settings, reporter_of_this_process(), resume=resume, overwrite=overwrite

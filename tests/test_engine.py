@@ -20,13 +20,13 @@ from fvar.model.clustering import METHODS, ClusteringMethod, averaging_matrix, c
 from fvar.model.engine import (
     ENGINES,
     EngineMethod,
-    Sweep,
     chunked_rows,
     depends_on_batch,
     measure_steps,
     plain_rows,
 )
 from fvar.model.recognizer import Recognizer
+from fvar.model.rows import Sweep
 from fvar.model.shift import RowLayout
 
 PLENTY = 1 << 30  # bytes, more than any clip here needs

@@ -14,8 +14,9 @@ from tensor_clips import TensorClip, random_clips, settled_backbone
 from torch import Tensor, nn
 
 from fvar.model.clustering import METHODS, ClusteringMethod
-from fvar.model.engine import EngineMethod, Sweep
+from fvar.model.engine import EngineMethod
 from fvar.model.recognizer import CLASSIFIER_STD, Inference, NormMode, Recognizer
+from fvar.model.rows import Sweep
 
 EVERY_METHOD = st.sampled_from([*METHODS, None])
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=4)

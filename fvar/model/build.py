@@ -7,8 +7,9 @@ from fvar.config import TrainConfig
 from fvar.errors import ConfigError
 from fvar.model.backbone import NETWORKS, Backbone, cut_backbone
 from fvar.model.clustering import ClusteringMethod
-from fvar.model.engine import EngineMethod, Sweep, depends_on_batch
+from fvar.model.engine import EngineMethod, depends_on_batch
 from fvar.model.recognizer import NormMode, Recognizer
+from fvar.model.rows import Sweep
 from fvar.model.weights import imagenet_state, load_strictly, read_state
 
 

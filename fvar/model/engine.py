@@ -17,7 +17,7 @@ Letters: B videos, T frames, n frames of a chunk, K clusters, R rows, C H W.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,65 +33,9 @@ from fvar.model.clustering import (
     sign_pattern,
     step_distances,
 )
+from fvar.model.rows import Clip, Rows, Sweep
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-
-class Clip(Protocol):
-    """One video, as the engine sees it."""
-
-    @property
-    def num_frames(self) -> int:
-        """T, at least 1."""
-
-    @property
-    def cut_key(self) -> int:
-        """The seed of this video's `random` cuts."""
-
-    def pictures(self, frames: Sequence[int]) -> Tensor:
-        """Return the named frames as the network wants them, (n, 3, H, W) float; the same at every call."""
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """How the stem goes over the frames.
-
-    Attributes:
-        method: The clustering; None: every frame is a row (`none`, and the frames that `uniform` picked).
-        num_clusters: K.
-        chunk_frames: Frames that the stem sees at once, n.
-        keep_bytes: Stem outputs that may be kept from sweep 1 to sweep 2.
-    """
-
-    method: ClusteringMethod | None
-    num_clusters: int
-    chunk_frames: int
-    keep_bytes: int
-
-    def __post_init__(self) -> None:
-        if self.chunk_frames < 1:
-            raise ValueError(f"chunk_frames {self.chunk_frames}: must be at least 1")
-        if self.num_clusters < 1:
-            raise ValueError(f"num_clusters {self.num_clusters}: must be at least 1")
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What the trunk sees.
-
-    Attributes:
-        activations: (R, C, H, W), videos one after the other.
-        num_rows: Rows of each video.
-        runs: The clustering; None where every frame is a row.
-        steps: (N,) int64 step distances, 0 at each video's last frame; None where no distance was needed.
-        num_bits: M, the length of a pattern.
-    """
-
-    activations: Tensor
-    num_rows: tuple[int, ...]
-    runs: Runs | None
-    steps: Tensor | None
-    num_bits: int
 
 
 def depends_on_batch(modules: Iterator[nn.Module]) -> bool:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fvar.model.backbone import Backbone
-from fvar.model.engine import BATCH_NORMS, ENGINES, Clip, EngineMethod, Rows, Sweep, measure_steps
+from fvar.model.engine import BATCH_NORMS, ENGINES, EngineMethod, measure_steps
+from fvar.model.rows import Clip, Rows, Sweep
 from fvar.model.shift import RowLayout
 
 CLASSIFIER_STD = 0.001  # of the initial weights, as in TSM
