@@ -68,8 +68,8 @@ class TrainConfig(Settings):
     milestones: tuple[int, ...] = Field((), description="`step`: epochs after which lr falls by 10")
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
-    # TSM's 20 suits batches of 64: with 83 clips in batches of 8, two of seven trainings came apart at it,
-    # none of three at 5, not even at twice the rate (MobileNetV2, 112 px)
+    # TSM's 20 suits batches of 64: with 83 clips in batches of 8, two of eight trainings came apart at it and
+    # the one at twice the rate, none of eight at 5, one of them at twice the rate (MobileNetV2, 112 px)
     clip_grad_norm: float = Field(5.0, gt=0)
     dropout: float = Field(0.5, ge=0, lt=1)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
