@@ -88,7 +88,12 @@ class TrainConfig(Settings):
 
     engine: EngineName = "auto"
     chunk_frames: int = Field(16, ge=1, description="frames the stem sees at once")
-    keep_mb: int = Field(512, ge=0, description="stem outputs kept between sweeps, per step")
+    keep_mb: int = Field(
+        1024, ge=0, description="stem outputs and tapes kept between sweeps, per step"
+    )
+    backward_share: float = Field(
+        1.0, gt=0, le=1, description="frames of each cluster that the backward pass visits"
+    )
     device: DeviceName = "auto"
     precision: PrecisionName = "auto"
     workers: int = Field(2, ge=0, description="processes that read shards; 0 reads in this one")

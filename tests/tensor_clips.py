@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fvar.model.backbone import NETWORKS, Backbone, cut_backbone
-from fvar.model.engine import BATCH_NORMS
+from fvar.model.folding import BATCH_NORMS
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,13 @@ def _means(frames: Tensor, spans: list[tuple[int, int]], *, chunk: int) -> Tenso
     """Return the means (K, M), summed chunk by chunk."""
     starts, stops = torch.tensor(spans).T
     parts = [
-        averaging_matrix(starts, stops, first=first, num_frames=len(part), dtype=frames.dtype)
+        averaging_matrix(
+            starts,
+            stops,
+            stops - starts,
+            frames=torch.arange(first, first + len(part)),
+            dtype=frames.dtype,
+        )
         @ part
         for first, part in zip(
             range(0, len(frames), chunk), frames.flatten(1).split(chunk), strict=True

@@ -1,12 +1,15 @@
-"""The allocator's settings: taken where they can be, passed over where not."""
+"""The host's memory: the allocator's settings are taken where they can be, a container's limit counts."""
 
 import ctypes
+import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from fvar.training.host_memory import keep_freed_memory
+from fvar.training import host_memory
+from fvar.training.host_memory import keep_freed_memory, total_host_memory
 
 
 class _Libc:
@@ -44,3 +47,19 @@ def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert keep_freed_memory() is False
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_freed_memory() is False
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("1000000\n", 1_000_000), ("max\n", None), (f"{1 << 62}\n", None), (None, None)],
+)
+def test_memory_of_a_container_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str | None, expected: int | None
+) -> None:
+    """The smaller of the machine's memory and the container's limit, where there is one."""
+    file = tmp_path / "memory.max"
+    if limit is not None:
+        file.write_text(limit)
+    monkeypatch.setattr(host_memory, "_CGROUP_LIMIT", file)
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert total_host_memory() == (expected or machine)

@@ -11,6 +11,7 @@ from training_samples import ROWS, Row, tiny_config, write_frames
 from fvar.errors import ConfigError, FvarError, ManifestError
 from fvar.reporting import SilentReporter
 from fvar.stages.train import train
+from fvar.training import plain_memory
 from fvar.training.checkpoint import Checkpoint, load_checkpoint
 
 TIMINGS = {"frames_per_second", "seconds"}
@@ -191,3 +192,21 @@ def test_damaged_frames_are_refused(frames: Path, tmp_path: Path) -> None:
         _train(tmp_path / "run" / "frames", tmp_path / "train")
     assert str(error.value).startswith(f"{shard}: is not what `fvar extract` wrote")
     assert not (tmp_path / "train").exists()
+
+
+def test_batches_that_the_plain_engine_cannot_hold_are_refused(
+    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With memory for 12 frames a batch of 37 is refused with the numbers; what --out held is untouched."""
+    out = _train(frames, tmp_path / "out", epochs=1)
+    before = (out / "checkpoints" / "last.pt").read_bytes()
+    monkeypatch.setattr(plain_memory, "bytes_of_a_frame", lambda *_, **__: 10**9)
+    monkeypatch.setattr(plain_memory, "total_host_memory", lambda: 12 * 10**9 + 1)
+    with pytest.raises(ConfigError) as error:
+        _train(frames, out, norm="train", engine="plain", overwrite=True, batch_size=6)
+    assert str(error.value) == (
+        "engine plain: keeps every activation: a batch of 37 frames needs 37 GB, cpu has 12 GB; set norm = "
+        "'frozen' in --config to train in chunks, or lower --frames-per-batch (to 12 at most) or --size"
+    )
+    assert (out / "checkpoints" / "last.pt").read_bytes() == before
+    _train(frames, tmp_path / "fits", norm="train", engine="plain", frames_per_batch=12, epochs=1)

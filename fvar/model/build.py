@@ -7,7 +7,8 @@ from fvar.config import TrainConfig
 from fvar.errors import ConfigError
 from fvar.model.backbone import NETWORKS, Backbone, cut_backbone
 from fvar.model.clustering import ClusteringMethod
-from fvar.model.engine import EngineMethod, depends_on_batch
+from fvar.model.engine import EngineMethod
+from fvar.model.folding import depends_on_batch
 from fvar.model.recognizer import NormMode, Recognizer
 from fvar.model.rows import Sweep
 from fvar.model.weights import imagenet_state, load_strictly, read_state
@@ -30,6 +31,7 @@ def build_recognizer(config: TrainConfig, *, num_classes: int) -> Recognizer:
             num_clusters=config.clusters,
             chunk_frames=config.chunk_frames,
             keep_bytes=config.keep_mb << 20,
+            backward_share=config.backward_share,
         ),
     )
     for parameter in backbone.stem_parameters():

@@ -45,21 +45,37 @@ class Runs:
         return f"Runs(videos={videos}, clusters={clusters})"
 
 
+def one_row_a_frame(activations: Tensor) -> Tensor:
+    """Return each frame's activations as a row, (n, C, H, W) -> (n, M): a view of what lies channels last."""
+    return activations.permute(0, 2, 3, 1).flatten(1)
+
+
 def sign_pattern(activations: Tensor) -> Tensor:
     """Return which activations are on, ``x > 0``: (n, C, H, W) -> (n, M) bool.
 
     After a ResNet stage this is the ReLU's own pattern; after a MobileNetV2 stage, a linear projection, it is
     the sign pattern as a stand-in.
     """
-    return activations.flatten(1) > 0
+    return one_row_a_frame(activations).relu().bool()  # on a CPU half the time of ``> 0``
+
+
+_ADDED_IN_A_BYTE = 128  # at most 255
 
 
 def step_distances(patterns: Tensor) -> Tensor:
-    """Return the Hamming distance of each frame's pattern to the next one's: (n, M) bool -> (n-1,) int64."""
+    """Return the Hamming distance of each frame's pattern to the next one's: (n, M) bool -> (n-1,) int64.
+
+    Patterns stay a byte an activation: packing them into bits costs as much as it saves. Bits are added in
+    bytes first, 7 times faster than in int32 at once (tests/benchmarks/README.md).
+    """
     differing = patterns[1:] ^ patterns[:-1]
-    return differing.sum(dim=1, dtype=torch.int32).to(
-        torch.int64
-    )  # 5 times faster than summing in int64
+    whole = differing.shape[1] // _ADDED_IN_A_BYTE * _ADDED_IN_A_BYTE
+    by_byte = differing[:, :whole].reshape(
+        len(differing), _ADDED_IN_A_BYTE, whole // _ADDED_IN_A_BYTE
+    )
+    in_bytes = by_byte.sum(1, dtype=torch.uint8)
+    counts = in_bytes.sum(1, dtype=torch.int32) + differing[:, whole:].sum(1, dtype=torch.int32)
+    return counts.to(torch.int64)
 
 
 def cluster(
@@ -191,9 +207,9 @@ NEEDS_DISTANCES: frozenset[ClusteringMethod] = frozenset({"cumulative", "slope"}
 
 
 def averaging_matrix(
-    starts: Tensor, stops: Tensor, *, first: int, num_frames: int, dtype: torch.dtype
+    starts: Tensor, stops: Tensor, sizes: Tensor, *, frames: Tensor, dtype: torch.dtype
 ) -> Tensor:
-    """Return A such that ``A @ x`` is what frames ``[first, first+num_frames)`` add to each run's mean.
+    """Return A such that ``A @ x`` is what `frames` add to each run's mean.
 
     The mean over a cluster is linear, ``y = A x``, and so is the way back: ``dL/dx = A^T dL/dy``, that is
     ``dL/dx[t] = dL/dy[j] / size[j]``, summed over the rows that show frame t.
@@ -201,13 +217,12 @@ def averaging_matrix(
     Args:
         starts: (K,) int64, of one video.
         stops: (K,) int64.
-        first: First frame of the chunk.
-        num_frames: Frames in the chunk, n.
+        sizes: (K,) int64, frames that each run is the mean of.
+        frames: (n,) int64, of a chunk.
         dtype: Of the result.
 
     Returns:
         (K, n), rows of all chunks together sum to 1.
     """
-    frames = torch.arange(first, first + num_frames, device=starts.device)
     member = (frames >= starts[:, None]) & (frames < stops[:, None])
-    return member.to(dtype) / (stops - starts)[:, None].to(dtype)
+    return member.to(dtype) / sizes[:, None].to(dtype)

@@ -2,25 +2,29 @@
 
 Two engines, one result. ``plain`` lets autograd keep everything. ``chunked`` exploits that the mean over a
 cluster is linear: once the boundaries are known, the gradient at every frame's stem output follows from the
-gradients of the K means alone (``averaging_matrix``), so that no activation of the stem outlives its chunk:
+gradients of the K means alone (`averaging_matrix`), so that no activation of the stem need outlive its chunk:
 
 * sweep 1, no tape: patterns -> distances -> boundaries;
-* sweep 2, no tape: means (from sweep 1's outputs while they fit ``keep_bytes``, else recomputed);
+* sweep 2, no tape: means;
 * sweep 3, in the backward pass, with a tape, chunk by chunk: push ``A^T dL/dy`` into the stem.
 
-This holds as long as a frame's stem output does not depend on its chunk, so ``chunked`` refuses a stem
-whose batch norm trains. Chunks are cut within a video at fixed sizes: what a video gives never depends, to
-the bit, on the other videos of the batch.
+What fits a budget is kept from sweep to sweep instead of computed again (`Kept`). This holds as long as a
+frame's stem output does not depend on its chunk, so ``chunked`` refuses a stem whose batch norm trains.
+Chunks are cut within a video at fixed sizes: what a video gives never depends, to the bit, on other videos of
+the batch.
 
-Letters: B videos, T frames, n frames of a chunk, K clusters, R rows, C H W.
+Letters: B videos, T frames, n frames of a chunk, K clusters, R rows, M activations of a frame, C H W.
 """
 
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fvar.model.backbone import Backbone
@@ -30,17 +34,13 @@ from fvar.model.clustering import (
     Runs,
     averaging_matrix,
     cluster,
+    one_row_a_frame,
     sign_pattern,
     step_distances,
 )
+from fvar.model.folding import depends_on_batch
+from fvar.model.kept import Kept, TapeMeter
 from fvar.model.rows import Clip, Rows, Sweep
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-
-def depends_on_batch(modules: Iterator[nn.Module]) -> bool:
-    """Tell whether a batch norm among `modules` takes its statistics from the batch it is given."""
-    return any(isinstance(module, BATCH_NORMS) and module.training for module in modules)
 
 
 def plain_rows(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) -> Rows:
@@ -53,12 +53,11 @@ def plain_rows(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) -> Rows:
     if sweep.method in NEEDS_DISTANCES:
         with torch.no_grad():
             steps = torch.cat([_closed(step_distances(sign_pattern(x))) for x in outputs])
-    runs = _runs(sweep.method, clips, steps, sweep.num_clusters, device=outputs[0].device)
+    runs = _runs(sweep.method, sweep.num_clusters, clips, steps, device=outputs[0].device)
+    members = _Membership.of_all(runs, clips)
     means = [
-        _averaged(
-            x, averaging_matrix(starts, stops, first=0, num_frames=len(x), dtype=_sum_dtype(x))
-        )
-        for x, starts, stops in zip(outputs, runs.starts, runs.stops, strict=True)
+        _weighted(members.matrix(video, range(len(x)), dtype=_wide(x))[1], x)
+        for video, x in enumerate(outputs)
     ]
     return Rows(torch.cat(means), (sweep.num_clusters,) * len(clips), runs, steps, num_bits)
 
@@ -86,61 +85,205 @@ def chunked_rows(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) -> Row
         raise ValueError(
             "the stem's batch norm trains: its statistics would come from a chunk, not the batch"
         )
-    kept = _Kept(sweep.keep_bytes)
-    steps, num_bits = None, 0
-    if sweep.method in NEEDS_DISTANCES:
-        steps, num_bits = _distances(backbone, clips, sweep, kept=kept)
-    device = next(backbone.parameters()).device
-    runs = _runs(sweep.method, clips, steps, sweep.num_clusters, device=device)
-    means = _ClusterMeans.apply(backbone, clips, runs, sweep, kept, *backbone.stem_parameters())
-    num_bits = num_bits or means[0].numel()
-    return Rows(means, (sweep.num_clusters,) * len(clips), runs, steps, num_bits)
+    weights = backbone.folded_stem.weights()
+    sweeps = _Sweeps(backbone, clips, sweep, weights)
+    steps = sweeps.distances() if sweep.method in NEEDS_DISTANCES else None
+    runs = _runs(sweep.method, sweep.num_clusters, clips, steps, device=weights[0].device)
+    means = _ClusterMeans.apply(sweeps, _Membership.of_all(runs, clips), *weights)
+    return Rows(means, (sweep.num_clusters,) * len(clips), runs, steps, means[0].numel())
 
 
 @torch.no_grad()
-def measure_steps(backbone: Backbone, clip: Clip, sweep: Sweep) -> tuple[Tensor, int]:
-    """Return one video's step distances, (T,) int64 with 0 at the end, and the length M of a pattern."""
-    return _distances(backbone, [clip], sweep, kept=_Kept(0))
+def measure_steps(backbone: Backbone, clip: Clip, sweep: Sweep) -> Tensor:
+    """Return one video's step distances, (T,) int64 with 0 at the end."""
+    once = replace(sweep, keep_bytes=0)
+    return _Sweeps(backbone, [clip], once, backbone.folded_stem.weights()).distances()
 
 
 ENGINES = {"plain": plain_rows, "chunked": chunked_rows}
 EngineMethod = Literal["plain", "chunked"]
 
 
-class _Kept:
-    """Stem outputs of sweep 1, by video and first frame, while they fit a budget."""
+class _Sweeps:
+    """The three sweeps over the frames of a batch, with the stem's weights as they are in this step."""
 
-    def __init__(self, budget_bytes: int) -> None:
-        self._budget_bytes, self._outputs = budget_bytes, dict[tuple[int, int], Tensor]()
+    def __init__(
+        self, backbone: Backbone, clips: Sequence[Clip], sweep: Sweep, weights: Sequence[Tensor]
+    ) -> None:
+        self._stem, self._clips, self._sweep = backbone.folded_stem, clips, sweep
+        # Leaves: gradients are summed over the chunks here; autograd takes the sums on to the parameters.
+        self._weights = [w.detach().requires_grad_(w.requires_grad) for w in weights]
+        self._autocast = _AutocastState.current(weights[0].device.type)
+        self._kept = Kept(
+            sweep.keep_bytes,
+            num_frames=sum(clip.num_frames for clip in clips),
+            outputs=sweep.method in NEEDS_DISTANCES,
+            tapes=torch.is_grad_enabled()
+            and any(w.requires_grad for w in weights)
+            and sweep.backward_share == 1,
+        )
 
-    def put(self, video: int, first: int, output: Tensor) -> None:
-        size = output.numel() * output.element_size()
-        if size <= self._budget_bytes:
-            self._budget_bytes -= size
-            self._outputs[video, first] = output
+    @torch.no_grad()
+    def distances(self) -> Tensor:
+        """Sweep 1: return the step distances of all videos, (N,) int64.
 
-    def take(self, video: int, first: int) -> Tensor | None:
-        return self._outputs.pop((video, first), None)
+        Chunks overlap by one pattern, so that no step between chunks is lost.
+        """
+        steps = []
+        for video, clip in enumerate(self._clips):
+            parts, before = list[Tensor](), None
+            for chunk in _chunks(clip, self._sweep):
+                pattern = sign_pattern(self._output(video, chunk))
+                parts.append(
+                    step_distances(pattern if before is None else torch.cat([before, pattern]))
+                )
+                before = pattern[-1:]
+            steps.append(_closed(torch.cat(parts)))
+        return torch.cat(steps)
+
+    @torch.no_grad()
+    def means(self, members: "_Membership") -> Tensor:
+        """Sweep 2: return the means of all clusters, (B*K, C, H, W), float32 at least."""
+        totals = list[Tensor]()
+        for video in range(len(self._clips)):
+            for chunk in members.chunks(video, self._sweep.chunk_frames):
+                output = self._output(video, chunk)
+                if len(totals) == video:
+                    totals.append(_no_rows_yet(self._sweep.num_clusters, output))
+                touched, matrix = members.matrix(video, chunk, dtype=totals[video].dtype)
+                rows, frames = one_row_a_frame(totals[video]), one_row_a_frame(output)
+                rows[touched].addmm_(matrix, frames.to(rows.dtype))
+        return torch.cat(totals)
+
+    def gradients(self, members: "_Membership", grad_means: Tensor) -> list[Tensor | None]:
+        """Sweep 3: return the gradient of every weight from those of the means, (B*K, C, H, W)."""
+        trained = [weight for weight in self._weights if weight.requires_grad]
+        sums = [torch.zeros_like(weight, dtype=_wide(weight)) for weight in trained]
+        by_video = torch.split(grad_means, self._sweep.num_clusters)
+        visited = members.thinned(self._sweep.backward_share, self._clips)
+        for video in range(len(self._clips)):
+            for chunk in visited.chunks(video, self._sweep.chunk_frames):
+                output = self._kept.tape((video, chunk[0]))
+                if output is None:
+                    output = self._run(video, chunk, tape=True)
+                touched, matrix = visited.matrix(video, chunk, dtype=grad_means.dtype)
+                grad_output = _weighted(matrix.T, by_video[video][touched]).to(output.dtype)
+                parts = torch.autograd.grad(output, trained, grad_output)
+                for total, part in zip(sums, parts, strict=True):
+                    total.add_(part)
+        found = iter(sums)
+        return [next(found).to(w.dtype) if w.requires_grad else None for w in self._weights]
+
+    def _output(self, video: int, chunk: Sequence[int]) -> Tensor:
+        """Return a chunk's stem output (n, C, H, W), kept or computed; keep it if there is room."""
+        place = (video, chunk[0])
+        output = self._kept.output(place)
+        if output is None:
+            meter = TapeMeter(apart_from=self._weights)
+            with meter.running():
+                output = self._run(video, chunk, tape=self._kept.wants_tapes)
+            meter.add(output)  # a ReLU's result is on the tape, a convolution's is not
+            self._kept.put(place, output, tape_bytes=meter.num_bytes)
+        return output.detach()
+
+    def _run(self, video: int, chunk: Sequence[int], *, tape: bool) -> Tensor:
+        with torch.set_grad_enabled(tape), self._autocast.entered():
+            return self._stem(self._clips[video].pictures(chunk), self._weights)
 
 
-@torch.no_grad()
-def _distances(
-    backbone: Backbone, clips: Sequence[Clip], sweep: Sweep, *, kept: _Kept
-) -> tuple[Tensor, int]:
-    """Sweep 1. Chunks overlap by one pattern, so that no step between chunks is lost."""
-    steps, num_bits = [], 0
-    for video, clip in enumerate(clips):
-        parts, before = list[Tensor](), None
-        for chunk in _chunks(clip, sweep):
-            output = backbone.stem(clip.pictures(chunk))
-            pattern = sign_pattern(output)
-            parts.append(
-                step_distances(pattern if before is None else torch.cat([before, pattern]))
-            )
-            before, num_bits = pattern[-1:], pattern.shape[1]
-            kept.put(video, chunk[0], output)
-        steps.append(_closed(torch.cat(parts)))
-    return torch.cat(steps), num_bits
+class _ClusterMeans(torch.autograd.Function):
+    """Means over clusters: the stem's weights go in, sweep 3 is the backward pass.
+
+    Autocast, gradient scaling, accumulation and DistributedDataParallel work from outside: to them this is
+    one operation on the stem's weights.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, sweeps: _Sweeps, members: "_Membership", *_weights: Tensor) -> Tensor:
+        ctx.sweeps, ctx.members = sweeps, members
+        return sweeps.means(members)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_means: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *ctx.sweeps.gradients(ctx.members, grad_means)
+
+
+@dataclass(frozen=True)
+class _Membership:
+    """Which frames of each video are averaged into which rows.
+
+    Attributes:
+        frames: Of each video, rising: all, or those that a cheaper backward pass visits.
+        starts: (B, K) int64, first frame of each run.
+        stops: (B, K) int64, one past the last.
+        sizes: (B, K) int64, how many of `frames` are in each run.
+        on_host: `starts` and `stops`, copied once a step, so that no chunk waits for the device.
+    """
+
+    frames: Sequence[Sequence[int]]
+    starts: Tensor
+    stops: Tensor
+    sizes: Tensor
+    on_host: tuple[list[list[int]], list[list[int]]]
+
+    @classmethod
+    def of_all(cls, runs: Runs, clips: Sequence[Clip]) -> "_Membership":
+        """Every frame is averaged."""
+        on_host = runs.starts.tolist(), runs.stops.tolist()
+        frames = [range(clip.num_frames) for clip in clips]
+        return cls(frames, runs.starts, runs.stops, runs.stops - runs.starts, on_host)
+
+    def thinned(self, share: float, clips: Sequence[Clip]) -> "_Membership":
+        """Draw a share of each run's frames, at least one: their mean is the run's in expectation."""
+        if share == 1:
+            return self
+        drawn = [
+            [
+                _draw(span, share, np.random.default_rng([clip.cut_key, row]))
+                for row, span in enumerate(zip(*runs, strict=True))
+            ]
+            for clip, *runs in zip(clips, *self.on_host, strict=True)
+        ]
+        return replace(
+            self,
+            frames=[sorted({frame for run in runs for frame in run}) for runs in drawn],
+            sizes=torch.tensor([[len(run) for run in runs] for runs in drawn]).to(
+                self.sizes.device
+            ),
+        )
+
+    def chunks(self, video: int, chunk_frames: int) -> Iterator[Sequence[int]]:
+        """Yield the frames of a video, so many at once."""
+        frames = self.frames[video]
+        for first in range(0, len(frames), chunk_frames):
+            yield frames[first : first + chunk_frames]
+
+    def matrix(
+        self, video: int, chunk: Sequence[int], *, dtype: torch.dtype
+    ) -> tuple[slice, Tensor]:
+        """Return the rows that `chunk` touches, all next to each other, and their averaging matrix."""
+        starts, stops = (ends[video] for ends in self.on_host)
+        rows = slice(bisect_right(stops, chunk[0]), bisect_left(starts, chunk[-1] + 1))
+        return rows, averaging_matrix(
+            self.starts[video, rows],
+            self.stops[video, rows],
+            self.sizes[video, rows],
+            frames=torch.tensor(chunk, device=self.starts.device),
+            dtype=dtype,
+        )
+
+
+def _draw(span: tuple[int, int], share: float, generator: np.random.Generator) -> list[int]:
+    """Draw a share of the frames [start, stop), rounded up."""
+    size = span[1] - span[0]
+    drawn = generator.choice(size, math.ceil(share * size), replace=False)
+    return [span[0] + int(frame) for frame in drawn]
+
+
+def _chunks(clip: Clip, sweep: Sweep) -> Iterator[range]:
+    for first in range(0, clip.num_frames, sweep.chunk_frames):
+        yield range(first, min(first + sweep.chunk_frames, clip.num_frames))
 
 
 def _closed(steps: Tensor) -> Tensor:
@@ -150,108 +293,37 @@ def _closed(steps: Tensor) -> Tensor:
 
 def _runs(
     method: ClusteringMethod,
+    num_clusters: int,
     clips: Sequence[Clip],
     steps: Tensor | None,
-    num_clusters: int,
     *,
     device: torch.device,
 ) -> Runs:
-    lengths = [clip.num_frames for clip in clips]
+    lengths = torch.tensor([clip.num_frames for clip in clips], device=device)
     if steps is None:
-        steps = torch.zeros(sum(lengths), dtype=torch.int64, device=device)
-    return cluster(
-        method,
-        steps,
-        torch.tensor(lengths, device=device),
-        num_clusters=num_clusters,
-        cut_keys=[clip.cut_key for clip in clips],
-    )
+        steps = lengths.new_zeros(sum(clip.num_frames for clip in clips))
+    cut_keys = [clip.cut_key for clip in clips]
+    return cluster(method, steps, lengths, num_clusters=num_clusters, cut_keys=cut_keys)
 
 
-def _chunks(clip: Clip, sweep: Sweep) -> Iterator[range]:
-    for first in range(0, clip.num_frames, sweep.chunk_frames):
-        yield range(first, min(first + sweep.chunk_frames, clip.num_frames))
-
-
-def _sum_dtype(x: Tensor) -> torch.dtype:
-    """Means are summed in float32 at least: a cluster may have thousands of frames."""
+def _wide(x: Tensor) -> torch.dtype:
+    """Sums are in float32 at least: a cluster may have thousands of frames."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def _averaged(x: Tensor, matrix: Tensor) -> Tensor:
-    """Apply an averaging matrix (K, n) to activations (n, C, H, W), outside of autocast."""
+def _weighted(matrix: Tensor, x: Tensor) -> Tensor:
+    """Apply a matrix (m, n) to activations (n, C, H, W), outside of autocast: -> (m, C, H, W)."""
+    _, channels, height, width = x.shape
     with torch.autocast(x.device.type, enabled=False):
-        means = matrix @ x.to(matrix.dtype).flatten(1)
-        return means.view(len(matrix), *x.shape[1:])
+        product = matrix @ one_row_a_frame(x).to(matrix.dtype)
+    return product.view(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
-class _ClusterMeans(torch.autograd.Function):
-    """Means over clusters: the stem's parameters go in, sweep 3 is the backward pass.
-
-    Autocast, gradient scaling, accumulation and DistributedDataParallel work from outside: to them this is
-    one operation on the stem's parameters.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        backbone: Backbone,
-        clips: Sequence[Clip],
-        runs: Runs,
-        sweep: Sweep,
-        kept: _Kept,
-        *parameters: nn.Parameter,
-    ) -> Tensor:
-        ctx.backbone, ctx.clips, ctx.runs, ctx.sweep = backbone, clips, runs, sweep
-        ctx.trained = [parameter for parameter in parameters if parameter.requires_grad]
-        ctx.num_parameters = len(parameters)
-        ctx.autocast = _AutocastState.current(runs.starts.device.type)
-        means = []
-        for video, clip in enumerate(clips):
-            parts = _parts(backbone, clip, runs, sweep, video=video, kept=kept)
-            total = next(parts)
-            for part in parts:
-                total.add_(part)
-            means.append(total)
-        return torch.cat(means)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_means: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = [torch.zeros_like(parameter) for parameter in ctx.trained]
-        per_video = torch.split(grad_means, ctx.sweep.num_clusters)
-        for video, clip in enumerate(ctx.clips):
-            for chunk in _chunks(clip, ctx.sweep):
-                with torch.enable_grad(), ctx.autocast.entered():
-                    output = ctx.backbone.stem(clip.pictures(chunk))
-                grad_output = _averaged(per_video[video], _matrix(ctx.runs, video, chunk, output).T)
-                parts = torch.autograd.grad(output, ctx.trained, grad_output.to(output.dtype))
-                for gradient, part in zip(gradients, parts, strict=True):
-                    gradient.add_(part)
-        found = iter(gradients)
-        needed = ctx.needs_input_grad[-ctx.num_parameters :]
-        return (*([None] * 5), *(next(found) if wanted else None for wanted in needed))
-
-
-def _parts(
-    backbone: Backbone, clip: Clip, runs: Runs, sweep: Sweep, *, video: int, kept: _Kept
-) -> Iterator[Tensor]:
-    """Sweep 2: yield what each chunk adds to the means of one video, (K, C, H, W)."""
-    for chunk in _chunks(clip, sweep):
-        output = kept.take(video, chunk[0])
-        if output is None:
-            output = backbone.stem(clip.pictures(chunk))
-        yield _averaged(output, _matrix(runs, video, chunk, output))
-
-
-def _matrix(runs: Runs, video: int, chunk: range, output: Tensor) -> Tensor:
-    return averaging_matrix(
-        runs.starts[video],
-        runs.stops[video],
-        first=chunk[0],
-        num_frames=len(chunk),
-        dtype=_sum_dtype(output),
-    )
+def _no_rows_yet(num_rows: int, output: Tensor) -> Tensor:
+    """Return zeros (K, C, H, W) to add frames to, laid out channels last."""
+    _, channels, height, width = output.shape
+    zeros = output.new_zeros((num_rows, height, width, channels), dtype=_wide(output))
+    return zeros.permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -268,4 +340,7 @@ class _AutocastState:
         return cls(device_type, enabled, torch.get_autocast_dtype(device_type))
 
     def entered(self) -> torch.autocast:
-        return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.enabled)
+        # Without its cache of weights: one made without a tape would cut the next chunk's.
+        return torch.autocast(
+            self.device_type, dtype=self.dtype, enabled=self.enabled, cache_enabled=False
+        )

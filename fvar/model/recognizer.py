@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fvar.model.backbone import Backbone
-from fvar.model.engine import BATCH_NORMS, ENGINES, EngineMethod, measure_steps
+from fvar.model.engine import ENGINES, EngineMethod, measure_steps
+from fvar.model.folding import BATCH_NORMS
 from fvar.model.rows import Clip, Rows, Sweep
 from fvar.model.shift import RowLayout
 
@@ -105,16 +106,16 @@ class Recognizer(nn.Module):
         """
         engine: EngineMethod = "plain" if self.sweep.method is None else "chunked"
         rows = ENGINES[engine](self.backbone, [clip], self.sweep)
-        steps, num_bits = rows.steps, rows.num_bits
+        steps = rows.steps
         if steps is None and with_steps:
-            steps, num_bits = measure_steps(self.backbone, clip, self.sweep)
+            steps = measure_steps(self.backbone, clip, self.sweep)
         starts, stops = _partition(rows, clip.num_frames)
         return Inference(
             logits=self.classify(rows)[0].float().cpu(),
             starts=starts,
             stops=stops,
             step_distances=np.zeros(0, np.int64) if steps is None else steps[:-1].cpu().numpy(),
-            num_bits=num_bits,
+            num_bits=rows.num_bits,
         )
 
 

@@ -35,19 +35,24 @@ class Sweep:
         method: The clustering; None: every frame is a row (`none`, and the frames that `uniform` picked).
         num_clusters: K.
         chunk_frames: Frames that the stem sees at once, n.
-        keep_bytes: Stem outputs that may be kept from sweep 1 to sweep 2.
+        keep_bytes: Stem outputs and tapes that may be kept from sweep to sweep.
+        backward_share: Share of each cluster's frames, drawn at random, that the backward pass of the chunked
+            engine visits, in (0, 1]; below 1 its gradient is exact in expectation only.
     """
 
     method: ClusteringMethod | None
     num_clusters: int
     chunk_frames: int
     keep_bytes: int
+    backward_share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.chunk_frames < 1:
             raise ValueError(f"chunk_frames {self.chunk_frames}: must be at least 1")
         if self.num_clusters < 1:
             raise ValueError(f"num_clusters {self.num_clusters}: must be at least 1")
+        if not 0 < self.backward_share <= 1:
+            raise ValueError(f"backward_share {self.backward_share}: must be in (0, 1]")
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ def _predict_all(
             trained.stored(trained.videos),
             testing_view(trained.config),
             team=members,
+            precision=trained.config.precision,
             workers=config.workers,
             progress=progress,
         )

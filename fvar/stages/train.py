@@ -66,11 +66,13 @@ def train(
             lambda: _checkpoint(out_dir, config, videos) if resume else None
         )
         recognizer = _start(config, videos, reporter, members)
-        if overwrite and members.is_main:
-            remove_outputs(out_dir, ["checkpoints", METRICS, TENSORBOARD])
         trainer = Trainer(
             recognizer, videos, config, team=members, out_dir=out_dir, reporter=reporter
         )
+        if recognizer.engine == "plain":
+            trainer.refuse_what_cannot_fit()
+        if overwrite and members.is_main:
+            remove_outputs(out_dir, ["checkpoints", METRICS, TENSORBOARD])
         if checkpoint:
             trainer.restore(checkpoint)
             reporter.info(f"resuming after epoch {checkpoint.epoch}/{config.epochs}")

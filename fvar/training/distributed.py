@@ -133,3 +133,9 @@ def autocast_dtype(precision: PrecisionName, device: torch.device) -> torch.dtyp
             return None
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def autocast(precision: PrecisionName, device: torch.device) -> torch.autocast:
+    """Return a context in which the network runs in `precision`; training and inference enter the same."""
+    dtype = autocast_dtype(precision, device)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)

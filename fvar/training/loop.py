@@ -21,9 +21,10 @@ from fvar.files import atomic_open
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Progress, Reporter
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, save_checkpoint
-from fvar.training.distributed import Team, autocast_dtype
+from fvar.training.distributed import Team, autocast, autocast_dtype
 from fvar.training.metrics import score
 from fvar.training.optim import build_optimizer, build_scheduler
+from fvar.training.plain_memory import refuse_what_cannot_fit
 from fvar.training.predict import predict
 from fvar.training.views import testing_view, training_view
 
@@ -76,9 +77,9 @@ class Trainer:
         self.scheduler = build_scheduler(
             self.optimizer, schedule=config.schedule, milestones=config.milestones, steps=steps
         )
-        self.autocast_dtype = autocast_dtype(config.precision, team.device)
         self.scaler = torch.amp.GradScaler(
-            team.device.type, enabled=self.autocast_dtype == torch.float16
+            team.device.type,
+            enabled=autocast_dtype(config.precision, team.device) == torch.float16,
         )
         self.parallel = team.wrap(recognizer)
         self._clustered = recognizer.sweep, recognizer.engine
@@ -90,6 +91,26 @@ class Trainer:
         self.scheduler.load_state_dict(dict(checkpoint.scheduler))
         self.scaler.load_state_dict(dict(checkpoint.scaler))
         self.history = list(checkpoint.history)
+
+    def refuse_what_cannot_fit(self) -> None:
+        """Refuse batches whose activations the plain engine could not keep.
+
+        Raises:
+            ConfigError: The largest needs more memory than the device has.
+        """
+        shares = (
+            share_of_rank(batch, self.num_frames, rank=rank, world_size=self.team.world_size)
+            for epoch in range(self.config.epochs)
+            for batch in self._batches(epoch)
+            for rank in range(self.team.world_size)
+        )
+        with autocast(self.config.precision, self.team.device):
+            refuse_what_cannot_fit(
+                self.recognizer,
+                size=self.config.size,
+                num_frames=max(sum(self.num_frames[video] for video in share) for share in shares),
+                device=self.team.device,
+            )
 
     def fit(self) -> None:
         """Train the epochs that are left.
@@ -171,11 +192,7 @@ class Trainer:
         """Take one optimisation step; return this process's loss, correct, videos and frames."""
         clips = batch.clips(self._view(epoch), device=self.team.device) if batch else []
         labels = (batch.labels if batch else torch.zeros(0, dtype=torch.int64)).to(self.team.device)
-        with torch.autocast(
-            self.team.device.type,
-            dtype=self.autocast_dtype,
-            enabled=self.autocast_dtype is not None,
-        ):
+        with autocast(self.config.precision, self.team.device):
             logits = self.parallel(clips)
         loss = functional.cross_entropy(
             logits.float(), labels, label_smoothing=self.config.label_smoothing, reduction="sum"
@@ -226,6 +243,7 @@ class Trainer:
                 self.videos.val,
                 view,
                 team=self.team,
+                precision=self.config.precision,
                 workers=self.config.workers,
                 progress=progress,
             )

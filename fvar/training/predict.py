@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fvar.config import PrecisionName
 from fvar.data.dataset import FrameBatch, StoredVideo, VideoDataset, View, load_batches
 from fvar.model.recognizer import Inference, Recognizer
 from fvar.reporting import Progress
-from fvar.training.distributed import Team
+from fvar.training.distributed import Team, autocast
 from fvar.training.metrics import Prediction
 
 
@@ -16,12 +17,14 @@ def infer_videos(
     view: View,
     *,
     team: Team,
+    precision: PrecisionName,
     workers: int,
     with_steps: bool,
 ) -> Iterator[tuple[FrameBatch, Inference]]:
     """Yield every video of `dataset` as a batch of one, with what the recogniser says of it.
 
-    The recogniser is in evaluation mode while this runs and in its former mode afterwards.
+    In the precision of the training, so that patterns and boundaries are those it saw. The recogniser is in
+    evaluation mode while this runs and in its former mode afterwards.
     """
     was_training = recognizer.training
     recognizer.eval()
@@ -30,7 +33,9 @@ def infer_videos(
             dataset, [[(0, at)] for at in range(len(dataset))], workers=workers
         ):
             (clip,) = batch.clips(view, device=team.device)
-            yield batch, recognizer.infer(clip, with_steps=with_steps)
+            with autocast(precision, team.device):
+                inference = recognizer.infer(clip, with_steps=with_steps)
+            yield batch, inference
     finally:
         recognizer.train(was_training)
 
@@ -42,6 +47,7 @@ def predict(
     view: View,
     *,
     team: Team,
+    precision: PrecisionName,
     workers: int,
     progress: Progress,
 ) -> list[Prediction]:
@@ -49,7 +55,7 @@ def predict(
     dataset = VideoDataset(folder, team.share(videos), view)
     mine = []
     for batch, inference in infer_videos(
-        recognizer, dataset, view, team=team, workers=workers, with_steps=False
+        recognizer, dataset, view, team=team, precision=precision, workers=workers, with_steps=False
     ):
         mine.append(Prediction(batch.ids[0], int(batch.labels[0]), inference.logits))
         progress.advance(team.world_size)

@@ -63,7 +63,13 @@ class Trained:
         view = testing_view(self.config)
         dataset = VideoDataset(self.frames_dir, self.stored(videos), view)
         inferred = infer_videos(
-            self.recognizer, dataset, view, team=team, workers=workers, with_steps=True
+            self.recognizer,
+            dataset,
+            view,
+            team=team,
+            precision=self.config.precision,
+            workers=workers,
+            with_steps=True,
         )
         for entry, (batch, inference) in zip(videos, inferred, strict=True):
             yield entry, _only_video(batch, entry), inference
