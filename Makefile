@@ -61,8 +61,11 @@ test: setup  ## the whole suite, with branch coverage
 mutants: setup  ## break the method in every way of tests/mutations.py: a test must fail each time (4 minutes)
 	$(BIN)/python tests/mutants.py
 
-bench: setup  ## time and memory of the engines, as ratios within one run
+bench: setup  ## time and memory of the engines, as ratios within one run (7 minutes)
 	$(BIN)/python tests/benchmarks/engines.py
+	$(BIN)/python tests/benchmarks/parts.py
+	$(BIN)/python tests/benchmarks/long.py --control
+	$(BIN)/python tests/benchmarks/cheaper_backward.py
 
 clean:  ## remove .venv, caches and the demo's runs
 	rm -rf $(VENV) $(RUN) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

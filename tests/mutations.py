@@ -216,8 +216,8 @@ ENGINE = [
     Mutation(
         "the step between two chunks is lost",
         "engine",
-        "torch.cat([before, pattern])",
-        "torch.cat([pattern[:1], pattern])",
+        "torch.cat([before, pattern[:1]])",
+        "torch.cat([pattern[:1], pattern[:1]])",
     ),
     Mutation(
         "sweep 2 forgets the last chunk",

@@ -8,6 +8,17 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from engine_steps import (
+    NUM_CLASSES,
+    PLENTY,
+    Step,
+    assert_same_step,
+    backward,
+    distance,
+    make_recognizer,
+    make_sweep,
+    take_step,
+)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tensor_clips import TensorClip, pixel_backbone, random_clips, settled_backbone
@@ -29,38 +40,11 @@ from fvar.model.recognizer import Recognizer
 from fvar.model.rows import Sweep
 from fvar.model.shift import RowLayout
 
-PLENTY = 1 << 30  # bytes, more than any clip here needs
 OUTPUTS_ALONE = (
     10 * 32 * 4 * 4 * 8
 )  # bytes of tiny's stem outputs for 10 frames of 16 px in float64
-NUM_CLASSES = 5
 EVERY_METHOD = st.sampled_from(list(METHODS))
 CPU = torch.device("cpu")
-
-Step = tuple[Tensor, Tensor, dict[str, Tensor]]  # logits, loss, gradient of each parameter by name
-
-
-def _sweep(
-    method: ClusteringMethod | None = "cumulative",
-    k: int = 3,
-    *,
-    chunk: int = 4,
-    keep: int = PLENTY,
-) -> Sweep:
-    return Sweep(method=method, num_clusters=k, chunk_frames=chunk, keep_bytes=keep)
-
-
-def _recognizer(backbone: Backbone, sweep: Sweep, engine: EngineMethod = "chunked") -> Recognizer:
-    """Return a recogniser in training mode, norms frozen, no dropout, its classifier not near zero."""
-    dtype = next(backbone.parameters()).dtype
-    built = Recognizer(
-        backbone, num_classes=NUM_CLASSES, dropout=0.0, norm="frozen", sweep=sweep
-    ).to(dtype)
-    generator = torch.Generator().manual_seed(5)
-    weight = torch.randn(built.classifier.weight.shape, generator=generator)
-    built.classifier.weight.data.copy_(weight)
-    built.engine = engine
-    return built
 
 
 def _tiny(
@@ -70,22 +54,7 @@ def _tiny(
     stage: int = 1,
     dtype: torch.dtype = torch.float64,
 ) -> Recognizer:
-    return _recognizer(settled_backbone("tiny", stage=stage, dtype=dtype), sweep, engine)
-
-
-def _step(recognizer: Recognizer, clips: Sequence[TensorClip]) -> Step:
-    """Run forward and backward as a training does."""
-    return _backward(recognizer, recognizer(clips))
-
-
-def _backward(recognizer: Recognizer, logits: Tensor) -> Step:
-    recognizer.zero_grad()
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    loss = functional.cross_entropy(wide, torch.arange(len(logits)) % NUM_CLASSES)
-    loss.backward()
-    named = recognizer.named_parameters()
-    gradients = {name: p.grad.clone() for name, p in named if p.grad is not None}
-    return logits.detach(), loss.detach(), gradients
+    return make_recognizer(settled_backbone("tiny", stage=stage, dtype=dtype), sweep, engine)
 
 
 def _spans(recognizer: Recognizer, clip: TensorClip, output: Tensor) -> list[tuple[int, int]]:
@@ -114,22 +83,7 @@ def _reference(
         torch.stack(rows), RowLayout.of([k] * len(clips), device=CPU)
     )
     logits = recognizer.classifier(features).view(len(clips), k, -1).mean(dim=1)
-    return _backward(recognizer, logits), spans
-
-
-def _distance(found: Tensor, wanted: Tensor) -> float:
-    """Return the relative L2 distance."""
-    return float(
-        (found.double() - wanted.double()).norm() / wanted.double().norm().clamp_min(1e-30)
-    )
-
-
-def _assert_same_step(found: Step, wanted: Step) -> None:
-    assert _distance(found[0], wanted[0]) <= 1e-10
-    assert _distance(found[1], wanted[1]) <= 1e-10
-    assert found[2].keys() == wanted[2].keys()
-    worst = {name: _distance(found[2][name], gradient) for name, gradient in wanted[2].items()}
-    assert max(worst.values()) <= 1e-10, worst
+    return backward(recognizer, logits), spans
 
 
 def _assert_exact(recognizer: Recognizer, clips: Sequence[TensorClip]) -> None:
@@ -141,9 +95,9 @@ def _assert_exact(recognizer: Recognizer, clips: Sequence[TensorClip]) -> None:
         assert runs is not None
         pairs = torch.stack([runs.starts, runs.stops], dim=2).tolist()
         assert [[tuple(pair) for pair in video] for video in pairs] == spans
-        found = _step(recognizer, clips)
+        found = take_step(recognizer, clips)
         assert set(found[2]) == {name for name, _ in recognizer.named_parameters()}
-        _assert_same_step(found, wanted)
+        assert_same_step(found, wanted)
 
 
 @settings(max_examples=20)
@@ -167,37 +121,8 @@ def test_both_engines_equal_plain_back_propagation(
     seed: int,
 ) -> None:
     """In float64 both engines agree with autograd through every frame, whatever the chunks, lengths and K."""
-    recognizer = _tiny(_sweep(method, k, chunk=chunk, keep=keep), stage=stage)
+    recognizer = _tiny(make_sweep(method, k, chunk=chunk, keep=keep), stage=stage)
     _assert_exact(recognizer, random_clips(lengths, seed=seed))
-
-
-@pytest.mark.parametrize(
-    ("name", "method", "stage"),
-    [
-        ("resnet18", "cumulative", 2),
-        ("mobilenet_v2", "slope", 1),
-        pytest.param("mobilenet_v2", "cumulative", 4, marks=pytest.mark.slow),
-        pytest.param("resnet50", "cumulative", 1, marks=pytest.mark.slow),
-        pytest.param("resnet50", "slope", 3, marks=pytest.mark.slow),
-    ],
-)
-def test_real_networks_are_exact_too(name: str, method: ClusteringMethod, stage: int) -> None:
-    """ResNets and MobileNetV2 in chunks equal plain back-propagation, one video shorter than K."""
-    recognizer = _recognizer(settled_backbone(name, stage=stage), _sweep(method, 3, chunk=3))
-    _assert_exact(recognizer, random_clips([7, 2], size=32))
-
-
-def test_float32_in_chunks_is_no_further_off_than_plain() -> None:
-    """Against float64, the chunked gradient in float32 is no worse than the plain one."""
-    clips = random_clips([30, 17], size=24)
-    narrow = [TensorClip(clip.frames.float(), clip.cut_key) for clip in clips]
-    sweep = _sweep("even", 4, chunk=5)
-    exact, _ = _reference(_tiny(sweep), clips)
-    error = {}
-    for engine in ENGINES:
-        found = _step(_tiny(sweep, engine, dtype=torch.float32), narrow)
-        error[engine] = max(_distance(found[2][name], g) for name, g in exact[2].items())
-    assert error["chunked"] <= 2 * error["plain"] < 1e-3
 
 
 def test_gradient_through_the_means_passes_gradcheck() -> None:
@@ -214,7 +139,7 @@ def test_gradient_through_the_means_passes_gradcheck() -> None:
     clips = random_clips([5, 2, 1], size=2)
 
     def means(*_parameters: Tensor) -> Tensor:
-        return chunked_rows(backbone, clips, _sweep("even", 2, chunk=2)).activations
+        return chunked_rows(backbone, clips, make_sweep("even", 2, chunk=2)).activations
 
     assert torch.autograd.gradcheck(means, tuple(convolution.parameters()))
 
@@ -247,7 +172,7 @@ def test_distances_and_runs_do_not_depend_on_the_chunks(
 ) -> None:
     """Steps between chunks count like those within: distances and boundaries are the same for any size."""
     backbone, clips = pixel_backbone(INTEGER_WEIGHT), _integer_clips(lengths, seed=seed)
-    first, second = (chunked_rows(backbone, clips, _sweep(method, k, chunk=n)) for n in chunks)
+    first, second = (chunked_rows(backbone, clips, make_sweep(method, k, chunk=n)) for n in chunks)
     assert first.runs is not None
     assert second.runs is not None
     assert torch.equal(first.runs.starts, second.runs.starts)
@@ -257,7 +182,7 @@ def test_distances_and_runs_do_not_depend_on_the_chunks(
     expected = [distance for x in outputs for distance in (*oracle.step_distances(x), 0)]
     if first.steps is not None:
         assert first.steps.tolist() == expected
-    measured = torch.cat([measure_steps(backbone, clip, _sweep(chunk=3)) for clip in clips])
+    measured = torch.cat([measure_steps(backbone, clip, make_sweep(chunk=3)) for clip in clips])
     assert measured.tolist() == expected
 
 
@@ -274,7 +199,7 @@ def test_rows_of_a_video_do_not_depend_on_its_batch(
     """To the bit, also in float32, a video's runs and means are the same alone and among others."""
     backbone = settled_backbone("tiny", dtype=torch.float32)
     clips = random_clips(lengths, dtype=torch.float32)
-    sweep = _sweep(method, 3, chunk=chunk)
+    sweep = make_sweep(method, 3, chunk=chunk)
     together = ENGINES[engine](backbone, clips, sweep).activations.detach()
     alone = [ENGINES[engine](backbone, [clip], sweep).activations.detach() for clip in clips]
     assert torch.equal(together, torch.cat(alone))
@@ -288,7 +213,7 @@ def test_two_thousand_frames_are_all_averaged(
     """In a video of 2,001 frames the sum of size x mean is the sum of the stem's outputs, none left out."""
     backbone = pixel_backbone(INTEGER_WEIGHT.double())
     frames = torch.from_numpy(np.random.default_rng(0).normal(size=(2_001, 3, 1, 1)))
-    rows = ENGINES[engine](backbone, [TensorClip(frames)], _sweep(method, 8, chunk=16))
+    rows = ENGINES[engine](backbone, [TensorClip(frames)], make_sweep(method, 8, chunk=16))
     assert rows.runs is not None
     sizes = (rows.runs.stops - rows.runs.starts)[0].double()
     assert sizes.sum() == 2_001
@@ -303,21 +228,21 @@ def test_two_thousand_frames_all_reach_the_gradient(k: int) -> None:
     gradients = []
     for engine in ENGINES.values():
         backbone = pixel_backbone(INTEGER_WEIGHT.double())
-        rows = engine(backbone, [TensorClip(frames)], _sweep("cumulative", k, chunk=16))
+        rows = engine(backbone, [TensorClip(frames)], make_sweep("cumulative", k, chunk=16))
         (rows.activations**2).sum().backward()
         gradients.append(backbone.network.weight.grad)
-    assert _distance(gradients[0], gradients[1]) <= 1e-10
+    assert distance(gradients[0], gradients[1]) <= 1e-10
 
 
 def test_altering_any_single_frame_changes_the_result() -> None:
     """Every frame counts: altering one of 30, the last included, changes the loss and the stem's gradient."""
-    recognizer = _tiny(_sweep("even", 4, chunk=7))
+    recognizer = _tiny(make_sweep("even", 4, chunk=7))
     (clip,) = random_clips([30])
-    _, loss, gradients = _step(recognizer, [clip])
+    _, loss, gradients = take_step(recognizer, [clip])
     for frame in range(clip.num_frames):
         frames = clip.frames.clone()
         frames[frame] += 0.1
-        _, other_loss, other = _step(recognizer, [TensorClip(frames)])
+        _, other_loss, other = take_step(recognizer, [TensorClip(frames)])
         assert other_loss != loss, frame
         key = "backbone.network.conv1.weight"
         assert not torch.equal(other[key], gradients[key]), frame
@@ -344,7 +269,7 @@ def test_kept_outputs_change_no_bit(method: ClusteringMethod) -> None:
     """Kept, partly kept or recomputed stem outputs give the same logits and gradients, to the bit."""
     clips = random_clips([9, 4], dtype=torch.float32)
     results = [
-        _step(_tiny(_sweep(method, chunk=2, keep=keep), dtype=torch.float32), clips)
+        take_step(_tiny(make_sweep(method, chunk=2, keep=keep), dtype=torch.float32), clips)
         for keep in (0, 20_000, PLENTY)
     ]
     for logits, loss, gradients in results[1:]:
@@ -370,11 +295,11 @@ def test_the_stem_goes_over_the_frames_no_more_than_needed(
     method: ClusteringMethod, keep: int, *, frozen: bool, sweeps: int
 ) -> None:
     """A sweep asks for each frame once; kept outputs save one, kept tapes two, a frozen stem the last."""
-    recognizer = _tiny(_sweep(method, chunk=4, keep=keep))
+    recognizer = _tiny(make_sweep(method, chunk=4, keep=keep))
     for parameter in recognizer.backbone.stem_parameters():
         parameter.requires_grad_(not frozen)
     (clip,) = random_clips([10])
-    _, _, gradients = _step(recognizer, [clip])
+    _, _, gradients = take_step(recognizer, [clip])
     assert clip.requests == [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9)] * sweeps
     assert ("backbone.network.conv1.weight" in gradients) == (not frozen)
     assert "backbone.network.layer2.0.conv1.weight" in gradients
@@ -382,12 +307,12 @@ def test_the_stem_goes_over_the_frames_no_more_than_needed(
 
 def test_a_stem_trained_in_part_gets_the_gradients_it_asks_for() -> None:
     """With some of the stem's parameters frozen the others' gradients are the reference's."""
-    recognizer = _tiny(_sweep(chunk=3))
+    recognizer = _tiny(make_sweep(chunk=3))
     recognizer.backbone.network.conv1.requires_grad_(False)
     recognizer.backbone.network.layer1[0].bn2.bias.requires_grad_(False)
     clips = random_clips([6, 2])
     wanted, _ = _reference(recognizer, clips)
-    _assert_same_step(_step(recognizer, clips), wanted)
+    assert_same_step(take_step(recognizer, clips), wanted)
 
 
 class _TapeMeter:
@@ -421,9 +346,9 @@ class _Held:
 
 def _peak_bytes(engine: EngineMethod, num_frames: int) -> int:
     """Return the most that the tape holds in a step, the chunks of the backward pass included."""
-    recognizer, meter = _tiny(_sweep("cumulative", 2, chunk=4, keep=0), engine), _TapeMeter()
+    recognizer, meter = _tiny(make_sweep("cumulative", 2, chunk=4, keep=0), engine), _TapeMeter()
     with meter.running():
-        _step(recognizer, random_clips([num_frames]))
+        take_step(recognizer, random_clips([num_frames]))
     assert meter.live == 0
     return meter.peak
 
@@ -443,7 +368,7 @@ def test_no_stem_output_outlives_the_forward_pass(
     engine: EngineMethod, keep: int, alive: int
 ) -> None:
     """After the forward pass the chunked engine holds stem outputs only as kept tapes, for sweep 3."""
-    recognizer, outputs = _tiny(_sweep(chunk=4, keep=keep), engine), list[weakref.ref[Tensor]]()
+    recognizer, outputs = _tiny(make_sweep(chunk=4, keep=keep), engine), list[weakref.ref[Tensor]]()
     for stem in (recognizer.backbone.network, recognizer.backbone.folded_stem._shape):
         found = dict(stem.named_modules())
         convolution = found.get("layer1.0.conv2") or found["4.conv2"]
@@ -464,9 +389,9 @@ def _bf16() -> Iterator[None]:
 @pytest.mark.parametrize("backward_inside", [False, True])
 def test_autocast_works_from_outside(engine: EngineMethod, *, backward_inside: bool) -> None:
     """Under bfloat16 autocast every sweep runs in bfloat16; means and gradients are float32, near exact."""
-    recognizer = _tiny(_sweep("even", chunk=4), engine, dtype=torch.float32)
+    recognizer = _tiny(make_sweep("even", chunk=4), engine, dtype=torch.float32)
     clips = random_clips([9, 2], dtype=torch.float32)
-    _, _, exact = _step(recognizer, clips)
+    _, _, exact = take_step(recognizer, clips)
     seen = set()
     for stem in (recognizer.backbone.network, recognizer.backbone.folded_stem._shape):
         first = next(module for module in stem.modules() if isinstance(module, nn.Conv2d))
@@ -476,8 +401,8 @@ def test_autocast_works_from_outside(engine: EngineMethod, *, backward_inside: b
             torch.float32
         )
         logits = recognizer(clips)
-        found = _backward(recognizer, logits) if backward_inside else None
-    _, _, gradients = found or _backward(recognizer, logits)
+        found = backward(recognizer, logits) if backward_inside else None
+    _, _, gradients = found or backward(recognizer, logits)
     assert seen == {torch.bfloat16}
     for name, gradient in exact.items():
         assert gradients[name].dtype == torch.float32
@@ -487,9 +412,9 @@ def test_autocast_works_from_outside(engine: EngineMethod, *, backward_inside: b
 
 def test_gradients_accumulate_and_scale() -> None:
     """To autograd the chunked means are one operation: backward twice adds up, a scaled loss scales."""
-    recognizer = _tiny(_sweep())
+    recognizer = _tiny(make_sweep())
     clips = random_clips([6, 3])
-    _, _, once = _step(recognizer, clips)
+    _, _, once = take_step(recognizer, clips)
     recognizer.zero_grad()
     loss = functional.cross_entropy(recognizer(clips), torch.arange(2)) * 1024
     loss.backward(retain_graph=True)
@@ -501,7 +426,7 @@ def test_gradients_accumulate_and_scale() -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_empty_batch_gives_no_logits_and_zero_gradients(engine: EngineMethod) -> None:
     """A process whose share of the batch is empty takes part: (0, classes) logits, gradients of zero."""
-    recognizer = _tiny(_sweep(), engine)
+    recognizer = _tiny(make_sweep(), engine)
     logits = recognizer([])
     assert logits.shape == (0, NUM_CLASSES)
     logits.sum().backward()
@@ -514,7 +439,7 @@ def test_the_plain_engine_gives_a_training_norm_the_whole_batch() -> None:
     backbone.train()
     assert depends_on_batch(backbone.stem_modules())
     clips = random_clips([5, 3])
-    rows = plain_rows(backbone, clips, _sweep("even", 2, chunk=1)).activations
+    rows = plain_rows(backbone, clips, make_sweep("even", 2, chunk=1)).activations
     outputs = backbone.stem(torch.cat([clip.frames for clip in clips]))
     expected = [outputs[a:b].mean(dim=0) for a, b in ((0, 2), (2, 5), (5, 6), (6, 8))]
     torch.testing.assert_close(rows, torch.stack(expected))
@@ -524,7 +449,7 @@ def test_the_plain_engine_gives_a_training_norm_the_whole_batch() -> None:
 def test_without_clustering_every_frame_is_a_row(method: None) -> None:
     """For method None the plain engine's rows are the stem's outputs, each video with its own number."""
     backbone, clips = settled_backbone("tiny"), random_clips([5, 3])
-    rows = plain_rows(backbone, clips, _sweep(method, chunk=2))
+    rows = plain_rows(backbone, clips, make_sweep(method, chunk=2))
     expected = backbone.stem(torch.cat([clip.frames for clip in clips]))
     torch.testing.assert_close(rows.activations, expected)
     assert (rows.num_rows, rows.runs, rows.steps) == ((5, 3), None, None)
@@ -535,19 +460,19 @@ def test_chunks_are_refused_where_they_would_not_be_exact() -> None:
     """A stem whose batch norm trains and a missing clustering are refused, each by its name."""
     backbone, clips = settled_backbone("tiny"), random_clips([4])
     with pytest.raises(ValueError, match="method None: without clusters every frame is a row"):
-        chunked_rows(backbone, clips, _sweep(None))
+        chunked_rows(backbone, clips, make_sweep(None))
     backbone.network.bn1.train()
     with pytest.raises(ValueError, match="the stem's batch norm trains"):
-        chunked_rows(backbone, clips, _sweep())
+        chunked_rows(backbone, clips, make_sweep())
     backbone.eval()
     backbone.network.layer2[0].bn1.train()  # in the trunk: no matter
-    assert chunked_rows(backbone, clips, _sweep()).num_rows == (3,)
+    assert chunked_rows(backbone, clips, make_sweep()).num_rows == (3,)
 
 
 @pytest.mark.parametrize("value", [0, -3])
 def test_a_sweep_without_frames_or_clusters_is_refused(value: int) -> None:
     """Chunks and clusters are at least 1: the message names the value."""
     with pytest.raises(ValueError, match=f"chunk_frames {value}: must be at least 1"):
-        _sweep(chunk=value)
+        make_sweep(chunk=value)
     with pytest.raises(ValueError, match=f"num_clusters {value}: must be at least 1"):
-        _sweep(k=value)
+        make_sweep(k=value)

@@ -127,16 +127,16 @@ class _Sweeps:
     def distances(self) -> Tensor:
         """Sweep 1: return the step distances of all videos, (N,) int64.
 
-        Chunks overlap by one pattern, so that no step between chunks is lost.
+        The step from each chunk to the next counts like those within.
         """
         steps = []
         for video, clip in enumerate(self._clips):
             parts, before = list[Tensor](), None
             for chunk in _chunks(clip, self._sweep):
                 pattern = sign_pattern(self._output(video, chunk))
-                parts.append(
-                    step_distances(pattern if before is None else torch.cat([before, pattern]))
-                )
+                if before is not None:
+                    parts.append(step_distances(torch.cat([before, pattern[:1]])))
+                parts.append(step_distances(pattern))
                 before = pattern[-1:]
             steps.append(_closed(torch.cat(parts)))
         return torch.cat(steps)
