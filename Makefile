@@ -61,6 +61,7 @@ test: setup  ## the whole suite, with branch coverage
 mutants: setup  ## break the method in every way of tests/mutations.py: a test must fail each time (4 minutes)
 	$(BIN)/python tests/mutants.py
 
+bench: export OMP_WAIT_POLICY = PASSIVE  # as the command sets it
 bench: setup  ## time and memory of the engines, as ratios within one run (7 minutes)
 	$(BIN)/python tests/benchmarks/engines.py
 	$(BIN)/python tests/benchmarks/parts.py

@@ -3,10 +3,13 @@
 Letters: B videos, T frames of a video, N = sum of all T, n frames of a chunk, S side in px.
 """
 
+import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -158,7 +161,7 @@ class EncodedClip:
             FrameStoreError: A picture is no JPEG, or has another size than its store says.
         """
         try:
-            decoded = cast("list[Tensor]", decode_jpeg([self._coded[frame] for frame in frames]))
+            decoded = _decode([self._coded[frame] for frame in frames])
         except RuntimeError as error:
             cause = str(error).rpartition(", ")[2]  # before it: where in its source
             raise self._damaged(frames, f"cannot be decoded ({cause})") from error
@@ -167,7 +170,12 @@ class EncodedClip:
             if found != self._picture_size:
                 problem = f"are {found} px (height, width), the store says {self._picture_size}"
                 raise self._damaged(frames, problem)
-        return self._framing.apply(torch.stack(decoded).to(self._device), size=self._size)
+        # The decoder returns channels last, which resizing and the network are faster with.
+        pictures = torch.stack([picture.permute(1, 2, 0) for picture in decoded])
+        pictures = pictures.permute(0, 3, 1, 2)
+        if self._device.type == "cuda":  # pinned: the host decodes on while the device computes
+            pictures = pictures.pin_memory().to(self._device, non_blocking=True)
+        return self._framing.apply(pictures, size=self._size)
 
     def _damaged(self, frames: Sequence[int], problem: str) -> FrameStoreError:
         return FrameStoreError(
@@ -175,6 +183,18 @@ class EncodedClip:
             problem,
             fix="rerun fvar extract with --overwrite",
         )
+
+
+def _decode(coded: Sequence[Tensor]) -> list[Tensor]:
+    """Decode JPEG pictures on as many threads as torch computes with: -> (3, H, W) uint8 each."""
+    share = math.ceil(len(coded) / torch.get_num_threads())
+    parts = [list(coded[first : first + share]) for first in range(0, len(coded), share)]
+    return [picture for part in _threads().map(decode_jpeg, parts) for picture in part]
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
 
 
 class VideoDataset(Dataset[tuple[EncodedVideo, int, str, int]]):
