@@ -169,6 +169,10 @@ def test_measure_counts_videos_batches_and_controls() -> None:
     assert by_key["even", 2, "video", "all"].num == len(clips)
     assert by_key["even", 2, "batch", "all"].num == 1
     assert by_key["even", 2, "batch", "all"].error is None
+    slope, even = (by_key[name, 2, "video", "all"] for name in ("slope", "even"))
+    assert slope.over_even == pytest.approx(slope.mean - even.mean)
+    assert (even.over_even, even.over_even_error) == (0, 0)
+    assert by_key[SAME_CLASS, None, "video", "all"].over_even is None
     assert by_key[SAME_CLASS, None, "video", "all"].num == len(clips) - 2  # each pair once
     assert by_key[OTHER_CLASS, None, "video", "all"].num == len(clips) - 1
     alone = [
@@ -204,7 +208,7 @@ def test_videos_are_taken_in_turn_from_each_class() -> None:
 def test_results_become_a_table_a_row_a_figure_and_a_picture(tmp_path: Path) -> None:
     """The CSV holds every figure under its column, the table a line a method and k; the plot is a picture."""
     found = [
-        Cosine(method, k, "video", stage, mean=0.5, error=0.125, num=3, seconds=2.0)
+        Cosine(method, k, "video", stage, mean=0.5, error=0.125, num=3, seconds=2.0, over_even=0.25)
         for method, k in (("even", 4), ("even", 8), (SAME_CLASS, None))
         for stage in STAGES
     ]
@@ -212,19 +216,7 @@ def test_results_become_a_table_a_row_a_figure_and_a_picture(tmp_path: Path) -> 
     with (tmp_path / "g.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == list(COLUMNS)
-    assert rows[1] == [
-        "toy",
-        "tiny",
-        "on",
-        "even",
-        "4",
-        "video",
-        "stage 1",
-        "0.5",
-        "0.125",
-        "3",
-        "2",
-    ]
+    assert ",".join(rows[1]) == "toy,tiny,on,even,4,video,stage 1,0.5,0.125,3,2,0.25,"
     assert len(rows) == 1 + len(found)
     assert cosine_table("toy", found).row_count == 3
     draw_cosines(tmp_path / "g.png", {"toy": found})

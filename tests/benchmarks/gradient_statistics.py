@@ -47,6 +47,9 @@ class Cosine:
         error: Standard error of the mean; None for a single one.
         num: How many.
         seconds: Forward and backward of one video, mean; None for a control.
+        over_even: How much closer than `even` on the same videos, mean of the differences; None for what
+            has no `even` beside it.
+        over_even_error: Its standard error.
     """
 
     method: str
@@ -57,6 +60,8 @@ class Cosine:
     error: float | None
     num: int
     seconds: float | None
+    over_even: float | None = None
+    over_even_error: float | None = None
 
 
 def measure(
@@ -160,20 +165,26 @@ class _Table:
         self._sums.clear()
 
     def summary(self) -> list[Cosine]:
-        return [
-            Cosine(
-                name,
-                k,
-                scope,
-                stage,
-                mean=fmean(one[stage] for one in found),
-                error=_standard_error([one[stage] for one in found]),
-                num=len(found),
-                seconds=fmean(self.seconds[name, k]) if (name, k) in self.seconds else None,
-            )
-            for (name, k, scope), found in self._found.items()
-            for stage in STAGES
-        ]
+        return [self._summed_up(*key, stage) for key in list(self._found) for stage in STAGES]
+
+    def _summed_up(self, name: str, k: int | None, scope: Scope, stage: str) -> Cosine:
+        values = [one[stage] for one in self._found[name, k, scope]]
+        even = [one[stage] for one in self._found.get(("even", k, scope), [])]
+        closer = (
+            [value - beside for value, beside in zip(values, even, strict=True)] if even else []
+        )
+        return Cosine(
+            name,
+            k,
+            scope,
+            stage,
+            mean=fmean(values),
+            error=_standard_error(values),
+            num=len(values),
+            seconds=fmean(self.seconds[name, k]) if (name, k) in self.seconds else None,
+            over_even=fmean(closer) if closer else None,
+            over_even_error=_standard_error(closer),
+        )
 
 
 def _standard_error(values: Sequence[float]) -> float | None:
