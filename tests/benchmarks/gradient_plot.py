@@ -1,5 +1,6 @@
 """The picture of gradient cosines: against K, a line a method, a panel a stage, a row of them a data set."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from gradient_cosines import STAGES
 from gradient_statistics import CLUSTERS, OTHER_CLASS, SAME_CLASS, Cosine
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from fvar.inspection.colours import FAINT_INK, INK, PALETTE, RULE
 
@@ -30,7 +32,7 @@ def draw_cosines(path: Path, found: Mapping[str, Sequence[Cosine]]) -> None:
         path: A .png.
         found: Name of the data -> what was measured on single videos.
     """
-    figure = Figure(figsize=(15, 2.9 * len(found) + 0.9), layout="constrained")
+    figure = Figure(figsize=(15, 2.5 * len(found) + 0.9), layout="constrained")
     grid = figure.subplots(len(found), len(STAGES), sharex=True, sharey=True, squeeze=False)
     for row, (name, results) in zip(grid, found.items(), strict=True):
         for axes, stage in zip(row, STAGES, strict=True):
@@ -42,7 +44,10 @@ def draw_cosines(path: Path, found: Mapping[str, Sequence[Cosine]]) -> None:
         axes.set_xlabel("k, rows per video", color=INK)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    figure.savefig(path, dpi=80)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=80)
+    with Image.open(drawn) as picture:  # lines need few colours: a third of the bytes
+        picture.convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def _panel(axes: Axes, results: Sequence[Cosine]) -> None:
@@ -65,6 +70,7 @@ def _panel(axes: Axes, results: Sequence[Cosine]) -> None:
             if result.method == name:
                 axes.axhline(result.mean, color=INK, linestyle=line, linewidth=0.8, label=name)
     axes.set_xscale("log", base=2)
+    axes.margins(x=0.1)
     axes.set_xticks(CLUSTERS, [str(k) for k in CLUSTERS])
     axes.tick_params(colors=FAINT_INK, labelsize=9)
     axes.grid(axis="y", color=RULE, linewidth=0.5)
