@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test mutants lint types bench clean
+.PHONY: help setup demo test mutants lint types bench gradients clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -67,6 +67,30 @@ bench: setup  ## time and memory of the engines, as ratios within one run (7 min
 	$(BIN)/python tests/benchmarks/parts.py
 	$(BIN)/python tests/benchmarks/long.py --control
 	$(BIN)/python tests/benchmarks/cheaper_backward.py
+
+# Gradients are compared in networks that no clustering has trained, and in the demo's. One's own videos take part with
+# make gradients FRAMES=runs/clips/frames [WEIGHTS=FILE] [NAME=clips] [BACKBONE=resnet50] [SIZE=224]
+# and finished trainings with TRAININGS="NAME=FOLDER ...".
+GRADIENTS := runs/gradients
+NAME ?= own
+BACKBONE ?= mobilenet_v2
+SIZE ?= 112
+VIDEOS ?= 16
+OWN := $(if $(FRAMES),$(GRADIENTS)/$(NAME))
+
+gradients: $(GRADIENTS)/toy/manifest.json $(RUN)/train/manifest.json $(if $(OWN),$(OWN)/manifest.json)  ## cosine of each method's gradient to that over all frames: table and plot
+	@$(if $(OWN),,echo "FRAMES is not set: the toy set alone; see the Makefile for videos of your own")
+	$(BIN)/python tests/benchmarks/gradients.py --out $(GRADIENTS) --videos $(VIDEOS) \
+		toy=$(GRADIENTS)/toy toy-trained=$(RUN)/train $(if $(OWN),$(NAME)=$(OWN)) $(TRAININGS)
+
+$(GRADIENTS)/toy/manifest.json: $(RUN)/frames/manifest.json
+	$(FVAR) train $(<D) --recipe toy --clustering none --epochs 10 --seed 0 --out $(@D) --overwrite
+
+ifdef OWN
+$(OWN)/manifest.json: $(FRAMES)/manifest.json
+	$(FVAR) train $(FRAMES) --backbone $(BACKBONE) --weights $(or $(WEIGHTS),imagenet) --size $(SIZE) \
+		--clustering uniform --clusters 8 --epochs 6 --seed 0 --out $(@D) --overwrite
+endif
 
 clean:  ## remove .venv, caches and the demo's runs
 	rm -rf $(VENV) $(RUN) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
