@@ -133,6 +133,17 @@ def test_pictures_are_the_same_at_every_call(asked: list[int]) -> None:
     assert torch.equal(clip.pictures(asked), whole[asked])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 4, 16])
+def test_pictures_come_in_order_from_any_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """As many threads decode as torch computes with; each picture is where it was asked for."""
+    (clip,) = _batch(["b"], epoch=1).clips(VIEW, device=CPU)
+    expected = torch.cat([clip.pictures([frame]) for frame in range(9)])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert torch.equal(clip.pictures(range(9)), expected)
+
+
 def test_clips_do_not_depend_on_the_batch() -> None:
     """A video's frames, framing and cuts are the same alone and beside others."""
     (alone,) = _batch(["a"], epoch=2).clips(VIEW, device=CPU)
