@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fvar.data.container import Claims, UnreadableError, glance
+from fvar.data.container import Claims, Glance, UnreadableError, glance
 
 CLAIMS = Claims(
     frames=10,
@@ -16,6 +16,7 @@ CLAIMS = Claims(
     time_base=Fraction(1, 25),
     fps=25.0,
     rotation=0,
+    size=(64, 48),
     error=None,
 )
 
@@ -44,8 +45,8 @@ def test_claims_are_held_against_the_frames(
 
 def test_a_glance_at_the_header(samples: Path) -> None:
     """Frames come from the count or from duration and rate; a file without either is unreadable."""
-    assert glance(samples / "plain.mp4") == (50, 64 / 48)
-    assert glance(samples / "plain.mkv") == (50, 64 / 48)
+    assert glance(samples / "plain.mp4") == Glance(50, 2.0, (64, 48))
+    assert glance(samples / "plain.mkv") == Glance(50, 2.0, (64, 48))
     for name in ("text.mp4", "sound.m4a"):
         with pytest.raises(UnreadableError):
             glance(samples / name)

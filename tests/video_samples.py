@@ -21,6 +21,9 @@ _COMMANDS = {
     "-dash:colon [b] 'q'.mp4": "-i plain.mp4 -c copy",
     "plain.mkv": "-i plain.mp4 -c copy",
     "trimmed.mp4": f"{_TEST} {_X264} -g 25 -bf 0".format(seconds=2, size="64x48"),
+    "small.h264": f"{_TEST} {_X264}".format(seconds=0.4, size="64x48"),
+    "wide.h264": f"{_TEST} {_X264}".format(seconds=0.4, size="128x48"),
+    "large.h264": f"{_TEST} {_X264}".format(seconds=0.4, size="128x96"),
     "sound.m4a": "-f lavfi -i sine=duration=1 -c:a aac",
 }
 
@@ -32,6 +35,10 @@ def make_samples(folder: Path) -> Path:
     # A copy that begins between two key frames: the edit list hides the 10 frames before.
     (folder / "trimmed.mp4").rename(folder / "whole.mp4")
     _ffmpeg(folder, "-ss", "0.4", "-i", "whole.mp4", "-c", "copy", "trimmed.mp4")
+    # Bare streams may be joined byte by byte: the size of the picture changes midway.
+    for change, second in (("wider.h264", "wide.h264"), ("larger.h264", "large.h264")):
+        joined = (folder / "small.h264").read_bytes() + (folder / second).read_bytes()
+        (folder / change).write_bytes(joined)
     for name in ("plain.mp4", "plain.mkv"):
         whole = (folder / name).read_bytes()
         (folder / f"cut {name}").write_bytes(whole[: len(whole) * 6 // 10])

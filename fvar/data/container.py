@@ -1,5 +1,7 @@
 """What a video file claims about itself, without decoding: frames in its header, packets in it."""
 
+import queue
+import threading
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +28,7 @@ class Claims:
     time_base: Fraction
     fps: float | None
     rotation: int
+    size: tuple[int, int]  # of the first picture as it is coded, px
     error: str | None  # that ended the counting
 
     def doubt(self, decoded: int) -> str | None:
@@ -47,12 +50,34 @@ class UnreadableError(Exception):
     """The file holds nothing to decode; the message is the reason."""
 
 
-def read_claims(path: Path) -> Claims:
+def read_claims(path: Path, *, time_limit_seconds: float) -> Claims:
     """Read every packet of the first video stream that is not a cover picture.
 
     Raises:
-        UnreadableError: There is none, or the file is not a video.
+        UnreadableError: There is none, the file is not a video, or the reading takes too long.
     """
+    # In a thread that can be left behind: nothing ends a library that does not come back.
+    done: queue.SimpleQueue[Claims | Exception] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            done.put(_read_claims(path))
+        except Exception as error:  # noqa: BLE001  # raised again by whoever waits
+            done.put(error)
+
+    threading.Thread(target=work, daemon=True, name=f"claims of {path.name}").start()
+    try:
+        found = done.get(timeout=time_limit_seconds)
+    except queue.Empty:
+        raise UnreadableError(
+            f"reading its packets takes longer than {time_limit_seconds:g} s"
+        ) from None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _read_claims(path: Path) -> Claims:
     try:
         with _open(path) as container:
             if set(container.format.name.split(",")) & _PLAYLISTS:
@@ -78,7 +103,7 @@ def _video_stream(container: InputContainer) -> VideoStream:
 def _count(container: InputContainer, stream: VideoStream) -> Claims:
     packed = stream.codec_context.name == "mpeg4"
     packets = empty = hidden = 0
-    rotation: int | None = None
+    first: _FirstPicture | None = None
     problem: str | None = None
     try:
         for packet in container.demux(stream):
@@ -87,7 +112,7 @@ def _count(container: InputContainer, stream: VideoStream) -> Claims:
             packets += 1
             hidden += packet.is_discard
             empty += packed and packet.size <= _EMPTY_MPEG4_BYTES
-            rotation = _rotation(packet) if rotation is None else rotation
+            first = first or _first_picture(packet)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         problem = short(error)
     rate = stream.average_rate
@@ -98,16 +123,23 @@ def _count(container: InputContainer, stream: VideoStream) -> Claims:
         hidden=hidden,
         time_base=stream.time_base or Fraction(1, 90000),
         fps=float(rate) if rate else None,
-        rotation=rotation or 0,
+        rotation=first.rotation if first else 0,
+        size=first.size if first else (stream.width, stream.height),
         error=problem,
     )
 
 
-def _rotation(packet: "av.Packet[VideoStream]") -> int | None:
-    """Return by how many degrees clockwise ffmpeg will turn the picture; None: this packet does not tell."""
+@dataclass(frozen=True)
+class _FirstPicture:
+    rotation: int  # degrees clockwise by which ffmpeg will turn it
+    size: tuple[int, int]  # as it is coded, px
+
+
+def _first_picture(packet: "av.Packet[VideoStream]") -> _FirstPicture | None:
+    """Decode a packet; None: it does not give a picture yet."""
     try:
         for frame in packet.decode():
-            return -frame.rotation % 360
+            return _FirstPicture(-frame.rotation % 360, (frame.width, frame.height))
     except av.error.FFmpegError:
         return None  # ffmpeg meets the same packet and judges it
     return None
@@ -118,8 +150,17 @@ def short(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def glance(path: Path) -> tuple[int, float]:
-    """Return how many frames the header promises, by count or by duration and rate, and long over short side.
+@dataclass(frozen=True)
+class Glance:
+    """What a header promises: frames, by count or by duration and rate; seconds (0: unknown); size, px."""
+
+    frames: int
+    seconds: float
+    size: tuple[int, int]
+
+
+def glance(path: Path) -> Glance:
+    """Return what the header promises, without reading on.
 
     Raises:
         UnreadableError: It is not a video, or promises nothing.
@@ -129,9 +170,9 @@ def glance(path: Path) -> tuple[int, float]:
             stream = _video_stream(container)
             seconds = (container.duration or 0) / av.time_base
             frames = stream.frames or round(seconds * (stream.average_rate or 0))
-            sides = sorted((stream.width, stream.height))
+            size = (stream.width, stream.height)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(short(error)) from error
-    if frames <= 0 or sides[0] <= 0:
+    if frames <= 0 or min(size) <= 0:
         raise UnreadableError("promises no frames")
-    return frames, sides[1] / sides[0]
+    return Glance(frames, max(seconds, 0.0), size)
