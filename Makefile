@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
+DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test mutants lint types bench clean
+.PHONY: help setup demo test mutants lint types bench damage clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -63,6 +64,9 @@ mutants: setup  ## break the method in every way of tests/mutations.py: a test m
 
 bench: setup  ## time and memory of the engines, as ratios within one run
 	$(BIN)/python tests/benchmarks/engines.py
+
+damage: setup  ## cut and flip real clips (DATA=folder) in hundreds of places: what does extraction say? (5 minutes)
+	$(BIN)/python tests/benchmarks/damage.py $(DATA)
 
 clean:  ## remove .venv, caches and the demo's runs
 	rm -rf $(VENV) $(RUN) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -12,6 +12,7 @@ CLAIMS = Claims(
     frames=10,
     packets=10,
     empty=0,
+    one_each=True,
     hidden=0,
     time_base=Fraction(1, 25),
     fps=25.0,
@@ -25,7 +26,10 @@ CLAIMS = Claims(
     ("changes", "decoded", "doubt"),
     [
         ({}, 10, None),
-        ({"frames": 0, "packets": 12}, 10, None),  # no count in the header: VP9's hidden frames
+        ({"frames": 0, "packets": 12}, 10, "it holds 12 coded frames, 10 decoded"),
+        ({"frames": 0, "packets": 12, "one_each": False}, 10, None),  # VP9's hidden frames
+        ({"frames": 0, "packets": 12, "empty": 2}, 10, None),
+        ({"cut": "it is cut short: x"}, 10, "it is cut short: x, 10 frames decoded"),
         ({"frames": 4, "packets": 30}, 30, None),  # fragmented: the header counts the first part
         ({"empty": 3}, 8, None),  # packed B-frames leave packets without a picture
         ({"empty": 3}, 6, "its header claims 10 frames, 6 decoded"),

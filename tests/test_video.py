@@ -248,7 +248,8 @@ def test_ffmpeg_that_dies_is_not_believed(samples: Path, tmp_path: Path) -> None
     for name, code, reason in (
         ("plain.mp4", 3, "ended with code 3"),
         ("plain.mp4", 0, "its header claims 50 frames, 0 decoded"),
-        ("plain.mkv", 0, "ffmpeg found no picture"),
+        ("plain.mkv", 0, "it holds 50 coded frames, 0 decoded"),
+        ("plain.webm", 0, "ffmpeg found no picture"),
     ):
         decoded = _decode_with(f"exit {code}", samples / name, tmp_path)
         assert decoded.status == "failed"

@@ -20,6 +20,18 @@ _COMMANDS = {
     "wide pixels.mp4": f"{_TEST} {_X264} -vf setsar=2/1".format(seconds=1, size="64x48"),
     "-dash:colon [b] 'q'.mp4": "-i plain.mp4 -c copy",
     "plain.mkv": "-i plain.mp4 -c copy",
+    "plain.ts": "-i plain.mp4 -c copy",
+    "plain.flv": "-i plain.mp4 -c copy",
+    "plain.ogv": f"{_TEST} -c:v libtheora".format(seconds=2, size="64x48"),
+    "plain.wmv": f"{_TEST} -c:v wmv2".format(seconds=2, size="64x48"),
+    "plain.webm": f"{_TEST} -c:v libvpx-vp9 -deadline realtime -cpu-used 8".format(
+        seconds=2, size="64x48"
+    ),
+    "fragments.mp4": f"{_TEST} {_X264} -g 10 -movflags frag_keyframe+empty_moov".format(
+        seconds=2, size="64x48"
+    ),
+    "indexed.mp4": "-i fragments.mp4 -c copy -movflags +dash+global_sidx",
+    "live.mkv": "-i plain.mp4 -c copy -f matroska -live 1",
     "trimmed.mp4": f"{_TEST} {_X264} -g 25 -bf 0".format(seconds=2, size="64x48"),
     "small.h264": f"{_TEST} {_X264}".format(seconds=0.4, size="64x48"),
     "wide.h264": f"{_TEST} {_X264}".format(seconds=0.4, size="128x48"),

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,9 +11,13 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from fvar.data.structure import cut_short
+
 # An MPEG-4 packet of this size holds no picture: a lone N-VOP (not coded) takes 5 to 8 bytes, what is left of
 # a B-frame that was packed into the packet before it 1.
 _EMPTY_MPEG4_BYTES = 8
+# These code frames that are never shown, some in packets of their own.
+_WITH_HIDDEN_FRAMES = {"vp8", "vp9"}
 _PLAYLISTS = {"concat", "dash", "hls", "imf"}  # they name other files, which may lie anywhere
 
 
@@ -24,15 +28,19 @@ class Claims:
     frames: int  # in its header; 0: it does not say
     packets: int  # there are
     empty: int  # of these hold no picture
+    one_each: bool  # every other packet holds one picture, which is shown
     hidden: int  # of these lie outside the edit list: decoded, never shown
     time_base: Fraction
     fps: float | None
     rotation: int
     size: tuple[int, int]  # of the first picture as it is coded, px
     error: str | None  # that ended the counting
+    cut: str | None = None  # why its end is missing, by its outermost structure
 
     def doubt(self, decoded: int) -> str | None:
         """Return why frames may be missing when `decoded` were found; None: they are all there."""
+        if self.cut:
+            return f"{self.cut}, {decoded} frames decoded"
         if self.error:
             return f"its packets cannot all be read ({self.error}), {decoded} frames decoded"
         if self.frames > self.packets:
@@ -40,9 +48,11 @@ class Claims:
                 f"it is cut short: its header claims {self.frames} frames, it holds {self.packets}, "
                 f"{decoded} decoded"
             )
+        why = f"; its edit list hides {self.hidden}" if self.hidden else ""
         if self.frames > decoded + self.empty:
-            why = f"; its edit list hides {self.hidden}" if self.hidden else ""
             return f"its header claims {self.frames} frames, {decoded} decoded{why}"
+        if self.one_each and self.packets > decoded + self.empty:
+            return f"it holds {self.packets - self.empty} coded frames, {decoded} decoded{why}"
         return None
 
 
@@ -82,7 +92,8 @@ def _read_claims(path: Path) -> Claims:
         with _open(path) as container:
             if set(container.format.name.split(",")) & _PLAYLISTS:
                 raise UnreadableError(f"is a {container.format.name} playlist, not a video")
-            return _count(container, _video_stream(container))
+            claims = _count(container, _video_stream(container))
+            return replace(claims, cut=cut_short(path, container.format.name))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(f"cannot be opened as a video ({short(error)})") from error
 
@@ -101,7 +112,7 @@ def _video_stream(container: InputContainer) -> VideoStream:
 
 
 def _count(container: InputContainer, stream: VideoStream) -> Claims:
-    packed = stream.codec_context.name == "mpeg4"
+    codec = stream.codec_context.name
     packets = empty = hidden = 0
     first: _FirstPicture | None = None
     problem: str | None = None
@@ -111,7 +122,7 @@ def _count(container: InputContainer, stream: VideoStream) -> Claims:
                 continue
             packets += 1
             hidden += packet.is_discard
-            empty += packed and packet.size <= _EMPTY_MPEG4_BYTES
+            empty += codec == "mpeg4" and packet.size <= _EMPTY_MPEG4_BYTES
             first = first or _first_picture(packet)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         problem = short(error)
@@ -121,6 +132,8 @@ def _count(container: InputContainer, stream: VideoStream) -> Claims:
         packets=packets,
         empty=empty,
         hidden=hidden,
+        # Of interlaced video a packet may hold a field, half a picture.
+        one_each=not (codec in _WITH_HIDDEN_FRAMES or (first and first.interlaced)),
         time_base=stream.time_base or Fraction(1, 90000),
         fps=float(rate) if rate else None,
         rotation=first.rotation if first else 0,
@@ -133,13 +146,15 @@ def _count(container: InputContainer, stream: VideoStream) -> Claims:
 class _FirstPicture:
     rotation: int  # degrees clockwise by which ffmpeg will turn it
     size: tuple[int, int]  # as it is coded, px
+    interlaced: bool
 
 
 def _first_picture(packet: "av.Packet[VideoStream]") -> _FirstPicture | None:
     """Decode a packet; None: it does not give a picture yet."""
     try:
         for frame in packet.decode():
-            return _FirstPicture(-frame.rotation % 360, (frame.width, frame.height))
+            size = (frame.width, frame.height)
+            return _FirstPicture(-frame.rotation % 360, size, frame.interlaced_frame)
     except av.error.FFmpegError:
         return None  # ffmpeg meets the same packet and judges it
     return None
