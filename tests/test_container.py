@@ -18,6 +18,7 @@ CLAIMS = Claims(
     fps=25.0,
     rotation=0,
     size=(64, 48),
+    hdr=None,
     error=None,
 )
 

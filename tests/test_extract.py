@@ -464,6 +464,16 @@ def test_the_command_with_bad_videos(samples: Path, tmp_path: Path) -> None:
     assert data["summary"]["failed"] == 7
 
 
+def test_the_command_says_what_is_unusual(samples: Path, tmp_path: Path) -> None:
+    """Fewer frames on purpose and a picture that changes its size are told, and are no failure."""
+    source = _write_csv(tmp_path, ["plain.mp4", "wider.h264"])
+    out = tmp_path / "o"
+    ended = _in_process("extract", source, "--videos", samples, "--out", out, "--stride", "4")
+    assert ended.exit_code == 0
+    assert "18 of 70: every 4th frame" in ended.stdout
+    assert "warning: v1: its picture changes from 64x48 to 128x48 px" in ended.stdout
+
+
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [

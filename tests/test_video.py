@@ -117,6 +117,15 @@ def test_colours_are_those_of_the_video(shared: Path, decode: Decode) -> None:
     assert np.abs(_picture(video, 0) - truth.astype(np.float32)).mean() < 4
 
 
+def test_high_dynamic_range_is_mapped(shared: Path, decode: Decode) -> None:
+    """HDR becomes an ordinary picture: the sky of this clip is blue, PQ shown as it is is grey."""
+    video = _frames(
+        decode(shared / "data" / "odd" / "exoplayer__hdr10-video-with-sdr-container.mp4")
+    )
+    red, _, blue = _picture(video, 0)[:6, 30:45].mean(axis=(0, 1))
+    assert blue - red > 80  # 30 without
+
+
 def test_turned_videos_stand_upright(decode: Decode) -> None:
     """A display rotation of 90 degrees counterclockwise is applied, and kept as 270 clockwise."""
     plain, turned = _frames(decode("plain.mp4")), _frames(decode("turned.mp4"))

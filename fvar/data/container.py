@@ -18,6 +18,7 @@ from fvar.data.structure import cut_short
 _EMPTY_MPEG4_BYTES = 8
 # These code frames that are never shown, some in packets of their own.
 _WITH_HIDDEN_FRAMES = {"vp8", "vp9"}
+_HDR = {16: "smpte2084", 18: "arib-std-b67"}  # codes of ITU-T H.273: PQ, HLG
 _PLAYLISTS = {"concat", "dash", "hls", "imf"}  # they name other files, which may lie anywhere
 
 
@@ -34,6 +35,7 @@ class Claims:
     fps: float | None
     rotation: int
     size: tuple[int, int]  # of the first picture as it is coded, px
+    hdr: str | None  # transfer function of high dynamic range, by ffmpeg's name
     error: str | None  # that ended the counting
     cut: str | None = None  # why its end is missing, by its outermost structure
 
@@ -138,6 +140,7 @@ def _count(container: InputContainer, stream: VideoStream) -> Claims:
         fps=float(rate) if rate else None,
         rotation=first.rotation if first else 0,
         size=first.size if first else (stream.width, stream.height),
+        hdr=_HDR.get(first.transfer) if first else None,
         error=problem,
     )
 
@@ -147,6 +150,7 @@ class _FirstPicture:
     rotation: int  # degrees clockwise by which ffmpeg will turn it
     size: tuple[int, int]  # as it is coded, px
     interlaced: bool
+    transfer: int
 
 
 def _first_picture(packet: "av.Packet[VideoStream]") -> _FirstPicture | None:
@@ -154,7 +158,8 @@ def _first_picture(packet: "av.Packet[VideoStream]") -> _FirstPicture | None:
     try:
         for frame in packet.decode():
             size = (frame.width, frame.height)
-            return _FirstPicture(-frame.rotation % 360, size, frame.interlaced_frame)
+            turned = -frame.rotation % 360
+            return _FirstPicture(turned, size, frame.interlaced_frame, int(frame.color_trc))
     except av.error.FFmpegError:
         return None  # ffmpeg meets the same packet and judges it
     return None

@@ -1,7 +1,7 @@
 """ffmpeg at work: any pictures in, JPEG pictures of one size out, each with its time."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import IO, Any, cast
@@ -12,6 +12,8 @@ import ffmpeg
 from fvar.data.container import short
 from fvar.data.parts import Part
 from fvar.data.program import Ffmpeg, Messages, Running
+
+_WHITE_NITS = 203  # brightness of a white page in HDR: ITU-R BT.2408
 
 Size = tuple[int, int]  # width and height, px
 
@@ -45,6 +47,7 @@ class Footage:
         url: Of its input.
         options: Of its input.
         time_base: Unit of its times, seconds.
+        hdr: Transfer function of its high dynamic range; None: an ordinary one.
         feed: Writes to ffmpeg's standard input; None: nothing is.
         seconds: Time of each picture in order, where ffmpeg cannot know it.
     """
@@ -52,6 +55,7 @@ class Footage:
     url: str
     options: dict[str, str | int | Size]
     time_base: Fraction
+    hdr: str | None = None
     feed: Callable[[IO[bytes]], None] | None = None
     seconds: Sequence[float] | None = None
 
@@ -181,7 +185,7 @@ def _arguments(
         "pipe:1",
         map="0:V:0",
         map_metadata=-1,
-        vf=_filters(settings.short_side, box),
+        vf=",".join(_filters(settings.short_side, box, footage.hdr)),
         vcodec="mjpeg",
         fps_mode="passthrough",
         enc_time_base=f"{clock.numerator}:{clock.denominator}",
@@ -196,22 +200,29 @@ def _arguments(
     return [program.path, *switches, "-filter_threads", str(threads), *stream.get_args()]
 
 
-def _filters(side: int, box: Size | None) -> str:
-    """Return ffmpeg's filters; dar, the shape of a picture as it is shown, makes its pixels square."""
+def _filters(side: int, box: Size | None, hdr: str | None) -> Iterator[str]:
+    """Yield ffmpeg's filters; dar, the shape of a picture as it is shown, makes its pixels square."""
     if box is None:
         width = f"if(gte(dar,1),2*round({side}*dar/2),{side})"
         height = f"if(gte(dar,1),{side},2*round({side}/dar/2))"
-        pad = ""
     else:
         wide, high = box
         # within rounding of the box's shape: fill it
         fits = f"lte(abs({high}*dar-{wide}),1)+lte(abs({wide}/dar-{high}),1)"
         width = f"if({fits}+gte(dar,{wide}/{high}),{wide},max(2,2*round({high}*dar/2)))"
         height = f"if({fits}+lte(dar,{wide}/{high}),{high},max(2,2*round({wide}/dar/2)))"
-        pad = f",pad={wide}:{high}:-1:-1"
-    # bt601 is what readers of JPEG assume
-    colours = "out_range=full:out_color_matrix=bt601"
-    return f"scale=w='{width}':h='{height}':{colours},setsar=1,format=yuvj420p{pad}"
+    colours = "out_range=full:out_color_matrix=bt601"  # what readers of JPEG assume
+    if hdr is None:
+        yield f"scale=w='{width}':h='{height}':{colours}"
+    else:
+        # Shown as if it were ordinary it would be grey: to light, to the ordinary range, back to a picture.
+        yield f"scale=w='{width}':h='{height}',format=yuv444p10"
+        yield f"zscale=tin={hdr}:min=bt2020nc:pin=bt2020:t=linear:npl={_WHITE_NITS}"
+        yield "format=gbrpf32le,zscale=p=bt709,tonemap=tonemap=hable:desat=0"
+        yield f"zscale=t=bt709:m=bt709:r=tv,format=yuv444p,scale={colours}"
+    yield "setsar=1,format=yuvj420p"
+    if box is not None:
+        yield f"pad={box[0]}:{box[1]}:-1:-1"
 
 
 def _jpeg_size(data: bytes) -> Size:

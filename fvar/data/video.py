@@ -107,7 +107,7 @@ class _Run:
 
 def _decode_file(path: Path, run: _Run, source_sha256: str) -> list[Decoded]:
     claims = read_claims(path, time_limit_seconds=run.settings.time_limit_seconds)
-    footage = Footage(f"file:{path}", {}, claims.time_base)
+    footage = Footage(f"file:{path}", {}, claims.time_base, hdr=claims.hdr)
     pictures = run.take(footage)
     note = None
     if others := [size for size in pictures.new_sizes if size != claims.size]:
