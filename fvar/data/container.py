@@ -159,7 +159,9 @@ def _first_picture(packet: "av.Packet[VideoStream]") -> _FirstPicture | None:
         for frame in packet.decode():
             size = (frame.width, frame.height)
             turned = -frame.rotation % 360
-            return _FirstPicture(turned, size, frame.interlaced_frame, int(frame.color_trc))
+            return _FirstPicture(
+                turned, size, frame.interlaced_frame, packet.stream.codec_context.color_trc
+            )
     except av.error.FFmpegError:
         return None  # ffmpeg meets the same packet and judges it
     return None
