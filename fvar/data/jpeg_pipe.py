@@ -25,7 +25,7 @@ class DecodeSettings:
     Attributes:
         short_side: Of the stored pictures, px.
         quality: ffmpeg's JPEG scale, 1..31.
-        threads: Of one ffmpeg.
+        threads: That scale and encode, in one ffmpeg.
         time_limit_seconds: For one video.
         fps: Keep the frames shown at this many ticks a second; None: all.
         stride: Keep every stride-th frame; None: all.
@@ -180,7 +180,11 @@ def _arguments(
     if settings.quality == 1:
         quality["qmin"] = 1  # otherwise the encoder stays at 2
     stream = ffmpeg.input(
-        footage.url, protocol_whitelist="file,pipe", threads=threads, **footage.options
+        # One thread decodes: several do not agree at which frame an error was, nor whether there was one.
+        footage.url,
+        protocol_whitelist="file,pipe",
+        threads=1,
+        **footage.options,
     ).output(
         "pipe:1",
         map="0:V:0",
