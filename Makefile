@@ -65,7 +65,7 @@ mutants: setup  ## break the method in every way of tests/mutations.py: a test m
 bench: setup  ## time and memory of the engines, as ratios within one run
 	$(BIN)/python tests/benchmarks/engines.py
 
-damage: setup  ## cut and flip real clips (DATA=folder) in hundreds of places: what does extraction say? (5 minutes)
+damage: setup  ## cut and flip real clips (DATA=folder) in hundreds of places: what does extraction say? (10 minutes)
 	$(BIN)/python tests/benchmarks/damage.py $(DATA)
 
 clean:  ## remove .venv, caches and the demo's runs
