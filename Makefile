@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
+DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test mutants lint types bench gradients clean
+.PHONY: help setup demo test mutants lint types bench gradients damage clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -91,6 +92,9 @@ $(OWN)/manifest.json: $(FRAMES)/manifest.json
 	$(FVAR) train $(FRAMES) --backbone $(BACKBONE) --weights $(or $(WEIGHTS),imagenet) --size $(SIZE) \
 		--clustering uniform --clusters 8 --epochs 6 --seed 0 --out $(@D) --overwrite
 endif
+
+damage: setup  ## cut and flip real clips (DATA=folder) in hundreds of places: what does extraction say? (10 minutes)
+	$(BIN)/python tests/benchmarks/damage.py $(DATA)
 
 clean:  ## remove .venv, caches and the demo's runs
 	rm -rf $(VENV) $(RUN) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

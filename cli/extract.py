@@ -40,6 +40,16 @@ def extract(
             help="JPEG scale of ffmpeg: 1 best, 31 smallest. Default: 2.", show_default=False
         ),
     ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep only the frames shown at this many ticks a second.", show_default=False
+        ),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(help="Keep only every STRIDE-th frame.", show_default=False),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(help="Videos decoded at once. Default: one a processor.", show_default=False),
@@ -56,7 +66,7 @@ def extract(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Decode every frame of every video, and prove that none is missing.
+    """Decode every frame of every video or folder of numbered pictures, and prove that none is missing.
 
     Frames become JPEG in HDF5 shards in OUT. A video is ok, partial or failed;
     OUT/manifest.json says which, and why. An interrupted extraction goes on
@@ -69,6 +79,8 @@ def extract(
     fvar extract data_manifests/ucf101_split1.csv --videos ~/UCF-101
 
     fvar extract clips.csv --videos clips --out runs/clips/frames --short-side 128 --max-gb 20
+
+    fvar extract clips.csv --videos clips --stride 4
     """
     from fvar.stages.extract import extract as stage
 
@@ -77,6 +89,8 @@ def extract(
         videos=str(videos),
         short_side=short_side,
         quality=quality,
+        fps=fps,
+        stride=stride,
         workers=os.cpu_count() or 1 if workers is None else workers,
         max_gb=max_gb,
         ffmpeg=ffmpeg,
@@ -92,14 +106,19 @@ def extract(
 
 def _list_bad(manifest: "FramesManifest", reporter: ConsoleReporter) -> None:
     bad = [video for video in manifest.videos if video.status != "ok"]
-    for video in bad[:_SHOWN]:
-        reporter.warning(f"{video.id} is {video.status}: {video.reason}")
-    if len(bad) > _SHOWN:
-        reporter.warning(f"... and {len(bad) - _SHOWN} more; manifest.json lists them all")
+    said = [f"{video.id} is {video.status}: {video.reason}" for video in bad]
+    noted = [f"{video.id}: {video.note}" for video in manifest.videos if video.note]
+    for lines in (said, noted):
+        for line in lines[:_SHOWN]:
+            reporter.warning(line)
+        if len(lines) > _SHOWN:
+            reporter.warning(f"... and {len(lines) - _SHOWN} more; manifest.json lists them all")
 
 
 def _show(manifest: "FramesManifest", folder: Path) -> None:
     summary = manifest.summary
+    thinning = manifest.config.thinning
+    decoded = sum(video.decoded_frames or 0 for video in manifest.videos)
     print_summary(
         "extract",
         {
@@ -107,7 +126,7 @@ def _show(manifest: "FramesManifest", folder: Path) -> None:
             "ok": summary.ok,
             "partial": summary.partial,
             "failed": summary.failed,
-            "frames": summary.frames,
+            "frames": f"{summary.frames} of {decoded}: {thinning}" if thinning else summary.frames,
             "size": f"{summary.num_bytes / 1e9:.3g} GB",
             "classes": len(manifest.classes),
         },

@@ -36,11 +36,33 @@ class ExtractConfig(Settings):
         256, ge=16, le=4320, description="shorter side of the stored pictures, px"
     )
     quality: int = Field(2, ge=1, le=31, description="ffmpeg's JPEG scale: 1 best, 31 smallest")
+    fps: float | None = Field(
+        None, gt=0, description="keep the frames shown at this many ticks a second; None: all"
+    )
+    stride: int | None = Field(None, ge=1, description="keep every stride-th frame; None: all")
     videos_per_shard: int = Field(32, ge=1)
     workers: int = Field(2, ge=1, description="videos decoded at the same time")
     max_gb: float | None = Field(None, gt=0, description="stop before the store outgrows this")
     time_limit_seconds: float = Field(3600.0, gt=0, description="for one video's ffmpeg")
     ffmpeg: str | None = Field(None, description="another ffmpeg than the bundled one")
+
+    @model_validator(mode="after")
+    def _fps_or_stride(self) -> Self:
+        if self.fps is not None and self.stride is not None:
+            raise ValueError("`fps` and `stride` exclude each other: set one of them")
+        return self
+
+    @property
+    def thinning(self) -> str | None:
+        """Which frames were kept, as every later stage says it; None: all."""
+        if self.stride is not None and self.stride > 1:
+            return f"every {_ordinal(self.stride)} frame"
+        return None if self.fps is None else f"those shown at {self.fps:g} ticks a second"
+
+
+def _ordinal(number: int) -> str:
+    last = number % 10 if number // 10 % 10 != 1 else 0
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(last, 'th') }"
 
 
 class TrainConfig(Settings):

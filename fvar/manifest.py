@@ -74,7 +74,11 @@ class VideoEntry(Settings):
     group: str | None = None
     status: Status
     reason: str | None = Field(None, description="why it is not ok")
+    note: str | None = Field(None, description="what to know although nothing is missing")
     num_frames: int = Field(0, ge=0, description="frames in the store")
+    decoded_frames: int | None = Field(
+        None, ge=0, description="frames there were before some were left out on purpose"
+    )
     shard: InsidePath | None = Field(None, description="file that holds them")
     width: int | None = Field(None, description="of the stored pictures, px")
     height: int | None = None

@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from fvar.data.container import Claims, UnreadableError, glance
+from fvar.data.container import Claims, Glance, UnreadableError, glance
 
 CLAIMS = Claims(
     frames=10,
     packets=10,
     empty=0,
+    one_each=True,
     hidden=0,
     time_base=Fraction(1, 25),
     fps=25.0,
     rotation=0,
+    size=(64, 48),
+    hdr=None,
     error=None,
 )
 
@@ -24,7 +27,10 @@ CLAIMS = Claims(
     ("changes", "decoded", "doubt"),
     [
         ({}, 10, None),
-        ({"frames": 0, "packets": 12}, 10, None),  # no count in the header: VP9's hidden frames
+        ({"frames": 0, "packets": 12}, 10, "it holds 12 coded frames, 10 decoded"),
+        ({"frames": 0, "packets": 12, "one_each": False}, 10, None),  # VP9's hidden frames
+        ({"frames": 0, "packets": 12, "empty": 2}, 10, None),
+        ({"cut": "it is cut short: x"}, 10, "it is cut short: x, 10 frames decoded"),
         ({"frames": 4, "packets": 30}, 30, None),  # fragmented: the header counts the first part
         ({"empty": 3}, 8, None),  # packed B-frames leave packets without a picture
         ({"empty": 3}, 6, "its header claims 10 frames, 6 decoded"),
@@ -44,8 +50,8 @@ def test_claims_are_held_against_the_frames(
 
 def test_a_glance_at_the_header(samples: Path) -> None:
     """Frames come from the count or from duration and rate; a file without either is unreadable."""
-    assert glance(samples / "plain.mp4") == (50, 64 / 48)
-    assert glance(samples / "plain.mkv") == (50, 64 / 48)
+    assert glance(samples / "plain.mp4") == Glance(50, 2.0, (64, 48))
+    assert glance(samples / "plain.mkv") == Glance(50, 2.0, (64, 48))
     for name in ("text.mp4", "sound.m4a"):
         with pytest.raises(UnreadableError):
             glance(samples / name)

@@ -142,7 +142,7 @@ def test_bad_videos_do_not_stop_the_others(samples: Path, tmp_path: Path) -> Non
     ]
     reasons = [video.reason or "" for video in manifest.videos]
     assert f"{tmp_path / 'videos' / 'gone.mp4'} does not exist" in reasons[1]
-    assert "is not a file" in reasons[3]
+    assert "is a folder without numbered pictures" in reasons[3]
     assert "File name too long" in reasons[4]
     assert [video.shard for video in manifest.videos] == [
         None,
@@ -176,6 +176,55 @@ def test_rows_may_share_a_file(samples: Path, tmp_path: Path) -> None:
     manifest = _run(tmp_path, source, _config(samples))
     assert [video.num_frames for video in manifest.videos] == [10, 40, 0]
     assert "none of its 50 frames lies in [9, end) s" in (manifest.videos[2].reason or "")
+
+
+def test_a_file_is_decoded_once(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of one file lie in one shard and cost one decode, wherever they stand."""
+    names = ["plain.mp4", "vfr.mp4", "plain.mp4", "turned.mp4", "plain.mp4", "vfr.mp4"]
+    source = _write_csv(tmp_path, names, start_seconds=["", "", "1", "", "1.9", "1"])
+    decoded = _DecodeCounter(monkeypatch)
+    manifest = _run(tmp_path, source, _config(samples, videos_per_shard=2))
+    assert sorted(decoded.names) == sorted(set(names))
+    assert [video.id for video in manifest.videos] == [f"v{n}" for n in range(6)]
+    assert [video.num_frames for video in manifest.videos] == [50, 18, 25, 50, 2, 5]
+    assert [str(video.shard)[-8:-3] for video in manifest.videos] == [
+        f"0000{n}" for n in (0, 1, 0, 2, 0, 1)
+    ]
+    assert [_read(tmp_path, video) for video in manifest.videos] == [50, 18, 25, 50, 2, 5]
+
+
+def test_a_damaged_file_makes_all_its_rows_partial(samples: Path, tmp_path: Path) -> None:
+    """Where a file lacks frames is not known, so a row that ends before the cut is partial too."""
+    source = _write_csv(tmp_path, ["cut plain.mp4"] * 2, end_seconds=["0.1", ""])
+    manifest = _run(tmp_path, source, _config(samples))
+    assert [video.status for video in manifest.videos] == ["partial", "partial"]
+    assert manifest.videos[0].num_frames == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_frames"), [({"stride": 4}, [13, 7]), ({"fps": 12.5}, [25, 13])]
+)
+def test_fewer_frames_are_recorded(
+    samples: Path, tmp_path: Path, settings: dict[str, Any], num_frames: list[int]
+) -> None:
+    """Setting and both counts are in the manifest, and the verdict is on all frames."""
+    source = _write_csv(tmp_path, ["plain.mp4"] * 2, start_seconds=["", "1"])
+    reporter = _Recorder()
+    manifest = extract(source, tmp_path / "out", _config(samples, **settings), reporter)
+    assert [video.num_frames for video in manifest.videos] == num_frames
+    assert [video.decoded_frames for video in manifest.videos] == [50, 25]
+    assert [video.status for video in manifest.videos] == ["ok", "ok"]
+    assert reporter.lines[0].startswith("frames kept: ")
+    read = read_manifest(tmp_path / "out" / "manifest.json", FramesManifest)
+    assert getattr(read.config, next(iter(settings))) == next(iter(settings.values()))
+
+
+def test_fewer_frames_do_not_hide_missing_ones(samples: Path, tmp_path: Path) -> None:
+    """A file that is cut short is partial although the frames that a stride wants may all be there."""
+    source = _write_csv(tmp_path, ["cut plain.mp4"])
+    assert _run(tmp_path, source, _config(samples, stride=1000)).videos[0].status == "partial"
 
 
 @pytest.mark.parametrize("workers", [1, 5])
@@ -275,6 +324,8 @@ def _damage(name: str) -> Any:
         (lambda _: None, {"quality": 3}, WHOLE),
         (lambda _: None, {"short_side": 18}, WHOLE),
         (lambda _: None, {"videos_per_shard": 3}, WHOLE),
+        (lambda _: None, {"stride": 2}, WHOLE),
+        (lambda _: None, {"fps": 5.0}, WHOLE),
         (lambda _: None, {"workers": 1, "max_gb": 1.0}, WHOLE[4:]),
         (_change_video, {}, [WHOLE[0], WHOLE[1], WHOLE[4]]),
         (_change_row, {}, WHOLE),
@@ -413,6 +464,16 @@ def test_the_command_with_bad_videos(samples: Path, tmp_path: Path) -> None:
     assert data["summary"]["failed"] == 7
 
 
+def test_the_command_says_what_is_unusual(samples: Path, tmp_path: Path) -> None:
+    """Fewer frames on purpose and a picture that changes its size are told, and are no failure."""
+    source = _write_csv(tmp_path, ["plain.mp4", "wider.h264"])
+    out = tmp_path / "o"
+    ended = _in_process("extract", source, "--videos", samples, "--out", out, "--stride", "4")
+    assert ended.exit_code == 0
+    assert "18 of 70: every 4th frame" in ended.stdout
+    assert "warning: v1: its picture changes from 64x48 to 128x48 px" in ended.stdout
+
+
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
@@ -420,6 +481,9 @@ def test_the_command_with_bad_videos(samples: Path, tmp_path: Path) -> None:
         (["--short-side", "8"], "short_side: 8: Input should be greater"),
         (["--workers", "0"], "workers: 0"),
         (["--max-gb", "nan"], "max_gb: nan"),
+        (["--stride", "0"], "stride: 0"),
+        (["--fps", "0"], "fps: 0.0"),
+        (["--fps", "5", "--stride", "2"], "`fps` and `stride` exclude each other"),
     ],
 )
 def test_the_command_checks_its_flags(

@@ -14,9 +14,11 @@ import pytest
 from av.video.reformatter import Colorspace
 from PIL import Image
 
+from fvar.data import container
 from fvar.data.encoded import EncodedVideo
+from fvar.data.jpeg_pipe import DecodeSettings
 from fvar.data.program import Ffmpeg, Running, find_ffmpeg
-from fvar.data.video import Decoded, DecodeSettings, decode_video
+from fvar.data.video import Decoded, decode_video
 
 Decode = Callable[..., Decoded]
 
@@ -37,9 +39,14 @@ def decode(samples: Path, program: Ffmpeg) -> Decode:
         interval: tuple[float | None, float | None] = (None, None),
     ) -> Decoded:
         settings = DecodeSettings(short_side, quality, threads=1, time_limit_seconds=limit)
-        return decode_video(
-            samples / name, program=program, settings=settings, running=Running(), interval=interval
+        (decoded,) = decode_video(
+            samples / name,
+            program=program,
+            settings=settings,
+            running=Running(),
+            intervals=[interval],
         )
+        return decoded
 
     return run
 
@@ -108,6 +115,15 @@ def test_colours_are_those_of_the_video(shared: Path, decode: Decode) -> None:
     truth = frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709).to_ndarray()
     video = _frames(decode(path, short_side=frame.height))
     assert np.abs(_picture(video, 0) - truth.astype(np.float32)).mean() < 4
+
+
+def test_high_dynamic_range_is_mapped(shared: Path, decode: Decode) -> None:
+    """HDR becomes an ordinary picture: the sky of this clip is blue, PQ shown as it is is grey."""
+    video = _frames(
+        decode(shared / "data" / "odd" / "exoplayer__hdr10-video-with-sdr-container.mp4")
+    )
+    red, _, blue = _picture(video, 0)[:6, 30:45].mean(axis=(0, 1))
+    assert blue - red > 80  # 30 without
 
 
 def test_turned_videos_stand_upright(decode: Decode) -> None:
@@ -188,6 +204,17 @@ def test_an_interval_is_half_open(
     np.testing.assert_allclose([video.pts_seconds[0], video.pts_seconds[-1]], [first, last])
 
 
+@pytest.mark.parametrize(("name", "bars"), [("wider.h264", 24), ("larger.h264", 0)])
+def test_a_change_of_size_is_told(decode: Decode, name: str, bars: int) -> None:
+    """When the picture changes its size midway nothing is lost or stretched, and the user is told."""
+    decoded = decode(name, short_side=48)
+    assert (decoded.status, _frames(decoded).num_frames) == ("ok", 20)
+    assert "its picture changes from 64x48 to 128x" in (decoded.note or "")
+    rows = _picture(_frames(decoded), 19).max(axis=(1, 2))  # 64x48, of which 64x24 show 128x48
+    assert (rows < 24).sum() == pytest.approx(bars, abs=2)
+    assert _picture(_frames(decoded), 9).max(axis=(1, 2)).min() > 100
+
+
 def test_an_interval_without_frames_is_failed(decode: Decode) -> None:
     """An interval beyond the end is failed, and says where the video ends."""
     reason = decode("plain.mp4", interval=(7.0, None)).reason
@@ -195,11 +222,34 @@ def test_an_interval_without_frames_is_failed(decode: Decode) -> None:
     assert "[0, 1e-09)" in (decode("b frames.avi", interval=(None, 1e-9)).reason or "")
 
 
-def test_a_time_limit_ends_ffmpeg(decode: Decode) -> None:
-    """A video that takes too long is not waited for."""
-    decoded = decode("plain.mp4", limit=0.0001)
-    assert decoded.status in {"failed", "partial"}
-    assert "ffmpeg took longer than 0.0001 s" in (decoded.reason or "")
+def _decode_with(script: str, path: Path, folder: Path, *, limit: float = 60.0) -> Decoded:
+    program = folder / "ffmpeg"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    settings = DecodeSettings(32, 2, time_limit_seconds=limit)
+    (decoded,) = decode_video(
+        path, program=Ffmpeg(str(program), "9"), settings=settings, running=Running()
+    )
+    return decoded
+
+
+def test_a_time_limit_ends_ffmpeg(samples: Path, tmp_path: Path) -> None:
+    """An ffmpeg that takes too long is not waited for."""
+    began = time.monotonic()
+    decoded = _decode_with("exec sleep 60", samples / "plain.mp4", tmp_path, limit=0.5)
+    assert decoded.status == "failed"
+    assert "ffmpeg took longer than 0.5 s" in (decoded.reason or "")
+    assert time.monotonic() - began < 10
+
+
+def test_a_time_limit_ends_the_counting(decode: Decode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file at which the counting of packets hangs is failed, and extraction goes on."""
+    free = threading.Event()
+    monkeypatch.setattr(container, "_read_claims", lambda _: free.wait(60))
+    decoded = decode("plain.mp4", limit=0.1)
+    free.set()
+    assert decoded.status == "failed"
+    assert decoded.reason == "reading its packets takes longer than 0.1 s"
 
 
 def test_ffmpeg_that_dies_is_not_believed(samples: Path, tmp_path: Path) -> None:
@@ -207,17 +257,10 @@ def test_ffmpeg_that_dies_is_not_believed(samples: Path, tmp_path: Path) -> None
     for name, code, reason in (
         ("plain.mp4", 3, "ended with code 3"),
         ("plain.mp4", 0, "its header claims 50 frames, 0 decoded"),
-        ("plain.mkv", 0, "ffmpeg found no picture"),
+        ("plain.mkv", 0, "it holds 50 coded frames, 0 decoded"),
+        ("plain.webm", 0, "ffmpeg found no picture"),
     ):
-        script = tmp_path / "ffmpeg"
-        script.write_text(f"#!/bin/sh\nexit {code}\n")
-        script.chmod(0o755)
-        decoded = decode_video(
-            samples / name,
-            program=Ffmpeg(str(script), "9"),
-            settings=DecodeSettings(32, 2),
-            running=Running(),
-        )
+        decoded = _decode_with(f"exit {code}", samples / name, tmp_path)
         assert decoded.status == "failed"
         assert reason in (decoded.reason or "")
 

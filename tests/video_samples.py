@@ -20,7 +20,22 @@ _COMMANDS = {
     "wide pixels.mp4": f"{_TEST} {_X264} -vf setsar=2/1".format(seconds=1, size="64x48"),
     "-dash:colon [b] 'q'.mp4": "-i plain.mp4 -c copy",
     "plain.mkv": "-i plain.mp4 -c copy",
+    "plain.ts": "-i plain.mp4 -c copy",
+    "plain.flv": "-i plain.mp4 -c copy",
+    "plain.ogv": f"{_TEST} -c:v libtheora".format(seconds=2, size="64x48"),
+    "plain.wmv": f"{_TEST} -c:v wmv2".format(seconds=2, size="64x48"),
+    "plain.webm": f"{_TEST} -c:v libvpx-vp9 -deadline realtime -cpu-used 8".format(
+        seconds=2, size="64x48"
+    ),
+    "fragments.mp4": f"{_TEST} {_X264} -g 10 -movflags frag_keyframe+empty_moov".format(
+        seconds=2, size="64x48"
+    ),
+    "indexed.mp4": "-i fragments.mp4 -c copy -movflags +dash+global_sidx",
+    "live.mkv": "-i plain.mp4 -c copy -f matroska -live 1",
     "trimmed.mp4": f"{_TEST} {_X264} -g 25 -bf 0".format(seconds=2, size="64x48"),
+    "small.h264": f"{_TEST} {_X264}".format(seconds=0.4, size="64x48"),
+    "wide.h264": f"{_TEST} {_X264}".format(seconds=0.4, size="128x48"),
+    "large.h264": f"{_TEST} {_X264}".format(seconds=0.4, size="128x96"),
     "sound.m4a": "-f lavfi -i sine=duration=1 -c:a aac",
 }
 
@@ -32,6 +47,10 @@ def make_samples(folder: Path) -> Path:
     # A copy that begins between two key frames: the edit list hides the 10 frames before.
     (folder / "trimmed.mp4").rename(folder / "whole.mp4")
     _ffmpeg(folder, "-ss", "0.4", "-i", "whole.mp4", "-c", "copy", "trimmed.mp4")
+    # Bare streams may be joined byte by byte: the size of the picture changes midway.
+    for change, second in (("wider.h264", "wide.h264"), ("larger.h264", "large.h264")):
+        joined = (folder / "small.h264").read_bytes() + (folder / second).read_bytes()
+        (folder / change).write_bytes(joined)
     for name in ("plain.mp4", "plain.mkv"):
         whole = (folder / name).read_bytes()
         (folder / f"cut {name}").write_bytes(whole[: len(whole) * 6 // 10])

@@ -1,6 +1,8 @@
 """What a video file claims about itself, without decoding: frames in its header, packets in it."""
 
-from dataclasses import dataclass
+import queue
+import threading
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,9 +11,14 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from fvar.data.structure import cut_short
+
 # An MPEG-4 packet of this size holds no picture: a lone N-VOP (not coded) takes 5 to 8 bytes, what is left of
 # a B-frame that was packed into the packet before it 1.
 _EMPTY_MPEG4_BYTES = 8
+# These code frames that are never shown, some in packets of their own.
+_WITH_HIDDEN_FRAMES = {"vp8", "vp9"}
+_HDR = {16: "smpte2084", 18: "arib-std-b67"}  # codes of ITU-T H.273: PQ, HLG
 _PLAYLISTS = {"concat", "dash", "hls", "imf"}  # they name other files, which may lie anywhere
 
 
@@ -22,14 +29,20 @@ class Claims:
     frames: int  # in its header; 0: it does not say
     packets: int  # there are
     empty: int  # of these hold no picture
+    one_each: bool  # every other packet holds one picture, which is shown
     hidden: int  # of these lie outside the edit list: decoded, never shown
     time_base: Fraction
     fps: float | None
     rotation: int
+    size: tuple[int, int]  # of the first picture as it is coded, px
+    hdr: str | None  # transfer function of high dynamic range, by ffmpeg's name
     error: str | None  # that ended the counting
+    cut: str | None = None  # why its end is missing, by its outermost structure
 
     def doubt(self, decoded: int) -> str | None:
         """Return why frames may be missing when `decoded` were found; None: they are all there."""
+        if self.cut:
+            return f"{self.cut}, {decoded} frames decoded"
         if self.error:
             return f"its packets cannot all be read ({self.error}), {decoded} frames decoded"
         if self.frames > self.packets:
@@ -37,9 +50,11 @@ class Claims:
                 f"it is cut short: its header claims {self.frames} frames, it holds {self.packets}, "
                 f"{decoded} decoded"
             )
+        why = f"; its edit list hides {self.hidden}" if self.hidden else ""
         if self.frames > decoded + self.empty:
-            why = f"; its edit list hides {self.hidden}" if self.hidden else ""
             return f"its header claims {self.frames} frames, {decoded} decoded{why}"
+        if self.one_each and self.packets > decoded + self.empty:
+            return f"it holds {self.packets - self.empty} coded frames, {decoded} decoded{why}"
         return None
 
 
@@ -47,17 +62,40 @@ class UnreadableError(Exception):
     """The file holds nothing to decode; the message is the reason."""
 
 
-def read_claims(path: Path) -> Claims:
+def read_claims(path: Path, *, time_limit_seconds: float) -> Claims:
     """Read every packet of the first video stream that is not a cover picture.
 
     Raises:
-        UnreadableError: There is none, or the file is not a video.
+        UnreadableError: There is none, the file is not a video, or the reading takes too long.
     """
+    # In a thread that can be left behind: nothing ends a library that does not come back.
+    done: queue.SimpleQueue[Claims | Exception] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            done.put(_read_claims(path))
+        except Exception as error:  # noqa: BLE001  # raised again by whoever waits
+            done.put(error)
+
+    threading.Thread(target=work, daemon=True, name=f"claims of {path.name}").start()
+    try:
+        found = done.get(timeout=time_limit_seconds)
+    except queue.Empty:
+        raise UnreadableError(
+            f"reading its packets takes longer than {time_limit_seconds:g} s"
+        ) from None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _read_claims(path: Path) -> Claims:
     try:
         with _open(path) as container:
             if set(container.format.name.split(",")) & _PLAYLISTS:
                 raise UnreadableError(f"is a {container.format.name} playlist, not a video")
-            return _count(container, _video_stream(container))
+            claims = _count(container, _video_stream(container))
+            return replace(claims, cut=cut_short(path, container.format.name))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(f"cannot be opened as a video ({short(error)})") from error
 
@@ -76,9 +114,9 @@ def _video_stream(container: InputContainer) -> VideoStream:
 
 
 def _count(container: InputContainer, stream: VideoStream) -> Claims:
-    packed = stream.codec_context.name == "mpeg4"
+    codec = stream.codec_context.name
     packets = empty = hidden = 0
-    rotation: int | None = None
+    first: _FirstPicture | None = None
     problem: str | None = None
     try:
         for packet in container.demux(stream):
@@ -86,8 +124,8 @@ def _count(container: InputContainer, stream: VideoStream) -> Claims:
                 continue
             packets += 1
             hidden += packet.is_discard
-            empty += packed and packet.size <= _EMPTY_MPEG4_BYTES
-            rotation = _rotation(packet) if rotation is None else rotation
+            empty += codec == "mpeg4" and packet.size <= _EMPTY_MPEG4_BYTES
+            first = first or _first_picture(packet)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         problem = short(error)
     rate = stream.average_rate
@@ -96,18 +134,34 @@ def _count(container: InputContainer, stream: VideoStream) -> Claims:
         packets=packets,
         empty=empty,
         hidden=hidden,
+        # Of interlaced video a packet may hold a field, half a picture.
+        one_each=not (codec in _WITH_HIDDEN_FRAMES or (first and first.interlaced)),
         time_base=stream.time_base or Fraction(1, 90000),
         fps=float(rate) if rate else None,
-        rotation=rotation or 0,
+        rotation=first.rotation if first else 0,
+        size=first.size if first else (stream.width, stream.height),
+        hdr=_HDR.get(first.transfer) if first else None,
         error=problem,
     )
 
 
-def _rotation(packet: "av.Packet[VideoStream]") -> int | None:
-    """Return by how many degrees clockwise ffmpeg will turn the picture; None: this packet does not tell."""
+@dataclass(frozen=True)
+class _FirstPicture:
+    rotation: int  # degrees clockwise by which ffmpeg will turn it
+    size: tuple[int, int]  # as it is coded, px
+    interlaced: bool
+    transfer: int
+
+
+def _first_picture(packet: "av.Packet[VideoStream]") -> _FirstPicture | None:
+    """Decode a packet; None: it does not give a picture yet."""
     try:
         for frame in packet.decode():
-            return -frame.rotation % 360
+            size = (frame.width, frame.height)
+            turned = -frame.rotation % 360
+            return _FirstPicture(
+                turned, size, frame.interlaced_frame, packet.stream.codec_context.color_trc
+            )
     except av.error.FFmpegError:
         return None  # ffmpeg meets the same packet and judges it
     return None
@@ -118,8 +172,17 @@ def short(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def glance(path: Path) -> tuple[int, float]:
-    """Return how many frames the header promises, by count or by duration and rate, and long over short side.
+@dataclass(frozen=True)
+class Glance:
+    """What a header promises: frames, by count or by duration and rate; seconds (0: unknown); size, px."""
+
+    frames: int
+    seconds: float
+    size: tuple[int, int]
+
+
+def glance(path: Path) -> Glance:
+    """Return what the header promises, without reading on.
 
     Raises:
         UnreadableError: It is not a video, or promises nothing.
@@ -129,9 +192,9 @@ def glance(path: Path) -> tuple[int, float]:
             stream = _video_stream(container)
             seconds = (container.duration or 0) / av.time_base
             frames = stream.frames or round(seconds * (stream.average_rate or 0))
-            sides = sorted((stream.width, stream.height))
+            size = (stream.width, stream.height)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(short(error)) from error
-    if frames <= 0 or sides[0] <= 0:
+    if frames <= 0 or min(size) <= 0:
         raise UnreadableError("promises no frames")
-    return frames, sides[1] / sides[0]
+    return Glance(frames, max(seconds, 0.0), size)

@@ -15,7 +15,11 @@ from fvar.errors import ConfigError
 _OLDEST = (5, 1)  # the first with -fps_mode
 _OLDEST_LIBAVUTIL = (57, 28)  # of 5.1: what a build without a version number tells
 _VERSION_SECONDS = 20.0
-_STDERR_BYTES = 16384  # kept; the first lines say what broke
+_LINE_BYTES, _KEPT_LINES, _SHOWN = 4096, 64, 300
+# Before the level stands who speaks and, saying nothing, at which address: h264 @ 0x55ee01245f80.
+_ERROR = re.compile(r"((?:\[[^\]]*\] )*)\[(?:error|fatal|panic)\] (.*)")
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+(?=\])")
+_NEW_SIZE = re.compile(r"\[info\] Reconfiguring filter graph.* (\d+)x(\d+)(?:,|$)")
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,15 @@ class Running:
         self._stopped = False
 
     @contextmanager
-    def start(self, arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    def start(
+        self, arguments: list[str], *, with_input: bool = False
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """Run a program without a shell, output and errors piped; it ends with the block at the latest."""
         with self._lock:
             # In a session of its own: Ctrl-C in the terminal reaches us, and we end it.
             process = subprocess.Popen(
                 arguments,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if with_input else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
@@ -108,24 +114,33 @@ class Running:
                 process.kill()
 
 
-class ErrorOutput:
-    """Reads a program's errors in a thread, so that the pipe never fills; keeps the beginning."""
+class Messages:
+    """What ffmpeg says under ``-loglevel level+info``, read in a thread so that the pipe never fills.
+
+    Kept are its errors, the first of them, and the sizes of picture that it met on the way.
+    """
 
     def __init__(self, pipe: IO[bytes]) -> None:
-        self._kept = bytearray()
-        self._thread = threading.Thread(target=self._drain, args=(pipe,), daemon=True)
+        self._errors: list[str] = []
+        self._sizes: list[tuple[int, int]] = []
+        self._thread = threading.Thread(target=self._read, args=(pipe,), daemon=True)
         self._thread.start()
 
-    def _drain(self, pipe: IO[bytes]) -> None:
-        while block := pipe.read(4096):
-            self._kept += block[: _STDERR_BYTES - len(self._kept)]
+    def _read(self, pipe: IO[bytes]) -> None:
+        while line := pipe.readline(_LINE_BYTES).decode(errors="replace"):
+            if (error := _ERROR.match(line)) and len(self._errors) < _KEPT_LINES:
+                self._errors.append(_ADDRESS.sub("", error[1]) + error[2].strip()[:_SHOWN])
+            elif (size := _NEW_SIZE.search(line)) and len(self._sizes) < _KEPT_LINES:
+                self._sizes.append((int(size[1]), int(size[2])))
 
-    def text(self) -> str:
-        """Return what was kept, once the program has ended."""
+    def join(self) -> None:
+        """Wait for the program to end and all it said to be read."""
         self._thread.join()
-        return self._kept.decode(errors="replace")
 
+    def errors(self) -> list[str]:
+        """Return the first errors."""
+        return self._errors
 
-def first_line(text: str) -> str:
-    """Return the first line without the address that ffmpeg puts into ``[h264 @ 0x55ee01245f80]``."""
-    return re.sub(r" @ 0x[0-9a-f]+\]", "]", text.strip().partition("\n")[0])[:300]
+    def new_sizes(self) -> list[tuple[int, int]]:
+        """Return width and height, px, of pictures unlike those before."""
+        return self._sizes

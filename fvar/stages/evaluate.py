@@ -28,7 +28,7 @@ from fvar.training.metrics import (
 )
 from fvar.training.predict import predict
 from fvar.training.restore import Trained, open_training
-from fvar.training.views import testing_view
+from fvar.training.views import report_thinning, testing_view
 
 OUTPUTS = ("predictions.csv", "per_class.csv", "confusion.csv", "confusion.png")
 _PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py", "torchmetrics", "matplotlib")
@@ -67,6 +67,7 @@ def evaluate(
             team=members,
             allow_partial=config.allow_partial,
         )
+        report_thinning(trained.thinning, reporter)
         started = time.perf_counter()
         predictions = _predict_all(trained, config, reporter, members)
         seconds = time.perf_counter() - started

@@ -12,6 +12,7 @@ from fvar.config import ExtractConfig
 from fvar.data.annotations import SourceRow, class_names, read_source, video_path
 from fvar.data.estimate import estimate_store
 from fvar.data.frame_store import EncodedVideo, write_shard
+from fvar.data.jpeg_pipe import DecodeSettings
 from fvar.data.program import Ffmpeg, Running, find_ffmpeg
 from fvar.data.shards import (
     FOLDER,
@@ -24,7 +25,7 @@ from fvar.data.shards import (
     remove_strangers,
     write_record,
 )
-from fvar.data.video import Decoded, DecodeSettings, decode_video
+from fvar.data.video import Decoded, decode_video
 from fvar.errors import ConfigError, StoppedError
 from fvar.files import remove_outputs
 from fvar.manifest import (
@@ -79,6 +80,7 @@ def extract(
     _announce(paths, config, reporter)
     with reporter.progress("extract", total=len(rows), unit="videos") as progress:
         records = _Extraction(out_dir, config, program, progress).run(shards)
+    entries = {video.id: video for record in records for video in record.videos}
     manifest = FramesManifest(
         versions=tool_versions(_PACKAGES) | {"ffmpeg": program.version},
         classes=class_names(rows),
@@ -86,7 +88,7 @@ def extract(
         outputs=[record.shard for record in records],
         config=config,
         summary=_summary(records),
-        videos=[video for record in records for video in record.videos],
+        videos=[entries[row.id] for row in rows],
     )
     write_manifest(out_dir, manifest)
     return manifest
@@ -119,7 +121,15 @@ def _clear(out_dir: Path, shards: list[Shard], *, overwrite: bool) -> None:
 
 
 def _announce(paths: list[Path], config: ExtractConfig, reporter: Reporter) -> None:
-    guess = estimate_store(paths, short_side=config.short_side, quality=config.quality)
+    if config.thinning:
+        reporter.info(f"frames kept: {config.thinning}")
+    guess = estimate_store(
+        paths,
+        short_side=config.short_side,
+        quality=config.quality,
+        fps=config.fps,
+        stride=config.stride,
+    )
     if guess is None:
         return
     frames, num_bytes = guess
@@ -148,7 +158,7 @@ def _summary(records: list[ShardRecord]) -> FramesSummary:
 class _Result:
     job: Job
     sha256: str | None
-    decoded: Decoded
+    decoded: list[Decoded]  # one a row
 
 
 class _Extraction:
@@ -167,6 +177,8 @@ class _Extraction:
             config.quality,
             threads=threads,
             time_limit_seconds=config.time_limit_seconds,
+            fps=config.fps,
+            stride=config.stride,
         )
 
     def run(self, shards: list[Shard]) -> list[ShardRecord]:
@@ -181,7 +193,7 @@ class _Extraction:
         if record is not None:
             self._num_bytes += record.shard.num_bytes
             self._num_frames += sum(video.num_frames for video in record.videos)
-            self._progress.advance(len(shard.jobs), note=f"{shard.name} is there already")
+            self._progress.advance(shard.num_rows, note=f"{shard.name} is there already")
         return record
 
     def _make(self, shard: Shard, results: Iterator[_Result]) -> ShardRecord:
@@ -193,12 +205,13 @@ class _Extraction:
         def videos() -> Iterator[tuple[str, EncodedVideo]]:
             for _ in shard.jobs:
                 result = next(results)
-                entries.append(_entry(result, shard.name))
                 sources.append(result.sha256)
-                if video := result.decoded.video:
-                    self._count(video)
-                    yield result.job.row.id, video
-                self._progress.advance(note=self._note())
+                for row, decoded in zip(result.job.rows, result.decoded, strict=True):
+                    entries.append(_entry(row, decoded, shard.name))
+                    if video := decoded.video:
+                        self._count(video)
+                        yield row.id, video
+                    self._progress.advance(note=self._note())
 
         write_shard(self._out_dir / shard.name, videos())
         return write_record(self._out_dir, shard, videos=entries, sources=sources)
@@ -241,20 +254,20 @@ class _Extraction:
     def _decode(self, job: Job) -> _Result:
         sha256, problem = hash_source(job.path)
         if sha256 is None:
-            return _Result(job, None, Decoded("failed", problem, None))
+            return _Result(job, None, [Decoded("failed", problem, None)] * len(job.rows))
         decoded = decode_video(
             job.path,
             program=self._program,
             settings=self._settings,
             running=self._running,
             source_sha256=sha256,
-            interval=(job.row.start_seconds, job.row.end_seconds),
+            intervals=[(row.start_seconds, row.end_seconds) for row in job.rows],
         )
         return _Result(job, sha256, decoded)
 
 
-def _entry(result: _Result, shard: str) -> VideoEntry:
-    row, decoded, video = result.job.row, result.decoded, result.decoded.video
+def _entry(row: SourceRow, decoded: Decoded, shard: str) -> VideoEntry:
+    video = decoded.video
     return VideoEntry(
         id=row.id,
         video=row.video,
@@ -265,7 +278,9 @@ def _entry(result: _Result, shard: str) -> VideoEntry:
         group=row.group,
         status=decoded.status,
         reason=decoded.reason,
+        note=decoded.note,
         num_frames=video.num_frames if video else 0,
+        decoded_frames=decoded.num_decoded,
         shard=shard if video else None,
         width=video.width if video else None,
         height=video.height if video else None,

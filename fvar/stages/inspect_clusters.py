@@ -27,6 +27,7 @@ from fvar.model.recognizer import Inference
 from fvar.reporting import Progress, Reporter
 from fvar.training.distributed import Team, team
 from fvar.training.restore import Trained, open_training
+from fvar.training.views import report_thinning
 
 H5, CSV, PAGE, FILMSTRIPS = "clusters.h5", "clusters.csv", "index.html", "filmstrips"
 
@@ -76,6 +77,7 @@ def inspect_clusters(
             allow_partial=config.allow_partial,
         )
         _check_has_clusters(trained, train)
+        report_thinning(trained.thinning, reporter)
         return members.on_main(lambda: _inspect(trained, out_dir, config, reporter, members))
 
 

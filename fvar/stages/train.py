@@ -27,7 +27,7 @@ from fvar.reporting import Reporter
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
 from fvar.training.distributed import Team, team
 from fvar.training.loop import METRICS, TENSORBOARD, Trainer, TrainingSet
-from fvar.training.views import select_videos, stored_videos
+from fvar.training.views import report_thinning, select_videos, stored_videos
 
 # What a resumed run may set anew: none of these changes a number.
 _FREE_ON_RESUME = {"workers"}
@@ -124,6 +124,7 @@ def _training_set(path: Path, manifest: FramesManifest, config: TrainConfig) -> 
         train=stored_videos(train_videos, classes, source=path),
         val=stored_videos(val_videos, classes, source=path),
         classes=classes,
+        thinning=manifest.config.thinning,
     )
 
 
@@ -140,6 +141,7 @@ def _start(
     longest = max(videos.train, key=lambda video: video.num_frames)
     if recognizer.engine == "plain" and config.clustering != "uniform":
         _refuse_long(longest.id, longest.num_frames, config)
+    report_thinning(videos.thinning, reporter)
     frames = sum(video.num_frames for video in videos.train)
     reporter.info(
         f"{len(videos.train)} videos, {frames} frames, {len(videos.classes)} classes; {config.backbone}, "

@@ -51,6 +51,7 @@ class TrainingSet:
     train: Sequence[StoredVideo]
     val: Sequence[StoredVideo]
     classes: Sequence[str]
+    thinning: str | None = None  # which frames extraction kept; None: all
 
 
 class Trainer:

@@ -37,6 +37,7 @@ class Trained:
         checkpoint_name: best, last, or the file as it was given.
         frames_dir: Folder of the frame store.
         videos: The split's rows, in the source's order.
+        thinning: Which of their frames extraction kept; None: all.
         inputs: Files whose content the result depends on, for the manifest.
     """
 
@@ -47,6 +48,7 @@ class Trained:
     checkpoint_name: str
     frames_dir: Path
     videos: list[VideoEntry]
+    thinning: str | None
     inputs: list[Path]
 
     def __repr__(self) -> str:
@@ -129,6 +131,7 @@ def open_training(
         checkpoint_name=name,
         frames_dir=frames_path.parent,
         videos=videos,
+        thinning=frames_manifest.config.thinning,
         inputs=[path, file, frames_path],
     )
 

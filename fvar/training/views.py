@@ -6,6 +6,7 @@ from fvar.config import TrainConfig
 from fvar.data.dataset import StoredVideo, View
 from fvar.errors import ManifestError
 from fvar.manifest import FramesManifest, VideoEntry
+from fvar.reporting import Reporter
 
 
 def training_view(config: TrainConfig, *, sampled: bool) -> View:
@@ -30,6 +31,12 @@ def _view(config: TrainConfig, *, random: bool, samples: int | None) -> View:
         random=random,
         seed=config.seed,
     )
+
+
+def report_thinning(thinning: str | None, reporter: Reporter) -> None:
+    """Say that the frames are fewer than the videos have, where they are."""
+    if thinning is not None:
+        reporter.info(f"frames thinned at extraction, kept: {thinning}")
 
 
 def select_videos(

@@ -1,0 +1,240 @@
+"""ffmpeg at work: any pictures in, JPEG pictures of one size out, each with its time."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import IO, Any, cast
+
+import av
+import ffmpeg
+
+from fvar.data.container import short
+from fvar.data.parts import Part
+from fvar.data.program import Ffmpeg, Messages, Running
+
+_WHITE_NITS = 203  # brightness of a white page in HDR: ITU-R BT.2408
+
+Size = tuple[int, int]  # width and height, px
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How a video becomes JPEG.
+
+    Attributes:
+        short_side: Of the stored pictures, px.
+        quality: ffmpeg's JPEG scale, 1..31.
+        threads: That scale and encode, in one ffmpeg.
+        time_limit_seconds: For one video.
+        fps: Keep the frames shown at this many ticks a second; None: all.
+        stride: Keep every stride-th frame; None: all.
+    """
+
+    short_side: int
+    quality: int
+    threads: int = 1
+    time_limit_seconds: float = 3600.0
+    fps: float | None = None
+    stride: int | None = None
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What ffmpeg reads.
+
+    Attributes:
+        url: Of its input.
+        options: Of its input.
+        time_base: Unit of its times, seconds.
+        hdr: Transfer function of its high dynamic range; None: an ordinary one.
+        feed: Writes to ffmpeg's standard input; None: nothing is.
+        seconds: Time of each picture in order, where ffmpeg cannot know it.
+    """
+
+    url: str
+    options: dict[str, str | int | Size]
+    time_base: Fraction
+    hdr: str | None = None
+    feed: Callable[[IO[bytes]], None] | None = None
+    seconds: Sequence[float] | None = None
+
+
+@dataclass
+class Pictures:
+    """What came out of ffmpeg, and what it said.
+
+    Attributes:
+        parts: Where the pictures go.
+        size: Of all pictures.
+        num_decoded: Pictures that came.
+        last_seconds: When the last of them is shown.
+        problem: What went wrong; None: nothing.
+        new_sizes: Of pictures of the input that were unlike those before.
+    """
+
+    parts: Sequence[Part]
+    size: Size = (0, 0)
+    num_decoded: int = 0
+    last_seconds: float = 0.0
+    problem: str | None = None
+    new_sizes: Sequence[Size] = field(default=())
+
+    def take(self, pipe: IO[bytes], seconds: Sequence[float] | None) -> str | None:
+        """Read the pipe to its end, and return why that was not possible."""
+        try:
+            with av.open(pipe, mode="r", format="nut") as container:
+                for packet in container.demux(video=0):
+                    if packet.size:
+                        self._add(packet, seconds)
+        except av.error.FFmpegError as error:
+            # Without a single picture there is no stream to open: ffmpeg's code and words tell why.
+            return f"the pictures stop ({short(error)})" if self.num_decoded else None
+        finally:
+            for part in self.parts:
+                part.close()
+        return None
+
+    def _add(self, packet: "av.Packet[Any]", seconds: Sequence[float] | None) -> None:
+        data = bytes(packet)
+        if not self.num_decoded:
+            self.size = _jpeg_size(data)  # ffmpeg scales what follows to the first picture's size
+        if seconds is None:
+            self.last_seconds = float(cast(int, packet.pts) * packet.time_base)
+        else:
+            self.last_seconds = seconds[self.num_decoded]
+        self.num_decoded += 1
+        for part in self.parts:
+            part.offer(data, self.last_seconds)
+
+
+def take_pictures(
+    footage: Footage,
+    parts: Sequence[Part],
+    *,
+    program: Ffmpeg,
+    settings: DecodeSettings,
+    running: Running,
+    box: Size | None = None,
+) -> Pictures:
+    """Decode `footage` to its end or the first error, into `parts`.
+
+    Args:
+        footage: What to decode.
+        parts: Are offered every picture.
+        program: From `find_ffmpeg`.
+        settings: Size, quality and limits.
+        running: Where the process is entered while it runs.
+        box: Size of the pictures; what has another shape gets black bars. None: that of the first one with
+            its short side as set.
+    """
+    pictures = Pictures(parts)
+    arguments = _arguments(footage, program, settings, box)
+    with running.start(arguments, with_input=footage.feed is not None) as process:
+        messages = Messages(cast(IO[bytes], process.stderr))
+        late = threading.Event()
+
+        def expire() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(settings.time_limit_seconds, expire)
+        timer.start()
+        feeder = _start_feeding(footage, process.stdin)
+        try:
+            broken = pictures.take(cast(IO[bytes], process.stdout), footage.seconds)
+            if broken:
+                process.kill()
+            code = process.wait()
+        finally:
+            timer.cancel()
+            process.kill()  # so that the threads beside come to their end
+            feeder.join()
+            messages.join()
+    said = messages.errors() or ([f"ended with code {code}"] if code else [])
+    if late.is_set():
+        pictures.problem = f"ffmpeg took longer than {settings.time_limit_seconds:g} s"
+    else:
+        # An error counts although ffmpeg may end with code 0: some readers skip what they cannot read.
+        pictures.problem = broken or (f"ffmpeg: {said[0]}" if said else None)
+    pictures.new_sizes = messages.new_sizes()
+    return pictures
+
+
+def _start_feeding(footage: Footage, pipe: IO[bytes] | None) -> threading.Thread:
+    def work() -> None:
+        if footage.feed is not None and pipe is not None:
+            footage.feed(pipe)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def _arguments(
+    footage: Footage, program: Ffmpeg, settings: DecodeSettings, box: Size | None
+) -> list[str]:
+    """Build the command: local files only, an end at the first error, one JPEG a frame, times untouched."""
+    threads, clock = settings.threads, footage.time_base
+    quality: dict[str, int] = {"q:v": settings.quality}
+    if settings.quality == 1:
+        quality["qmin"] = 1  # otherwise the encoder stays at 2
+    stream = ffmpeg.input(
+        # One thread decodes: several do not agree at which frame an error was, nor whether there was one.
+        footage.url,
+        protocol_whitelist="file,pipe",
+        threads=1,
+        **footage.options,
+    ).output(
+        "pipe:1",
+        map="0:V:0",
+        map_metadata=-1,
+        vf=",".join(_filters(settings.short_side, box, footage.hdr)),
+        vcodec="mjpeg",
+        fps_mode="passthrough",
+        enc_time_base=f"{clock.numerator}:{clock.denominator}",
+        threads=threads,
+        # NUT carries the boundaries and exact times of the pictures through the pipe.
+        format="nut",
+        **quality,
+    )
+    switches = ["-hide_banner", "-nostats", "-loglevel", "level+info", "-xerror"]
+    if footage.feed is None:
+        switches.append("-nostdin")
+    return [program.path, *switches, "-filter_threads", str(threads), *stream.get_args()]
+
+
+def _filters(side: int, box: Size | None, hdr: str | None) -> Iterator[str]:
+    """Yield ffmpeg's filters; dar, the shape of a picture as it is shown, makes its pixels square."""
+    if box is None:
+        width = f"if(gte(dar,1),2*round({side}*dar/2),{side})"
+        height = f"if(gte(dar,1),{side},2*round({side}/dar/2))"
+    else:
+        wide, high = box
+        # within rounding of the box's shape: fill it
+        fits = f"lte(abs({high}*dar-{wide}),1)+lte(abs({wide}/dar-{high}),1)"
+        width = f"if({fits}+gte(dar,{wide}/{high}),{wide},max(2,2*round({high}*dar/2)))"
+        height = f"if({fits}+lte(dar,{wide}/{high}),{high},max(2,2*round({wide}/dar/2)))"
+    colours = "out_range=full:out_color_matrix=bt601"  # what readers of JPEG assume
+    if hdr is None:
+        yield f"scale=w='{width}':h='{height}':{colours}"
+    else:
+        # Shown as if it were ordinary it would be grey: to light, to the ordinary range, back to a picture.
+        yield f"scale=w='{width}':h='{height}',format=yuv444p10"
+        yield f"zscale=tin={hdr}:min=bt2020nc:pin=bt2020:t=linear:npl={_WHITE_NITS}"
+        yield "format=gbrpf32le,zscale=p=bt709,tonemap=tonemap=hable:desat=0"
+        yield f"zscale=t=bt709:m=bt709:r=tv,format=yuv444p,scale={colours}"
+    yield "setsar=1,format=yuvj420p"
+    if box is not None:
+        yield f"pad={box[0]}:{box[1]}:-1:-1"
+
+
+def _jpeg_size(data: bytes) -> Size:
+    """Return width and height, px, from a baseline JPEG's frame header (ITU T.81, B.2.2)."""
+    at = 2
+    while data[at + 1] != 0xC0:
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return (
+        int.from_bytes(data[at + 7 : at + 9], "big"),
+        int.from_bytes(data[at + 5 : at + 7], "big"),
+    )

@@ -1,0 +1,166 @@
+"""Where a file ends and where its outermost structure says it ought to end.
+
+Containers without a count of frames betray a cut by other means: a size at the beginning, packets or pages
+of known length, a mark on the last page. Each function below knows one of them, and returns why the file is
+not whole, or None where it is or where it does not tell.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+_EBML_HEADER, _SEGMENT = 0x1A45DFA3, 0x18538067  # RFC 8794, RFC 9559
+_TS_SYNC, _TS_SIZES = 0x47, (188, 192, 204)  # ISO 13818-1; with a time stamp; with error correction
+_TS_PACKETS = 5  # that must begin with the sync byte for their size to be known
+_OGG_LAST_PAGE = 0x04  # RFC 3533
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_BOX, _LARGE_BOX = 8, 16  # bytes of an MP4 box's header: ISO 14496-12
+_FLV_TAG, _FLV_BACK = 11, 4  # bytes of a tag's header, and of the size behind it
+_FLV_KINDS, _FLV_ENCRYPTED = {8, 9, 18}, 0x20  # audio, video, data
+
+_Check = Callable[[BinaryIO, int], str | None]
+
+
+def cut_short(path: Path, format_name: str) -> str | None:
+    """Return why the end of the file is missing; None: nothing speaks for it.
+
+    Args:
+        path: The file.
+        format_name: What libavformat calls its container, told by content.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    check = _CHECKS.get(format_name)
+    if check is None:
+        return None
+    with path.open("rb") as file:
+        return check(file, os.fstat(file.fileno()).st_size)
+
+
+def _beyond(end: int, size: int) -> str | None:
+    return f"it is cut short: it ought to have {end} bytes and has {size}" if end > size else None
+
+
+def _matroska(file: BinaryIO, size: int) -> str | None:
+    """Add up the header and the segment, unless that is of unknown size, as in a live stream."""
+    end = 0
+    for wanted in (_EBML_HEADER, _SEGMENT):
+        file.seek(end)
+        kind = int.from_bytes(file.read(4), "big")
+        first = file.read(1)
+        if kind != wanted or not first or not first[0]:
+            return None
+        length = 9 - first[0].bit_length()  # bytes of the number: one more than leading zero bits
+        number = int.from_bytes(first + file.read(length - 1), "big") & ((1 << 7 * length) - 1)
+        if number == (1 << 7 * length) - 1:
+            return None
+        end = file.tell() + number
+    return _beyond(end, size)
+
+
+def _mpegts(file: BinaryIO, size: int) -> str | None:
+    """See whether the last packet is whole; the first may begin anywhere in a recording."""
+    start = file.read(_TS_SIZES[-1] * (_TS_PACKETS + 1))
+    for offset in range(_TS_SIZES[-1]):
+        for packet in _TS_SIZES:
+            if set(start[offset::packet][:_TS_PACKETS]) == {_TS_SYNC}:
+                stamp = 4 if packet == _TS_SIZES[1] else 0  # comes before the sync byte
+                left = (size - offset + stamp) % packet
+                return (
+                    f"it is cut short: its last packet has {left} of {packet} bytes"
+                    if left
+                    else None
+                )
+    return None
+
+
+def _ogg(file: BinaryIO, size: int) -> str | None:
+    """Go from page to page: each stream must have its last one."""
+    at, last = 0, {}
+    while at < size:
+        file.seek(at)
+        header = file.read(27)
+        if len(header) < 27 or header[:4] != b"OggS":
+            return f"it is cut short or damaged: at byte {at} of {size} there is no whole page"
+        last[header[14:18]] = header[5]
+        at += 27 + header[26] + sum(file.read(header[26]))
+    if any(not flags & _OGG_LAST_PAGE for flags in last.values()):
+        return "it is cut short: a stream in it has no last page"
+    return _beyond(at, size)
+
+
+def _flv(file: BinaryIO, size: int) -> str | None:
+    """Go from tag to tag; behind each stands its size once more."""
+    at = int.from_bytes(file.read(9)[5:9], "big") + _FLV_BACK
+    while at < size:
+        file.seek(at)
+        header = file.read(4)
+        length = _FLV_TAG + int.from_bytes(header[1:], "big")
+        file.seek(at + length)
+        behind = file.read(_FLV_BACK)
+        ends_well = at + length > size or behind in (b"", length.to_bytes(4, "big"))
+        if header[0] & ~_FLV_ENCRYPTED not in _FLV_KINDS or not ends_well:
+            return f"it is cut short or damaged: at byte {at} of {size} there is no whole tag"
+        at += length + _FLV_BACK
+    return _beyond(at - _FLV_BACK, size)  # some writers leave out the very last size
+
+
+def _asf(file: BinaryIO, size: int) -> str | None:
+    """Add up the header and the data, unless that is of unknown size, as in a live stream."""
+    start = int.from_bytes(file.read(24)[16:], "little")
+    file.seek(min(start, size))
+    kind, length = file.read(16), int.from_bytes(file.read(8), "little")
+    return _beyond(start + length, size) if kind == _ASF_DATA and length else None
+
+
+def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start of the content and end of each outermost box of an MP4 file."""
+    at = 0
+    while at < size:
+        file.seek(at)
+        header = file.read(_LARGE_BOX)
+        length, begin = int.from_bytes(header[:4], "big"), at + _BOX
+        if length == 1:
+            length, begin = int.from_bytes(header[8:], "big"), at + _LARGE_BOX
+        end = at + length if length else size
+        yield header[4:8], begin, end
+        if end < begin:
+            return
+        at = end
+
+
+def _mp4(file: BinaryIO, size: int) -> str | None:
+    """See whether the last box of a fragmented file is whole, and all that its index promises is there.
+
+    Without fragments the tables in the header say more, and the size of the last box is often wrong.
+    """
+    end, promised, fragmented = 0, 0, False
+    for kind, begin, end in _boxes(file, size):  # the last end counts
+        fragmented |= kind == b"moof"
+        if kind == b"sidx":
+            promised = max(promised, end + _index_bytes(file, begin))
+    return _beyond(max(end, promised), size) if fragmented else None
+
+
+def _index_bytes(file: BinaryIO, begin: int) -> int:
+    """Return how many bytes after it a segment index speaks of."""
+    file.seek(begin)
+    wide = 8 if any(file.read(12)[:1]) else 4  # version 0 counts in 32 bits
+    file.seek(wide, os.SEEK_CUR)
+    total = int.from_bytes(file.read(wide), "big")
+    file.seek(2, os.SEEK_CUR)
+    for _ in range(int.from_bytes(file.read(2), "big")):
+        total += int.from_bytes(file.read(12)[:4], "big") & 0x7FFFFFFF
+    return total
+
+
+_CHECKS: dict[str, _Check] = {
+    "matroska,webm": _matroska,
+    "mpegts": _mpegts,
+    "ogg": _ogg,
+    "flv": _flv,
+    "asf": _asf,
+    "mov,mp4,m4a,3gp,3g2,mj2": _mp4,
+}
