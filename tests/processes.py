@@ -6,11 +6,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 FVAR = Path(sys.executable).parent / "fvar"  # the installed console script
 TIMEOUT_SECONDS = 240
+
+Ended = tuple[int | None, str, str]  # exit code, standard output, standard error
 
 
 def fvar(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -24,8 +26,13 @@ def fvar(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def fvar_processes(count: int, arguments: Sequence[object]) -> list[tuple[int | None, str, str]]:
-    """Run ``fvar`` in `count` processes that find each other as torchrun's do.
+def fvar_processes(count: int, arguments: Sequence[object]) -> list[Ended]:
+    """Run ``fvar`` in `count` processes that find each other as torchrun's do."""
+    return processes(count, _run_fvar, list(map(str, arguments)))
+
+
+def processes(count: int, target: Callable[..., None], *arguments: object) -> list[Ended]:
+    """Call `target` with `arguments` in `count` processes that find each other as torchrun's do.
 
     They are forked from one that has imported torch already, which takes longer than all the rest.
 
@@ -40,43 +47,52 @@ def fvar_processes(count: int, arguments: Sequence[object]) -> list[tuple[int | 
     context.set_forkserver_preload(["cli.main", "fvar.stages.train", "fvar.stages.evaluate"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        processes = [
+        started = [
             context.Process(
                 target=_run,
                 args=(
-                    list(map(str, arguments)),
+                    target,
+                    arguments,
                     common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
                     folder / str(rank),
                 ),
             )
             for rank in range(count)
         ]
-        for process in processes:
+        for process in started:
             process.start()
         try:
-            for process in processes:
+            for process in started:
                 process.join(TIMEOUT_SECONDS)
             return [
                 (process.exitcode, _text(folder / f"{rank}.out"), _text(folder / f"{rank}.err"))
-                for rank, process in enumerate(processes)
+                for rank, process in enumerate(started)
             ]
         finally:
-            for process in processes:
+            for process in started:
                 process.kill()
                 process.join()
 
 
-def _run(arguments: list[str], environment: Mapping[str, str], stem: Path) -> None:
+def _run(
+    target: Callable[..., None],
+    arguments: Sequence[object],
+    environment: Mapping[str, str],
+    stem: Path,
+) -> None:
     os.environ.update(environment)
     for descriptor, suffix in ((1, ".out"), (2, ".err")):
         with stem.with_suffix(suffix).open("w") as file:
             os.dup2(file.fileno(), descriptor)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115  # lives as long as the process
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115  # as above
-    sys.argv = ["fvar", *arguments]
+    target(*arguments)
 
+
+def _run_fvar(arguments: Sequence[str]) -> None:
     from cli.main import main  # noqa: PLC0415  # in the process it is run in
 
+    sys.argv = ["fvar", *arguments]
     main()
 
 
