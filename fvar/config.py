@@ -109,7 +109,9 @@ class TrainConfig(Settings):
     )
 
     engine: EngineName = "auto"
-    chunk_frames: int = Field(16, ge=1, description="frames the stem sees at once")
+    chunk_frames: int | None = Field(
+        None, ge=1, description="frames the stem sees at once; None: 8 on a CPU, 64 on a GPU"
+    )
     keep_mb: int = Field(
         1024, ge=0, description="stem outputs and tapes kept between sweeps, per step"
     )

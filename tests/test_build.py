@@ -203,3 +203,16 @@ def test_pretrained_stem_is_kept_unless_told_otherwise(
     """A pretrained stem keeps its parameters, unless it or its batch norm is asked to train."""
     config = _config(weights=weights, norm=norm, freeze_stem=freeze_stem)
     assert freezes_stem(config) == freezes
+
+
+@pytest.mark.parametrize(
+    ("chunk_frames", "device", "expected"), [(None, "cpu", 8), (None, "cuda", 64), (5, "cuda", 5)]
+)
+def test_chunks_suit_the_device_unless_they_are_set(
+    chunk_frames: int | None, device: str, expected: int
+) -> None:
+    """A CPU gets 8 frames at once, a GPU 64; a setting holds on both."""
+    built = build_recognizer(
+        _config(chunk_frames=chunk_frames), num_classes=2, device=torch.device(device)
+    )
+    assert built.sweep.chunk_frames == expected

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import cast
 
+import torch
+
 from fvar.config import TrainConfig
 from fvar.errors import ConfigError
 from fvar.model.backbone import NETWORKS, Backbone, cut_backbone
@@ -13,9 +15,21 @@ from fvar.model.recognizer import NormMode, Recognizer
 from fvar.model.rows import Sweep
 from fvar.model.weights import imagenet_state, load_strictly, read_state
 
+# On a CPU larger chunks are no faster and take more memory (tests/benchmarks/README.md); a GPU would wait for
+# the host between small ones.
+_CHUNK_FRAMES = {"cpu": 8, "cuda": 64}
+_CPU = torch.device("cpu")
 
-def build_recognizer(config: TrainConfig, *, num_classes: int) -> Recognizer:
-    """Build the network of `config` with fresh parameters, in training mode.
+
+def build_recognizer(
+    config: TrainConfig, *, num_classes: int, device: torch.device = _CPU
+) -> Recognizer:
+    """Build the network of `config` with fresh parameters, on the host and in training mode.
+
+    Args:
+        config: Of the training.
+        num_classes: Rows of the classifier.
+        device: Where it is going to run: the size of chunks is chosen for it.
 
     Raises:
         ConfigError: The engine does not fit the clustering or the batch norms.
@@ -29,7 +43,7 @@ def build_recognizer(config: TrainConfig, *, num_classes: int) -> Recognizer:
         sweep=Sweep(
             method=clustering_method(config),
             num_clusters=config.clusters,
-            chunk_frames=config.chunk_frames,
+            chunk_frames=config.chunk_frames or _CHUNK_FRAMES[device.type],
             keep_bytes=config.keep_mb << 20,
             backward_share=config.backward_share,
         ),

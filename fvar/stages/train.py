@@ -134,7 +134,7 @@ def _start(
     """Build the network from its seed and starting weights, and say what will happen."""
     torch.manual_seed(config.seed)
     torch.backends.cudnn.deterministic = True
-    recognizer = build_recognizer(config, num_classes=len(videos.classes))
+    recognizer = build_recognizer(config, num_classes=len(videos.classes), device=members.device)
     left_out = load_weights(recognizer.backbone, config)
     if left_out:
         reporter.info(f"weights {config.weights}: left out {len(left_out)} keys of its classifier")

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from fvar.config import Split, TrainConfig
 from fvar.data.dataset import FrameBatch, StoredVideo, VideoDataset
 from fvar.data.encoded import EncodedVideo
@@ -122,7 +124,7 @@ def open_training(
     videos = select_videos(frames_manifest, split, allow_partial=allow_partial, source=frames_path)
     stored_videos(videos, manifest.classes, source=frames_path)
     name, file = _checkpoint_file(path.parent, checkpoint)
-    recognizer = _load_recognizer(file, manifest).to(team.device).eval()
+    recognizer = _load_recognizer(file, manifest, device=team.device).to(team.device).eval()
     return Trained(
         recognizer=recognizer,
         config=manifest.config,
@@ -173,7 +175,9 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
-def _load_recognizer(file: Path, manifest: CheckpointManifest) -> Recognizer:
+def _load_recognizer(
+    file: Path, manifest: CheckpointManifest, *, device: torch.device
+) -> Recognizer:
     loaded = load_checkpoint(file)
     if loaded.classes != manifest.classes:
         raise ManifestError(
@@ -181,7 +185,7 @@ def _load_recognizer(file: Path, manifest: CheckpointManifest) -> Recognizer:
             f"knows the classes {_few(loaded.classes)}, its training {_few(manifest.classes)}",
             fix="give a checkpoint of this training",
         )
-    recognizer = build_recognizer(manifest.config, num_classes=len(manifest.classes))
+    recognizer = build_recognizer(manifest.config, num_classes=len(manifest.classes), device=device)
     try:
         recognizer.load_state_dict(loaded.model)
     except RuntimeError as error:

@@ -22,7 +22,7 @@ from fvar.model.recognizer import Recognizer
 from fvar.model.rows import Rows
 
 REPEATS = 5
-CHUNK = 16  # frames, the default of chunk_frames
+CHUNK = 8  # frames, the default of chunk_frames on a CPU
 
 
 class Parts:
