@@ -137,7 +137,7 @@ class _Sweeps:
                 if before is not None:
                     parts.append(step_distances(torch.cat([before, pattern[:1]])))
                 parts.append(step_distances(pattern))
-                before = pattern[-1:]
+                before = pattern[-1:].clone()  # not a view, which would hold the chunk's
             steps.append(_closed(torch.cat(parts)))
         return torch.cat(steps)
 

@@ -123,11 +123,12 @@ def in_fresh_process(script: str, *arguments: object) -> list[float]:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print right-aligned columns."""
-    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
     for column in columns:
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(*map(str, row))
+    print(title)
     Console(width=120).print(table)
 
 

@@ -72,7 +72,7 @@ class Parts:
             if before is not None:
                 steps.append(step_distances(torch.cat([before, pattern[:1]])))
             steps.append(step_distances(pattern))
-            before = pattern[-1:]
+            before = pattern[-1:].clone()
         return nn.functional.pad(torch.cat(steps), (0, 1))
 
     def measure_packed_distances(self) -> Tensor:
@@ -154,8 +154,8 @@ def compare_stems(parts: Parts, *, compiled: bool) -> None:
     folded = parts.backbone.folded_stem
     ways: dict[str, tuple[Callable[[Tensor], Tensor], Sequence[Tensor]]] = {
         "torchvision's modules": (
-            units.to(memory_format=torch.contiguous_format),
-            list(units.parameters()),
+            lambda pictures: units(pictures.contiguous()),
+            list(units.to(memory_format=torch.contiguous_format).parameters()),
         )
     }
     last = copy.deepcopy(units).to(memory_format=torch.channels_last)
