@@ -12,7 +12,32 @@ from av.video.stream import VideoStream
 # An MPEG-4 packet of this size holds no picture: a lone N-VOP (not coded) takes 5 to 8 bytes, what is left of
 # a B-frame that was packed into the packet before it 1.
 _EMPTY_MPEG4_BYTES = 8
-_PLAYLISTS = {"concat", "dash", "hls", "imf"}  # they name other files, which may lie anywhere
+_NAME_OTHERS = {  # other files, a network, a script: what is named may lie anywhere
+    *(
+        "avisynth",
+        "concat",
+        "dash",
+        "hls",
+        "imf",
+        "rtp",
+        "rtsp",
+        "sap",
+        "sdp",
+        "svg_pipe",
+        "vapoursynth",
+    ),
+    *("vobsub", "webm_dash_manifest"),
+    "image2",  # taken for a picture with a number pattern or a glob in its name: all files that match
+}
+_DEVICES = {"alsa", "fbdev", "kmsgrab", "lavfi", "oss", "v4l2", "video4linux2", "x11grab"}
+# A name alone makes pictures of any text or data.
+_TOLD_BY_NAME = {"adf", "bin", "bitpacked", "idf", "rawvideo", "tty", "v210", "v210x", "xbin"}
+_KNOWN = {name for names in av.formats_available for name in names.split(",")}
+FORMATS = ",".join(sorted(_KNOWN - _NAME_OTHERS - _DEVICES - _TOLD_BY_NAME))
+"""What an untrusted file may be, PyAV's names; ffmpeg is held to them too."""
+
+MAX_PIXELS = 1 << 26
+"""Of a picture: 8192x8192, twice 8K. A hundred bytes may claim more, and the decoder would make room."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +80,27 @@ def read_claims(path: Path) -> Claims:
     """
     try:
         with _open(path) as container:
-            if set(container.format.name.split(",")) & _PLAYLISTS:
-                raise UnreadableError(f"is a {container.format.name} playlist, not a video")
-            return _count(container, _video_stream(container))
+            return _count(container, _video_stream(container), max_packets=path.stat().st_size)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(f"cannot be opened as a video ({short(error)})") from error
 
 
 def _open(path: Path) -> InputContainer:
-    # file: makes a name with a colon a name; undecodable metadata is no concern of ours.
-    options = {"protocol_whitelist": "file"}
-    return av.open(f"file:{path}", mode="r", metadata_errors="ignore", options=options)
+    if path.exists() and not path.is_file():
+        raise UnreadableError("is not a file")  # opening a pipe or a device may never end
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": FORMATS,
+        "max_pixels": str(MAX_PIXELS),
+    }
+    try:
+        # file: makes a name with a colon a name; undecodable metadata is no concern of ours.
+        return av.open(f"file:{path}", mode="r", metadata_errors="ignore", options=options)
+    except av.error.ArgumentError as error:
+        raise UnreadableError(
+            "is of no format that holds its own pictures; a file that names others, like a playlist, "
+            "is not read"
+        ) from error
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
@@ -75,8 +110,9 @@ def _video_stream(container: InputContainer) -> VideoStream:
     raise UnreadableError("holds no video stream")
 
 
-def _count(container: InputContainer, stream: VideoStream) -> Claims:
-    packed = stream.codec_context.name == "mpeg4"
+def _count(container: InputContainer, stream: VideoStream, *, max_packets: int) -> Claims:
+    codec = getattr(stream.codec_context, "name", None)  # without a decoder there is no context
+    packed = codec == "mpeg4"
     packets = empty = hidden = 0
     rotation: int | None = None
     problem: str | None = None
@@ -85,9 +121,11 @@ def _count(container: InputContainer, stream: VideoStream) -> Claims:
             if not packet.size:
                 continue
             packets += 1
+            if packets > max_packets:  # an index of a few bytes may name one byte a billion times
+                raise UnreadableError(f"claims more packets than the {max_packets} bytes it has")
             hidden += packet.is_discard
             empty += packed and packet.size <= _EMPTY_MPEG4_BYTES
-            rotation = _rotation(packet) if rotation is None else rotation
+            rotation = _rotation(packet) if codec and rotation is None else rotation
     except (av.error.FFmpegError, OSError, ValueError) as error:
         problem = short(error)
     rate = stream.average_rate

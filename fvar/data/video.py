@@ -15,11 +15,13 @@ import av
 import ffmpeg
 import numpy as np
 
-from fvar.data.container import UnreadableError, read_claims, short
+from fvar.data.container import FORMATS, MAX_PIXELS, UnreadableError, read_claims, short
 from fvar.data.encoded import EncodedVideo
+from fvar.data.jpeg import picture_size
 from fvar.data.program import ErrorOutput, Ffmpeg, Running, first_line
 from fvar.manifest import Status
 
+_STAND_IN = "file:input"
 # Matroska's demuxer says so, and ffmpeg ends with code 0 all the same.
 _CUT_SHORT = "File ended prematurely"
 
@@ -104,7 +106,14 @@ def _arguments(
     quality: dict[str, int] = {"q:v": settings.quality}
     if settings.quality == 1:
         quality["qmin"] = 1  # otherwise the encoder stays at 2
-    stream = ffmpeg.input(f"file:{path}", protocol_whitelist="file,pipe", threads=threads).output(
+    source = ffmpeg.input(
+        _STAND_IN,  # ffmpeg-python cannot hold a name that is not UTF-8
+        protocol_whitelist="file",
+        format_whitelist=FORMATS,
+        max_pixels=MAX_PIXELS,
+        threads=threads,
+    )
+    stream = source.output(
         "pipe:1",
         map="0:V:0",
         map_metadata=-1,
@@ -118,7 +127,11 @@ def _arguments(
         **quality,
     )
     switches = ["-nostdin", "-hide_banner", "-loglevel", "error", "-xerror"]
-    return [program.path, *switches, "-filter_threads", str(threads), *stream.get_args()]
+    arguments = [
+        f"file:{path}" if word == _STAND_IN else word
+        for word in cast("list[str]", stream.get_args())
+    ]
+    return [program.path, *switches, "-filter_threads", str(threads), *arguments]
 
 
 def _run(
@@ -186,7 +199,8 @@ class _Pictures:
             return
         data = bytes(packet)
         if not self.pts_seconds:
-            self.size = _jpeg_size(data)  # ffmpeg scales what follows to the first picture's size
+            height, width = picture_size(data) or (0, 0)
+            self.size = (width, height)  # ffmpeg scales what follows to the first picture's size
         self.jpeg += data
         self.offsets.append(len(self.jpeg))
         self.pts_seconds.append(self.last_seconds)
@@ -200,14 +214,3 @@ class _Pictures:
             f"{'end' if self.interval[1] is None else format(self.interval[1], 'g')}) s; "
             f"the last is shown at {self.last_seconds:g} s"
         )
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Return width and height, px, from a baseline JPEG's frame header (ITU T.81, B.2.2)."""
-    at = 2
-    while data[at + 1] != 0xC0:
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return (
-        int.from_bytes(data[at + 7 : at + 9], "big"),
-        int.from_bytes(data[at + 5 : at + 7], "big"),
-    )
