@@ -16,6 +16,7 @@ from torchcodec.decoders import decode_jpeg
 
 from fvar.data.encoded import EncodedVideo
 from fvar.data.frame_store import FrameStore
+from fvar.data.jpeg import picture_size
 from fvar.data.sampling import draw_key, uniform_frames
 from fvar.data.transforms import CROPS, Framing
 from fvar.errors import FrameStoreError, FvarError
@@ -157,16 +158,22 @@ class EncodedClip:
         Raises:
             FrameStoreError: A picture is no JPEG, or has another size than its store says.
         """
+        coded = [self._coded[frame] for frame in frames]
+        for data in coded:
+            # Before decoding: 600 bytes may claim 65,500 x 65,500 px, and the decoder would make room.
+            found = picture_size(data.numpy().tobytes())
+            if found != self._picture_size:
+                problem = (
+                    f"are {found} px (height, width), the store says {self._picture_size}"
+                    if found
+                    else "cannot be decoded (no JPEG header)"
+                )
+                raise self._damaged(frames, problem)
         try:
-            decoded = cast("list[Tensor]", decode_jpeg([self._coded[frame] for frame in frames]))
+            decoded = cast("list[Tensor]", decode_jpeg(coded))
         except RuntimeError as error:
             cause = str(error).rpartition(", ")[2]  # before it: where in its source
             raise self._damaged(frames, f"cannot be decoded ({cause})") from error
-        for picture in decoded:
-            found = tuple(picture.shape[1:])
-            if found != self._picture_size:
-                problem = f"are {found} px (height, width), the store says {self._picture_size}"
-                raise self._damaged(frames, problem)
         return self._framing.apply(torch.stack(decoded).to(self._device), size=self._size)
 
     def _damaged(self, frames: Sequence[int], problem: str) -> FrameStoreError:
