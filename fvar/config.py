@@ -243,11 +243,8 @@ def load_config_file(path: Path) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(_read_small(path).decode("utf-8"))
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError: a number of 5,000 digits too
+    # ValueError: not only what tomllib raises, a number of 5,000 digits too
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             path, f"is not a readable TOML file ({error})", fix="correct the file"
         ) from error

@@ -13,7 +13,7 @@ from boxes import elsewhere, rebuild, same_byte
 from opened import opened_in
 
 from fvar.config import ExtractConfig
-from fvar.data.container import UnreadableError, glance
+from fvar.data.container import UnreadableError, glance, read_claims
 from fvar.data.program import Running, find_ffmpeg
 from fvar.data.video import Decoded, DecodeSettings, decode_video
 from fvar.reporting import SilentReporter
@@ -117,6 +117,45 @@ def test_what_names_other_files_is_not_followed(
     assert (decoded.status, decoded.video) == ("failed", None)
     assert not outside
     assert set(beside) == {name}
+    with pytest.raises(BlockingIOError):
+        listening.accept()
+
+
+@pytest.mark.parametrize(
+    "name", ["concat beside.mp4", "hls.m3u8", "hls http.m3u8", "hls key.m3u8", "session.sdp"]
+)
+def test_ffmpeg_alone_follows_nothing_either(
+    far: Path, listening: socket.socket, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Were PyAV to let a playlist through, ffmpeg would still open nothing but the file itself."""
+    path = far.with_name("home") / name
+    port = listening.getsockname()[1]
+    path.write_text(_REFERENCES[name].format(far=far, port=port))
+    claims = read_claims(far / "secret.mp4")
+    monkeypatch.setattr("fvar.data.video.read_claims", lambda _: claims)
+    with opened_in(far) as outside, opened_in(path.parent) as beside:
+        decoded = _decode(path)
+    assert (decoded.status, decoded.video) == ("failed", None)
+    assert not outside
+    assert set(beside) == {name}
+    with pytest.raises(BlockingIOError):
+        listening.accept()
+
+
+@pytest.mark.timeout(60)
+def test_no_format_reaches_the_network(
+    far: Path, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were playlists among the formats, they would still get no connection: files are the only protocol."""
+    path = far.with_name("home") / "hls http.m3u8"
+    port = listening.getsockname()[1]
+    path.write_text(_REFERENCES[path.name].format(far=far, port=port))
+    claims = read_claims(far / "secret.mp4")
+    for module in ("container", "video"):
+        monkeypatch.setattr(f"fvar.data.{module}.FORMATS", "hls,mpegts")
+    assert _decode(path).status == "failed"
+    monkeypatch.setattr("fvar.data.video.read_claims", lambda _: claims)
+    assert _decode(path).status == "failed"
     with pytest.raises(BlockingIOError):
         listening.accept()
 

@@ -19,9 +19,8 @@ def load_tensors(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for record in archive.infolist():
-                if (
-                    record.compress_type != zipfile.ZIP_STORED
-                ):  # torch.save stores, and reads anything
+                # torch.save stores, torch.load reads anything
+                if record.compress_type != zipfile.ZIP_STORED:
                     raise ValueError(
                         f"is compressed, to {record.file_size} bytes of {record.filename}"
                     )
