@@ -17,6 +17,8 @@ NormName = Literal["auto", "frozen", "partial", "stem-frozen", "train"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 Split = Literal["train", "val", "test"]
 
+_MAX_CONFIG_BYTES = 1 << 20  # all the settings there are take 2 KB
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -214,9 +216,15 @@ def _explain(
             field.alias or name for name, field in _innermost(model, first["loc"]).items()
         )
         return error(thing, "is not a known key", fix=f"remove it or use one of: {known}")
-    value = repr(first["input"])
-    shown = "" if first["type"] == "missing" or not where else f"{value[:80]}: "
+    shown = "" if first["type"] == "missing" or not where else f"{_brief(first['input'])}: "
     return error(thing, f"{shown}{first['msg'].removeprefix('Value error, ')}", fix="correct it")
+
+
+def _brief(value: object) -> str:
+    try:
+        return repr(value)[:80]
+    except (ValueError, RecursionError):  # a number of 5,000 digits, a list in a list in a list ...
+        return f"a {type(value).__name__} too large to show"
 
 
 def _innermost(model: type[BaseModel], location: tuple[int | str, ...]) -> dict[str, Any]:
@@ -260,14 +268,25 @@ def load_config_file(path: Path) -> dict[str, Any]:
     """Return the settings of a TOML file.
 
     Raises:
-        ConfigError: The file cannot be read or is not TOML.
+        ConfigError: The file cannot be read, is too large or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        return tomllib.loads(_read_small(path).decode("utf-8"))
+    # ValueError: not only what tomllib raises, a number of 5,000 digits too
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             path, f"is not a readable TOML file ({error})", fix="correct the file"
         ) from error
+
+
+def _read_small(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # reading a pipe or a device may never end
+        raise ValueError("not a file")
+    with path.open("rb") as file:
+        data = file.read(_MAX_CONFIG_BYTES + 1)
+    if len(data) > _MAX_CONFIG_BYTES:
+        raise ValueError(f"more than {_MAX_CONFIG_BYTES} bytes")
+    return data
 
 
 def train_config(

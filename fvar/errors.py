@@ -15,16 +15,18 @@
 
 import re
 
-# Line breaks, terminal escapes, marks that turn the writing direction, halves of surrogate pairs (file names
-# that are not UTF-8)
-_CONTROL = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029"  # line breaks, terminal escapes
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that turn the writing direction
+    r"\u00ad\u180e\u200b\u2060-\u2065\ufeff\U000e0000-\U000e007f"  # not seen; joiners have a use in words
+    r"\ud800-\udfff]"  # halves of surrogate pairs: file names that are not UTF-8
 )
+"""Characters that make a terminal, a table or a path show something else than it holds."""
 
 
 def one_line(text: object) -> str:
     """Return `text` as one line that a terminal prints as it is: control characters escaped."""
-    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), str(text))
+    return UNPRINTABLE.sub(lambda match: match.group().encode("unicode_escape").decode(), str(text))
 
 
 def in_brief(error: Exception) -> str:

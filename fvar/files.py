@@ -50,10 +50,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_open(path: Path, *, newline: str | None = None) -> Iterator[IO[str]]:
-    """Open `path` for writing text (UTF-8) that appears only once it is complete."""
+    r"""Open `path` for writing text (UTF-8) that appears only once it is complete.
+
+    A byte 0xff of a file name that is not UTF-8 is written as ``\udcff``, which JSON reads back as it was.
+    """
     with (
         atomic_path(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline=newline) as file,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline=newline) as file,
     ):
         yield file
 

@@ -58,8 +58,16 @@ def test_what_spreadsheets_write(tmp_path: Path) -> None:
             "line 3, column id",
             "'a' is also the id of line 2",
         ),
-        (f'{HEADER}\n"a\nb",v,x,train\n', "line 2, column id", "holds a control character"),
-        (f"{HEADER}\na\u202eb,v,x,train\n", "line 2, column id", "holds a control character"),
+        (
+            f'{HEADER}\n"a\nb",v,x,train\n',
+            "line 2, column id",
+            "holds a control or invisible character",
+        ),
+        (
+            f"{HEADER}\na\u202eb,v,x,train\n",
+            "line 2, column id",
+            "holds a control or invisible character",
+        ),
         (
             f"{HEADER}\n{'a' * 201},v,x,train\n",
             "line 2, column id",

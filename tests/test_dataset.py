@@ -161,7 +161,7 @@ def test_epochs_draw_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "problem"), [(b"not a picture", "Not a JPEG file"), (None, "truncated")]
+    ("bad", "problem"), [(b"not a picture", "no JPEG header"), (None, "truncated")]
 )
 def test_picture_that_is_no_jpeg_is_named(bad: bytes | None, problem: str) -> None:
     """Bytes that pass every checksum but are no picture are an error with video and frames."""

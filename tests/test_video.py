@@ -174,15 +174,6 @@ def test_no_frames_is_failed(decode: Decode, name: str, reason: str) -> None:
     assert reason in (decoded.reason or "")
 
 
-def test_a_playlist_is_not_followed(samples: Path, tmp_path: Path, decode: Decode) -> None:
-    """A file that only names other files is failed: it may name any."""
-    playlist = tmp_path / "list.mp4"
-    (tmp_path / "a.mp4").write_bytes((samples / "plain.mp4").read_bytes())
-    playlist.write_text("ffconcat version 1.0\nfile a.mp4\n")
-    decoded = decode(playlist)
-    assert (decoded.status, decoded.reason) == ("failed", "is a concat playlist, not a video")
-
-
 @pytest.mark.parametrize(
     ("interval", "first", "last", "count"),
     [

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from fvar.config import Split
-from fvar.errors import SourceError
+from fvar.errors import UNPRINTABLE, SourceError
 from fvar.files import atomic_open
 
 REQUIRED_COLUMNS = ("id", "video", "label", "split")
@@ -24,8 +24,6 @@ COLUMNS = REQUIRED_COLUMNS + OPTIONAL_COLUMNS
 _MAX_FILE_BYTES = 1 << 30  # a list of five million videos takes about half
 _MAX_CHARACTERS = {"id": 200, "label": 200, "group": 200, "video": 4096, "split": 200}
 _MAX_NUMBER_CHARACTERS = 40
-# Control characters and what turns the direction of text: they would make a table or a path lie.
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 
 
@@ -99,10 +97,17 @@ def video_path(root: Path, row: SourceRow) -> Path:
     """Return the absolute path of a row's video, whether it exists or not.
 
     Raises:
-        SourceError: A symbolic link on the way leads out of `root`.
+        SourceError: A symbolic link on the way leads out of `root`, or in a circle.
     """
     folder = root.resolve()
-    path = (folder / row.video).resolve()
+    try:
+        path = (folder / row.video).resolve()
+    except RuntimeError as error:  # until Python 3.13; then the file is one that is not there
+        raise SourceError(
+            f"id {row.id!r}",
+            f"video {row.video!r} is a link that leads back to itself",
+            fix="put the file itself there",
+        ) from error
     if not path.is_relative_to(folder):
         raise SourceError(
             f"id {row.id!r}",
@@ -119,6 +124,8 @@ def _natural(text: str) -> tuple[list[tuple[int, int, str]], str]:
 
 def _read_text(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():  # reading a pipe or a device may never end
+            raise SourceError(path, "is not a file", fix="give a source CSV")
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise SourceError(
                 path,
@@ -229,8 +236,8 @@ def _text(cell: str, *, column: str) -> str:
         raise _BadCellError(
             f"has {len(cell)} characters, at most {limit} are allowed", fix="shorten it"
         )
-    if _UNSAFE.search(cell):
-        raise _BadCellError("holds a control character", fix="remove it")
+    if UNPRINTABLE.search(cell):
+        raise _BadCellError("holds a control or invisible character", fix="remove it")
     if cell != cell.strip() and column != "video":
         raise _BadCellError("begins or ends with a blank", fix="remove the blank")
     return cell

@@ -19,7 +19,32 @@ _EMPTY_MPEG4_BYTES = 8
 # These code frames that are never shown, some in packets of their own.
 _WITH_HIDDEN_FRAMES = {"vp8", "vp9"}
 _HDR = {16: "smpte2084", 18: "arib-std-b67"}  # codes of ITU-T H.273: PQ, HLG
-_PLAYLISTS = {"concat", "dash", "hls", "imf"}  # they name other files, which may lie anywhere
+_NAME_OTHERS = {  # other files, a network, a script: what is named may lie anywhere
+    *(
+        "avisynth",
+        "concat",
+        "dash",
+        "hls",
+        "imf",
+        "rtp",
+        "rtsp",
+        "sap",
+        "sdp",
+        "svg_pipe",
+        "vapoursynth",
+    ),
+    *("vobsub", "webm_dash_manifest"),
+    "image2",  # taken for a picture with a number pattern or a glob in its name: all files that match
+}
+_DEVICES = {"alsa", "fbdev", "kmsgrab", "lavfi", "oss", "v4l2", "video4linux2", "x11grab"}
+# A name alone makes pictures of any text or data.
+_TOLD_BY_NAME = {"adf", "bin", "bitpacked", "idf", "rawvideo", "tty", "v210", "v210x", "xbin"}
+_KNOWN = {name for names in av.formats_available for name in names.split(",")}
+FORMATS = ",".join(sorted(_KNOWN - _NAME_OTHERS - _DEVICES - _TOLD_BY_NAME))
+"""What an untrusted file may be, PyAV's names; ffmpeg is held to them too."""
+
+MAX_PIXELS = 1 << 26
+"""Of a picture: 8192x8192, twice 8K. A hundred bytes may claim more, and the decoder would make room."""
 
 
 @dataclass(frozen=True)
@@ -92,18 +117,28 @@ def read_claims(path: Path, *, time_limit_seconds: float) -> Claims:
 def _read_claims(path: Path) -> Claims:
     try:
         with _open(path) as container:
-            if set(container.format.name.split(",")) & _PLAYLISTS:
-                raise UnreadableError(f"is a {container.format.name} playlist, not a video")
-            claims = _count(container, _video_stream(container))
+            claims = _count(container, _video_stream(container), max_packets=path.stat().st_size)
             return replace(claims, cut=cut_short(path, container.format.name))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(f"cannot be opened as a video ({short(error)})") from error
 
 
 def _open(path: Path) -> InputContainer:
-    # file: makes a name with a colon a name; undecodable metadata is no concern of ours.
-    options = {"protocol_whitelist": "file"}
-    return av.open(f"file:{path}", mode="r", metadata_errors="ignore", options=options)
+    if path.exists() and not path.is_file():
+        raise UnreadableError("is not a file")  # opening a pipe or a device may never end
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": FORMATS,
+        "max_pixels": str(MAX_PIXELS),
+    }
+    try:
+        # file: makes a name with a colon a name; undecodable metadata is no concern of ours.
+        return av.open(f"file:{path}", mode="r", metadata_errors="ignore", options=options)
+    except av.error.ArgumentError as error:
+        raise UnreadableError(
+            "is of no format that holds its own pictures; a file that names others, like a playlist, "
+            "is not read"
+        ) from error
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
@@ -113,8 +148,10 @@ def _video_stream(container: InputContainer) -> VideoStream:
     raise UnreadableError("holds no video stream")
 
 
-def _count(container: InputContainer, stream: VideoStream) -> Claims:
-    codec = stream.codec_context.name
+def _count(container: InputContainer, stream: VideoStream, *, max_packets: int) -> Claims:
+    codec = getattr(stream.codec_context, "name", None)  # without a decoder there is no context
+    if codec:  # the decoder does not know what the file was opened with
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     packets = empty = hidden = 0
     first: _FirstPicture | None = None
     problem: str | None = None
@@ -123,9 +160,11 @@ def _count(container: InputContainer, stream: VideoStream) -> Claims:
             if not packet.size:
                 continue
             packets += 1
+            if packets > max_packets:  # an index of a few bytes may name one byte a billion times
+                raise UnreadableError(f"claims more packets than the {max_packets} bytes it has")
             hidden += packet.is_discard
             empty += codec == "mpeg4" and packet.size <= _EMPTY_MPEG4_BYTES
-            first = first or _first_picture(packet)
+            first = first or (_first_picture(packet) if codec else None)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         problem = short(error)
     rate = stream.average_rate
@@ -139,10 +178,15 @@ def _count(container: InputContainer, stream: VideoStream) -> Claims:
         time_base=stream.time_base or Fraction(1, 90000),
         fps=float(rate) if rate else None,
         rotation=first.rotation if first else 0,
-        size=first.size if first else (stream.width, stream.height),
+        size=first.size if first else _coded_size(stream),
         hdr=_HDR.get(first.transfer) if first else None,
         error=problem,
     )
+
+
+def _coded_size(stream: VideoStream) -> tuple[int, int]:
+    """Return what the header says, px; zeros where nobody knows the codec."""
+    return getattr(stream, "width", 0), getattr(stream, "height", 0)
 
 
 @dataclass(frozen=True)
@@ -192,7 +236,7 @@ def glance(path: Path) -> Glance:
             stream = _video_stream(container)
             seconds = (container.duration or 0) / av.time_base
             frames = stream.frames or round(seconds * (stream.average_rate or 0))
-            size = (stream.width, stream.height)
+            size = _coded_size(stream)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(short(error)) from error
     if frames <= 0 or min(size) <= 0:

@@ -19,6 +19,7 @@ from torchcodec.decoders import decode_jpeg
 
 from fvar.data.encoded import EncodedVideo
 from fvar.data.frame_store import FrameStore
+from fvar.data.jpeg import picture_size
 from fvar.data.sampling import draw_key, uniform_frames
 from fvar.data.transforms import CROPS, Framing
 from fvar.errors import FrameStoreError, FvarError
@@ -160,22 +161,37 @@ class EncodedClip:
         Raises:
             FrameStoreError: A picture is no JPEG, or has another size than its store says.
         """
+        coded = [self._coded[frame] for frame in frames]
+        if problem := self._misfit(coded):
+            raise self._damaged(frames, problem)
         try:
-            decoded = _decode([self._coded[frame] for frame in frames])
+            decoded = _decode(coded)
         except RuntimeError as error:
             cause = str(error).rpartition(", ")[2]  # before it: where in its source
             raise self._damaged(frames, f"cannot be decoded ({cause})") from error
         for picture in decoded:
-            found = tuple(picture.shape[1:])
-            if found != self._picture_size:
-                problem = f"are {found} px (height, width), the store says {self._picture_size}"
-                raise self._damaged(frames, problem)
+            turned = tuple(picture.shape[1:])  # as an EXIF tag may ask for
+            if turned != self._picture_size:
+                raise self._damaged(frames, self._other_size(turned))
         # The decoder returns channels last, which resizing and the network are faster with.
         pictures = torch.stack([picture.permute(1, 2, 0) for picture in decoded])
         pictures = pictures.permute(0, 3, 1, 2)
         if self._device.type == "cuda":  # pinned: the host decodes on while the device computes
             pictures = pictures.pin_memory().to(self._device, non_blocking=True)
         return self._framing.apply(pictures, size=self._size)
+
+    def _misfit(self, coded: Sequence[Tensor]) -> str | None:
+        """Return why pictures must not be decoded: 600 bytes may claim 65,500 x 65,500 px."""
+        for data in coded:
+            found = picture_size(data.numpy().tobytes())
+            if found is None:
+                return "cannot be decoded (no JPEG header)"
+            if found != self._picture_size:
+                return self._other_size(found)
+        return None
+
+    def _other_size(self, found: tuple[int, ...]) -> str:
+        return f"are {found} px (height, width), the store says {self._picture_size}"
 
     def _damaged(self, frames: Sequence[int], problem: str) -> FrameStoreError:
         return FrameStoreError(

@@ -12,6 +12,11 @@ from fvar.errors import FrameStoreError
 
 ARRAYS = {"jpeg": "|u1", "offsets": "<i8", "pts_seconds": "<f8"}  # name -> dtype, also on disk
 
+MAX_SHORT_SIDE, MAX_SIDE = (
+    4320,
+    65500,
+)  # px: the largest that extraction offers, what ffmpeg's JPEG can be
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EncodedVideo:
@@ -56,8 +61,9 @@ class EncodedVideo:
         # Stated as what must hold, so that nan is refused too.
         if not (np.isfinite(self.pts_seconds).all() and (np.diff(self.pts_seconds) >= 0).all()):
             yield "pts_seconds must be finite and never fall"
-        if self.width < 1 or self.height < 1:
-            yield f"pictures of {self.width}x{self.height} px"
+        short, long = sorted((self.width, self.height))
+        if short < 1 or short > MAX_SHORT_SIDE or long > MAX_SIDE:
+            yield f"pictures of {self.width}x{self.height} px, at most {MAX_SHORT_SIDE}x{MAX_SIDE}"
         if self.fps is not None and not 0 < self.fps < math.inf:
             yield f"fps is {self.fps}, must be positive or None"
 

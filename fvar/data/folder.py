@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
-from fvar.data.container import Glance, UnreadableError
+from fvar.data.container import MAX_PIXELS, Glance, UnreadableError
 from fvar.data.jpeg_pipe import Footage, Size
 from fvar.files import sha256_of
 
@@ -116,6 +116,7 @@ def _open_picture(path: Path) -> Image.Image:
     """Return a picture upright, as RGB, 8 bits a channel."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
+            _refuse_giant(path, image.size)  # before its pixels are read
             if image.mode.startswith("I"):  # 16 bits: converting would clip
                 high_bytes = np.asarray(image).astype(np.uint16) >> 8
                 return Image.fromarray(high_bytes.astype(np.uint8)).convert("RGB")
@@ -123,6 +124,11 @@ def _open_picture(path: Path) -> Image.Image:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
         why = getattr(error, "strerror", None) or str(error).replace(str(path), path.name)
         raise UnreadableError(f"{path.name} ({why})") from error
+
+
+def _refuse_giant(path: Path, size: Size) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise UnreadableError(f"{path.name} (claims {size[0]}x{size[1]} px)")
 
 
 def read_series(folder: Path) -> Series:

@@ -9,10 +9,12 @@ from typing import IO, Any, cast
 import av
 import ffmpeg
 
-from fvar.data.container import short
+from fvar.data.container import FORMATS, MAX_PIXELS, short
+from fvar.data.jpeg import picture_size
 from fvar.data.parts import Part
 from fvar.data.program import Ffmpeg, Messages, Running
 
+_STAND_IN = "file:input"
 _WHITE_NITS = 203  # brightness of a white page in HDR: ITU-R BT.2408
 
 Size = tuple[int, int]  # width and height, px
@@ -98,7 +100,8 @@ class Pictures:
     def _add(self, packet: "av.Packet[Any]", seconds: Sequence[float] | None) -> None:
         data = bytes(packet)
         if not self.num_decoded:
-            self.size = _jpeg_size(data)  # ffmpeg scales what follows to the first picture's size
+            height, width = picture_size(data) or (0, 0)
+            self.size = (width, height)  # ffmpeg scales what follows to the first picture's size
         if seconds is None:
             self.last_seconds = float(cast(int, packet.pts) * packet.time_base)
         else:
@@ -179,13 +182,14 @@ def _arguments(
     quality: dict[str, int] = {"q:v": settings.quality}
     if settings.quality == 1:
         quality["qmin"] = 1  # otherwise the encoder stays at 2
-    stream = ffmpeg.input(
+    source = ffmpeg.input(
+        _STAND_IN,  # ffmpeg-python cannot hold a name that is not UTF-8
+        **_fences(footage),
         # One thread decodes: several do not agree at which frame an error was, nor whether there was one.
-        footage.url,
-        protocol_whitelist="file,pipe",
         threads=1,
         **footage.options,
-    ).output(
+    )
+    stream = source.output(
         "pipe:1",
         map="0:V:0",
         map_metadata=-1,
@@ -201,7 +205,19 @@ def _arguments(
     switches = ["-hide_banner", "-nostats", "-loglevel", "level+info", "-xerror"]
     if footage.feed is None:
         switches.append("-nostdin")
-    return [program.path, *switches, "-filter_threads", str(threads), *stream.get_args()]
+    words = cast("list[str]", stream.get_args())
+    words[words.index(_STAND_IN)] = footage.url
+    return [program.path, *switches, "-filter_threads", str(threads), *words]
+
+
+def _fences(footage: Footage) -> dict[str, str | int]:
+    """Return what keeps ffmpeg to its input alone: no other file, no network, no giant picture."""
+    fed = footage.feed is not None  # with what we made ourselves
+    return {
+        "protocol_whitelist": "pipe" if fed else "file",
+        "format_whitelist": str(footage.options["format"]) if fed else FORMATS,
+        "max_pixels": MAX_PIXELS,
+    }
 
 
 def _filters(side: int, box: Size | None, hdr: str | None) -> Iterator[str]:
@@ -227,14 +243,3 @@ def _filters(side: int, box: Size | None, hdr: str | None) -> Iterator[str]:
     yield "setsar=1,format=yuvj420p"
     if box is not None:
         yield f"pad={box[0]}:{box[1]}:-1:-1"
-
-
-def _jpeg_size(data: bytes) -> Size:
-    """Return width and height, px, from a baseline JPEG's frame header (ITU T.81, B.2.2)."""
-    at = 2
-    while data[at + 1] != 0xC0:
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return (
-        int.from_bytes(data[at + 7 : at + 9], "big"),
-        int.from_bytes(data[at + 5 : at + 7], "big"),
-    )

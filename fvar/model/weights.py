@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from fvar.errors import WeightsError, in_brief
+from fvar.model.tensor_file import load_tensors
 
 CLASSIFIERS = ("fc.", "classifier.", "new_fc.", "head.")
 # Wrappers that others leave around the names: DataParallel, TSM's model, PyTorch Lightning, ours.
@@ -48,7 +48,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         WeightsError: The file cannot be read, holds no state dict, or two tensors for one name.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path)
     except Exception as error:  # torch raises a dozen kinds on a damaged file
         raise WeightsError(
             path,

@@ -100,13 +100,20 @@ def _paths(root: Path, rows: list[SourceRow]) -> list[Path]:
             f"--videos {root}", "is not a folder", fix="give the folder that holds the videos"
         )
     paths = [video_path(root, row) for row in rows]
-    if not any(path.exists() for path in paths):
+    if not any(_exists(path) for path in paths):
         raise ConfigError(
             f"--videos {root}",
             f"holds none of the {len(rows)} videos, not even {rows[0].video!r}",
             fix="give the folder that the column `video` is relative to",
         )
     return paths
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name longer than the system takes
+        return False
 
 
 def _clear(out_dir: Path, shards: list[Shard], *, overwrite: bool) -> None:

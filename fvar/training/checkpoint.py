@@ -10,20 +10,21 @@ import torch
 from fvar.config import TrainConfig, parse
 from fvar.errors import WeightsError, in_brief
 from fvar.files import atomic_path
+from fvar.model.tensor_file import load_tensors
 
 FORMAT = "fvar.checkpoint/1"
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
-_KEYS = {
-    "format",
-    "config",
-    "classes",
-    "frames_sha256",
-    "epoch",
-    "model",
-    "optimizer",
-    "scheduler",
-    "scaler",
-    "history",
+_KINDS: dict[str, type] = {
+    "format": str,
+    "config": dict,
+    "classes": list,
+    "frames_sha256": str,
+    "epoch": int,
+    "model": dict,
+    "optimizer": dict,
+    "scheduler": dict,
+    "scaler": dict,
+    "history": list,
 }
 
 
@@ -91,17 +92,29 @@ def load_checkpoint(path: Path) -> Checkpoint:
         WeightsError: It cannot be read, or is not a checkpoint of this version.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path)
     except Exception as error:  # torch raises a dozen kinds on a damaged file
         raise WeightsError(
             path,
             f"cannot be read as a checkpoint ({in_brief(error)})",
             fix="give last, best or a file that fvar train wrote",
         ) from error
-    if not isinstance(content, dict) or content.keys() != _KEYS or content["format"] != FORMAT:
+    if not _is_checkpoint(content):
         raise WeightsError(
             path, f"is not a {FORMAT}", fix="give last, best or a file that fvar train wrote"
         )
     config = parse(TrainConfig, content["config"], source=path, error=WeightsError)
-    rest = {name: content[name] for name in _KEYS - {"format", "config"}}
+    rest = {name: content[name] for name in _KINDS.keys() - {"format", "config"}}
     return Checkpoint(config=config, **rest)
+
+
+def _is_checkpoint(content: Any) -> bool:
+    return (
+        isinstance(content, dict)
+        and content.keys() == _KINDS.keys()
+        and all(isinstance(content[name], kind) for name, kind in _KINDS.items())
+        and content["format"] == FORMAT
+        and all(isinstance(name, str) for name in content["classes"])
+        and all(isinstance(tensor, torch.Tensor) for tensor in content["model"].values())
+        and all(isinstance(row, dict) for row in content["history"])
+    )
