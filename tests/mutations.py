@@ -68,14 +68,14 @@ CLUSTERING = [
     Mutation(
         "a zero counts as on",
         "clustering",
-        "one_row_a_frame(activations).relu().bool()",
-        "one_row_a_frame(activations) >= 0",
+        ".numpy() > 0",
+        ".numpy() >= 0",
     ),
     Mutation(
         "what is below zero counts as on",
         "clustering",
-        "one_row_a_frame(activations).relu().bool()",
-        "one_row_a_frame(activations).bool()",
+        ".numpy() > 0",
+        ".numpy() != 0",
     ),
     Mutation(
         "bits that do not fill a byte's sum are not counted",

@@ -214,13 +214,28 @@ def test_distances_do_not_see_the_order_of_channels(order: list[int], seed: int)
     assert _steps(frames[:, order]) == _steps(frames)
 
 
-def test_a_distance_may_exceed_what_a_byte_holds() -> None:
-    """Distances are counted in int64: 70,000 differing bits are 70,000."""
-    frames = torch.zeros(2, 70_000, 1, 1)
-    frames[1] = 1
-    distances = step_distances(sign_pattern(frames))
-    assert distances.dtype == torch.int64
-    assert distances.tolist() == [70_000]
+@pytest.mark.parametrize("num_bits", [1, 7, 8, 127, 128, 300, 70_000])
+def test_packed_bits_and_bytes_are_counted_alike(num_bits: int) -> None:
+    """A host packs 8 bits into a byte, a GPU does not: in int64 both count what numpy counts, 70,000 too."""
+    bits = np.random.default_rng(num_bits).integers(0, 2, (4, num_bits)).astype(bool)
+    bits[2] = ~bits[1]
+    expected = (bits[1:] != bits[:-1]).sum(axis=1).tolist()
+    frames = torch.from_numpy(bits.astype(np.float32))[:, :, None, None]
+    packed = sign_pattern(frames)
+    assert packed.dtype == torch.uint8
+    assert packed.shape == (4, -(-num_bits // 8))
+    for patterns in (packed, torch.from_numpy(bits)):
+        distances = step_distances(patterns)
+        assert distances.dtype == torch.int64
+        assert distances.tolist() == expected
+    assert expected[1] == num_bits
+
+
+def test_frames_without_a_neighbour_have_no_distance() -> None:
+    """One frame has no step, however its bits are held."""
+    frames = torch.ones(1, 3, 2, 2)
+    for patterns in (sign_pattern(frames), frames.flatten(1).bool()):
+        assert step_distances(patterns).tolist() == []
 
 
 def _means(frames: Tensor, spans: list[tuple[int, int]], *, chunk: int) -> Tensor:
