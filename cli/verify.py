@@ -77,7 +77,7 @@ def _figures(verdict: "Verdict") -> dict[str, object]:
     return {
         "runs": ", ".join(str(link.folder) for link in verdict.chain),
         "files": f"{verdict.num_files} read and hashed",
-        "videos": f"{verdict.num_videos}, all {verdict.num_frames} frames decoded",
+        "videos": f"{verdict.num_videos} checked, {verdict.num_frames} frames",
         "not ok": f"{len(verdict.not_ok)}: {', '.join(bad)}{more}" if bad else 0,
         "notes": len(verdict.notes),
         "faults": len(verdict.faults),

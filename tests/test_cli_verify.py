@@ -38,7 +38,7 @@ def test_whole_run_ends_with_0(whole: Path, name: str, then: str) -> None:
     result = _run(whole / name)
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
-    assert "videos 11, all 68 frames decoded not ok 0 notes 0 faults 0" in " ".join(
+    assert "videos 11 checked, 68 frames not ok 0 notes 0 faults 0" in " ".join(
         result.stdout.split()
     )
     assert result.stdout.endswith(f"next: {then.format(whole / name)}\n")

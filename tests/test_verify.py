@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,11 @@ from fvar import files
 from fvar.config import VerifyConfig
 from fvar.data.encoded import EncodedVideo
 from fvar.data.frame_store import write_shard
+from fvar.data.processes import in_processes
 from fvar.errors import ManifestError, StoppedError
 from fvar.files import sha256_of
 from fvar.reporting import Progress, SilentReporter
-from fvar.stages.verify import Verdict, _Check, _results, verify
+from fvar.stages.verify import Verdict, verify
 
 SHARD = "shards/shard-00001.h5"  # of e, f, v, w
 LAST = "checkpoints/last.pt"
@@ -93,7 +93,10 @@ def test_several_processes_find_the_same(chain: Path) -> None:
 def test_any_flipped_bit_of_any_file_is_found(whole: Path, data: st.DataObject) -> None:
     """Whichever bit of whichever file below the last manifest changes, a fault names that file."""
     name = data.draw(st.sampled_from(["eval", "clusters"]))
-    paths = [whole / "source.csv", *(p for n in ("frames", "train", name) for p in (whole / n).rglob("*"))]
+    paths = [
+        whole / "source.csv",
+        *(p for n in ("frames", "train", name) for p in (whole / n).rglob("*")),
+    ]
     paths = sorted(p for p in paths if p.is_file() and p != whole / name / "manifest.json")
     path = data.draw(st.sampled_from(paths))
     content, at = path.read_bytes(), data.draw(st.integers(0, path.stat().st_size - 1))
@@ -483,11 +486,18 @@ def test_no_finished_run_is_refused(tmp_path: Path) -> None:
         _verify(tmp_path)
 
 
-def test_process_that_dies_is_one_line() -> None:
-    """A killed process (memory) stops the verification with its cause and the next step."""
-    deadly = _Check(partial(os._exit, 1), "clip.h5")
-    with pytest.raises(StoppedError, match=r"verify: clip\.h5: a process died .* fewer --workers"):
-        list(_results(iter([deadly]), workers=2))
+def _die_at_3(task: int) -> int:
+    if task == 3:
+        os._exit(1)
+    return -task
+
+
+def test_results_come_in_order_until_a_process_dies() -> None:
+    """Tasks keep their order over two processes; a killed one (memory) stops with cause and next step."""
+    done = list(in_processes(iter([0, 1, 2]), _die_at_3, workers=2))
+    assert done == [(0, 0), (1, -1), (2, -2)]
+    with pytest.raises(StoppedError, match=r"2 processes: one of them was killed, .* --workers"):
+        list(in_processes(iter([3]), _die_at_3, workers=2))
 
 
 def test_shards_listed_are_the_shards_there_are(whole: Path) -> None:

@@ -99,7 +99,7 @@ def _picture_problems(video: EncodedVideo) -> Iterator[str]:
 
 def _picture_problem(data: npt.NDArray[np.uint8], size: tuple[int, int]) -> str | None:
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+        with Image.open(io.BytesIO(data.tobytes()), formats=("JPEG",)) as picture:
             if picture.size != size:  # by its header: a claimed size takes no memory
                 found = "{}x{}".format(*picture.size)
                 return f"is {found} px, the store says {size[0]}x{size[1]}"

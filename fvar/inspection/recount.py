@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fvar.config import Split
-from fvar.errors import ManifestError
+from fvar.errors import ManifestError, in_brief
+from fvar.inspection.record import VideoClusters
 from fvar.inspection.tables import read_clusters
 from fvar.manifest import (
     CheckpointManifest,
@@ -18,6 +19,7 @@ from fvar.manifest import (
 )
 
 _Row = dict[str, str]
+_DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # what h5py raises on it
 _TOLERANCE = 1e-6  # of a share: the summary's may be float32
 
 
@@ -125,7 +127,7 @@ def _cluster_record(
 ) -> Iterator[tuple[str, str]]:
     name, summary = "clusters.h5", manifest.summary
     videos = frames = clusters = right = 0
-    for video in read_clusters(folder / name):  # one in memory at a time
+    for video in _read_record(folder / name, manifest):
         videos += 1
         frames += video.num_frames
         clusters += video.num_clusters
@@ -141,6 +143,15 @@ def _cluster_record(
         "right": (right, summary.right),
     }
     yield from _compare(name, counted)
+
+
+def _read_record(path: Path, manifest: StageManifest) -> Iterator[VideoClusters]:
+    """Yield the videos, one in memory at a time."""
+    try:
+        yield from read_clusters(path)
+    except _DAMAGE as error:
+        fix = rerun(manifest, path.parent)
+        raise ManifestError(path, f"cannot be read ({in_brief(error)})", fix=fix) from error
 
 
 def _compare(name: str, figures: Mapping[str, tuple[int, int]]) -> Iterator[tuple[str, str]]:

@@ -1,21 +1,17 @@
 """Verification: all that a run stands on, read anew, decoded and counted; nothing is written."""
 
-import multiprocessing
 import os
-import signal
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from fvar.config import VerifyConfig
 from fvar.data.frame_store import REDO
+from fvar.data.processes import in_processes
 from fvar.data.soundness import shard_faults, summary_faults, video_faults
-from fvar.errors import FvarError, ManifestError, StoppedError
+from fvar.errors import FvarError, ManifestError
 from fvar.files import MANIFEST_NAME
 from fvar.inspection.recount import recount
 from fvar.manifest import (
@@ -32,7 +28,7 @@ from fvar.reporting import Reporter
 
 _SHOWN = 20  # faults told as they are found; the verdict holds them all
 _NAMED = 5  # files named in a note
-_AHEAD = 4  # checks handed to a process beyond the one it works on, so that it never waits
+_ORDER = ("fvar extract", "fvar train", "fvar eval", "fvar inspect-clusters")
 
 
 @dataclass(frozen=True)
@@ -63,8 +59,8 @@ class Verdict:
         faults: What is wrong, each with how to mend it; empty: nothing.
         notes: What is odd, but harms nothing.
         not_ok: Videos that extraction itself called partial or failed.
-        num_files: Hashed.
-        num_videos: Read, with all their pictures decoded.
+        num_files: Read and hashed.
+        num_videos: Checked: read, and every picture decoded.
         num_frames: Of these videos.
     """
 
@@ -145,7 +141,8 @@ def verify(run: Path, config: VerifyConfig, reporter: Reporter) -> Verdict:
     done: Counter[str] = Counter()
     total = sum(_num_frames(link) for link in chain)
     with reporter.progress("verify", total=total or None, unit="frames") as progress:
-        for check, found in _results(_checks(chain), workers=config.workers):
+        results = in_processes(_checks(chain), _Check.faults, workers=config.workers)
+        for check, found in results:
             faults.add(found)
             done.update(files=check.num_files, videos=check.num_videos, frames=check.num_frames)
             if check.num_frames:
@@ -183,9 +180,6 @@ def _follow(path: Path, faults: _Faults) -> list[Link]:
                 seen.add(source)
                 waiting.append(source)
     return sorted(chain, key=lambda link: _ORDER.index(link.manifest.COMMAND))
-
-
-_ORDER = ("fvar extract", "fvar train", "fvar eval", "fvar inspect-clusters")
 
 
 def _notes(link: Link) -> Iterator[str]:
@@ -277,50 +271,3 @@ def _count(link: Link, chain: Sequence[Link]) -> Iterator[FvarError]:
     found = (other.manifest for other in chain if other.path.resolve() in read)
     frames = next((manifest for manifest in found if isinstance(manifest, FramesManifest)), None)
     return recount(link.folder, link.manifest, frames)
-
-
-def _results(checks: Iterator[_Check], *, workers: int) -> Iterator[tuple[_Check, list[FvarError]]]:
-    """Do the checks in this process or in several, and yield them in order, each with its faults."""
-    if workers == 1:
-        yield from ((check, check.faults()) for check in checks)
-        return
-    # Spawned, not forked: this process may run threads, and HDF5 does not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
-    waiting: deque[tuple[_Check, Future[list[FvarError]]]] = deque()
-    try:
-        for check in checks:
-            waiting.append((check, pool.submit(check.faults)))
-            if len(waiting) > workers * _AHEAD:
-                yield _first(waiting)
-        while waiting:
-            yield _first(waiting)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _first(
-    waiting: deque[tuple[_Check, Future[list[FvarError]]]],
-) -> tuple[_Check, list[FvarError]]:
-    check, future = waiting.popleft()
-    try:
-        return check, future.result()
-    except BrokenProcessPool as error:
-        raise StoppedError(
-            f"verify: {check.name}",
-            "a process died at it or near it, perhaps for want of memory",
-            fix="run again with fewer --workers; with 1 it is this process alone",
-        ) from error
-
-
-def _begin() -> None:
-    """Leave Ctrl-C to the process that started this one, and end when that one does, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
