@@ -88,12 +88,13 @@ def _next(verdict: "Verdict", run: Path) -> str:
     folder = shlex.quote(str(run))
     if verdict.faults:
         return f"mend what is named above, upstream first, then fvar verify {folder}"
+    link = verdict.chain[-1]
     return {
         "fvar extract": f"fvar train {folder}",
         "fvar train": f"fvar eval {folder}",
         "fvar eval": "all that these results stand on is whole",
-        "fvar inspect-clusters": f"open {run / 'index.html'} in a browser",
-    }[verdict.chain[-1].manifest.COMMAND]
+        "fvar inspect-clusters": f"open {link.folder / 'index.html'} in a browser",
+    }[link.manifest.COMMAND]
 
 
 def _as_json(verdict: "Verdict") -> dict[str, object]:

@@ -422,7 +422,7 @@ def test_what_does_no_harm_is_a_note(chain: Path) -> None:
         "/frames: shards/.shard-00000.h5.12.partial: left by an interrupted run, may be deleted",
         "/frames/../source.csv: `fvar extract` read it, it is no longer there: not checked",
         (
-            "/train: mine-0.txt, mine-1.txt, mine-2.txt, mine-3.txt, mine-4.txt and 2 more: "
+            "/train: mine-0.txt, mine-1.txt, mine-2.txt, mine-3.txt, mine-4.txt and 3 more: "
             "not listed in its manifest.json"
         ),
     ]
