@@ -184,7 +184,8 @@ def _follow(path: Path, faults: _Faults) -> list[Link]:
 
 def _notes(link: Link) -> Iterator[str]:
     """Yield what lies in the folder though no manifest lists it, and what can no longer be compared."""
-    left, unknown = [], []
+    left: list[str] = []
+    unknown: list[str] = []
     for name in _strangers(link):
         (left if name.endswith(".partial") else unknown).append(name)
     for names, what in (
@@ -203,11 +204,10 @@ def _notes(link: Link) -> Iterator[str]:
 def _strangers(link: Link) -> list[str]:
     """Return the files below the folder that are not the run's, by relative path; other runs are left out."""
     known = {MANIFEST_NAME, *(output.path for output in link.manifest.outputs)}
-    if isinstance(
-        link.manifest, FramesManifest
-    ):  # a shard's record, by which an extraction goes on
+    if isinstance(link.manifest, FramesManifest):
+        # A shard's record, by which an extraction goes on.
         known |= {str(PurePosixPath(name).with_suffix(".json")) for name in known}
-    found = []
+    found: list[str] = []
     for place, folders, files in os.walk(link.folder):
         folders[:] = [name for name in folders if not Path(place, name, MANIFEST_NAME).is_file()]
         paths = (Path(place, name).relative_to(link.folder).as_posix() for name in files)
