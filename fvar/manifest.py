@@ -50,7 +50,7 @@ InsidePath = Annotated[str, AfterValidator(_inside)]
 class InputFile(Settings):
     """A file that a stage read, with its hash at that time. `path` is relative to the manifest's folder."""
 
-    path: Annotated[str, StringConstraints(pattern=r"^[^\x00]+$")]
+    path: str
     sha256: Sha256
 
 

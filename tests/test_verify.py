@@ -183,6 +183,14 @@ def _truncate(path: Path) -> None:
             "rerun the stage that wrote it",
         ),
         (
+            lambda r: edit_manifest(
+                r / "eval", lambda data: _set(data, "inputs.0.path", "\0/manifest.json")
+            ),
+            "manifest.json",
+            "is not there, `fvar eval` read it",
+            "put its folder back",
+        ),
+        (
             lambda r: edit_manifest(r / "train", lambda data: data.update(more=1)),
             "train/manifest.json",
             "is not a known key",

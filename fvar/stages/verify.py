@@ -47,7 +47,8 @@ class Link:
         """Yield the manifests that it read, whether or not they are there."""
         for source in self.manifest.inputs:
             if PurePosixPath(source.path).name == MANIFEST_NAME:
-                yield (self.folder / source.path).resolve()
+                # No path holds NUL, which resolving trips over: what is named so is not there.
+                yield (self.folder / source.path.replace("\0", "?")).resolve()
 
 
 @dataclass(frozen=True)
