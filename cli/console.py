@@ -129,8 +129,10 @@ def _is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def print_summary(title: str, figures: Mapping[str, object], *, wrote: Path, then: str) -> None:
-    """Print what a command ends with: its figures, what it wrote, the next command to type."""
+def print_summary(
+    title: str, figures: Mapping[str, object], *, wrote: Path | None = None, then: str
+) -> None:
+    """Print what a command ends with: its figures, what it wrote if anything, the next command to type."""
     if not _is_main_process():
         return
     console = Console()
@@ -140,7 +142,8 @@ def print_summary(title: str, figures: Mapping[str, object], *, wrote: Path, the
     for name, value in figures.items():
         table.add_row(escape(name), Text(one_line(value)))
     console.print(table)
-    console.print(f"wrote {one_line(wrote)}", markup=False, highlight=False, soft_wrap=True)
+    if wrote is not None:
+        console.print(f"wrote {one_line(wrote)}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"next: {one_line(then)}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -16,6 +16,7 @@ from cli.inspect_clusters import inspect_clusters
 from cli.manifest import manifest
 from cli.toy import toy
 from cli.train import train
+from cli.verify import verify
 from fvar.errors import FvarError
 
 EXIT_INTERRUPTED = 3
@@ -102,6 +103,7 @@ app.command()(toy)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(inspect_clusters)
+app.command()(verify)
 
 
 def main() -> None:

@@ -158,6 +158,12 @@ class InspectConfig(Settings):
     allow_partial: bool = False
 
 
+class VerifyConfig(Settings):
+    """Settings of ``fvar verify``."""
+
+    workers: int = Field(2, ge=1, description="processes that read and decode; 1: this one alone")
+
+
 class ToyConfig(Settings):
     """Settings of ``fvar toy``."""
 

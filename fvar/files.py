@@ -16,6 +16,8 @@ from fvar.errors import ManifestError, StoppedError
 
 MANIFEST_NAME = "manifest.json"
 
+NEVER = 1 << 63  # no file is as large: `sha256_of(path, remember_from_bytes=NEVER)` reads anew
+
 _BLOCK_BYTES = 1 << 20
 _REMEMBER_FROM_BYTES = 32 << 20  # below, hashing again costs less than it could ever save
 _SETTLED_SECONDS = 2.0  # a file younger than this may change again within one clock tick

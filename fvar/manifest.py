@@ -6,7 +6,7 @@ The format is specified in ``data_manifests/README.md``.
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -23,7 +23,7 @@ from fvar.config import (
     parse,
 )
 from fvar.errors import ManifestError
-from fvar.files import MANIFEST_NAME, check_out_dir, is_complete, sha256_of, write_json
+from fvar.files import MANIFEST_NAME, NEVER, check_out_dir, is_complete, sha256_of, write_json
 
 Status = Literal["ok", "partial", "failed"]
 
@@ -235,6 +235,21 @@ def read_manifest(path: Path, stage: type[_Manifest]) -> _Manifest:
     return parse(stage, data, source=path, error=ManifestError)
 
 
+def read_any_manifest(path: Path) -> StageManifest:
+    """Read and validate the manifest at `path` (a file), whichever stage wrote it.
+
+    Raises:
+        ManifestError: It cannot be read, is not JSON, is of no known format, or breaks the schema.
+    """
+    data = _read_json(path)
+    schema = data.get("schema") if isinstance(data, dict) else None
+    stage = _STAGES.get(schema) if isinstance(schema, str) else None
+    if stage is None:
+        problem = f"has schema {schema!r:.60}, must be one of {', '.join(_STAGES)}"
+        raise ManifestError(path, problem, fix="rerun the stage that wrote it")
+    return parse(stage, data, source=path, error=ManifestError)
+
+
 def _read_json(path: Path) -> Any:
     fix = "rerun the stage that wrote it"
     try:
@@ -283,30 +298,64 @@ def check_files(path: Path, manifest: StageManifest, *, with_inputs: bool = True
     Raises:
         ManifestError: Names the first file that is missing or differs, and the command to rerun.
     """
-    folder = path.parent
-    for entry in manifest.outputs:
-        target = folder / entry.path
-        if not target.is_file():
-            raise ManifestError(
-                target, f"is missing, {path} lists it", fix=_rerun(manifest, folder)
-            )
-        if target.stat().st_size != entry.num_bytes or sha256_of(target) != entry.sha256:
-            raise ManifestError(
-                target,
-                f"is not what `{manifest.COMMAND}` wrote (its SHA-256 differs from {path})",
-                fix=_rerun(manifest, folder),
-            )
+    command, fix = manifest.COMMAND, rerun(manifest, path.parent)
+    for output in manifest.outputs:
+        for fault in output_faults(path, output, command=command, fix=fix):
+            raise fault
     for source in manifest.inputs if with_inputs else []:
-        target = folder / source.path
-        if target.is_file() and sha256_of(target) != source.sha256:
-            raise ManifestError(
-                target.resolve(),
-                f"changed since `{manifest.COMMAND}` read it",
-                fix=_rerun(manifest, folder),
-            )
+        for fault in input_faults(path, source, command=command, fix=fix):
+            raise fault
 
 
-def _rerun(manifest: StageManifest, folder: Path) -> str:
+def output_faults(
+    path: Path, entry: OutputFile, *, command: str, fix: str, anew: bool = False
+) -> Iterator[ManifestError]:
+    """Yield what is wrong with a file that `command` wrote: one error, or none.
+
+    Args:
+        path: The manifest that lists it.
+        entry: The file.
+        command: What wrote it.
+        fix: What the user does where it is wrong.
+        anew: Read it even if its hash is remembered.
+
+    Raises:
+        ManifestError: It cannot be read.
+    """
+    target = path.parent / entry.path
+    if not target.is_file():
+        yield ManifestError(target, f"is missing, {path} lists it", fix=fix)
+    elif target.stat().st_size != entry.num_bytes or _hash(target, anew=anew) != entry.sha256:
+        problem = f"is not what `{command}` wrote (its SHA-256 differs from {path})"
+        yield ManifestError(target, problem, fix=fix)
+
+
+def input_faults(
+    path: Path, entry: InputFile, *, command: str, fix: str, anew: bool = False
+) -> Iterator[ManifestError]:
+    """Yield how a file that `command` read has changed: one error, or none; it may be no longer there.
+
+    Args:
+        path: The manifest that names it.
+        entry: The file.
+        command: What read it.
+        fix: What the user does where it has changed.
+        anew: Read it even if its hash is remembered.
+
+    Raises:
+        ManifestError: It cannot be read.
+    """
+    target = path.parent / entry.path
+    if target.is_file() and _hash(target, anew=anew) != entry.sha256:
+        yield ManifestError(target.resolve(), f"changed since `{command}` read it", fix=fix)
+
+
+def _hash(path: Path, *, anew: bool) -> str:
+    return sha256_of(path, remember_from_bytes=NEVER) if anew else sha256_of(path)
+
+
+def rerun(manifest: StageManifest, folder: Path) -> str:
+    """Return how a file of the run in `folder` is mended."""
     return f"restore it, or rerun `{manifest.COMMAND}` with --out {folder} --overwrite"
 
 

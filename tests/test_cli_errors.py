@@ -163,7 +163,8 @@ def test_train_and_eval_end_with_what_to_do_next(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("train",), ("eval",), ("extract",), ("inspect-clusters",), ("toy",)]
+    "command",
+    [(), ("train",), ("eval",), ("extract",), ("inspect-clusters",), ("verify",), ("toy",)],
 )
 def test_help_has_an_example(command: tuple[str, ...]) -> None:
     """Help is there for every command and shows something to type."""
@@ -172,7 +173,7 @@ def test_help_has_an_example(command: tuple[str, ...]) -> None:
     assert f"fvar {' '.join(command)}".strip() in result.stdout
 
 
-@pytest.mark.parametrize("command", ["", "'train', ", "'eval', ", "'extract', "])
+@pytest.mark.parametrize("command", ["", "'train', ", "'eval', ", "'extract', ", "'verify', "])
 def test_help_loads_no_torch(command: str) -> None:
     """Help appears without the seconds that importing torch takes."""
     code = (

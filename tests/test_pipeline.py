@@ -105,6 +105,14 @@ def test_predictions_agree_with_the_summary(run: Path) -> None:
     assert _summaries(run)["eval"]["top1"] == pytest.approx(right / len(rows))
 
 
+def test_verify_finds_the_chain_whole(run: Path) -> None:
+    """What the four commands wrote is verified without a fault or a note, by two processes."""
+    for name in ("eval", "clusters"):
+        code, stdout, stderr = _quick("verify", run / name, "--workers", 2)
+        assert (code, stderr) == (0, "")
+        assert "videos 16 checked, 192 frames not ok 0 notes 0 faults 0" in " ".join(stdout.split())
+
+
 def test_same_seed_same_bytes(run: Path, tmp_path: Path) -> None:
     """The chain run again elsewhere, from the toy set on, gives the same predictions to the byte."""
     again = _prepare(tmp_path / "again")

@@ -106,7 +106,7 @@ def write_frames(
     for name, members in shards:
         write_shard(folder / name, [(r.id, videos[r.id]) for r in members if r.id in videos])
     entries = [
-        _entry(row, shard if row.id in videos else None) for shard, ms in shards for row in ms
+        _entry(row, shard, videos.get(row.id)) for shard, members in shards for row in members
     ]
     manifest = FramesManifest(
         versions=tool_versions([]),
@@ -121,7 +121,7 @@ def write_frames(
     return folder
 
 
-def _entry(row: Row, shard: str | None) -> VideoEntry:
+def _entry(row: Row, shard: str, video: EncodedVideo | None) -> VideoEntry:
     return VideoEntry(
         id=row.id,
         video=f"{row.id}.mp4",
@@ -130,10 +130,11 @@ def _entry(row: Row, shard: str | None) -> VideoEntry:
         status=row.status,
         reason=None if row.status == "ok" else "made so",
         num_frames=row.num_frames,
-        shard=shard,
+        shard=shard if video else None,
         width=WIDTH,
         height=HEIGHT,
         fps=25.0,
+        num_bytes=len(video.jpeg) if video else 0,
     )
 
 
@@ -145,7 +146,7 @@ def _summary(entries: Sequence[VideoEntry]) -> FramesSummary:
         partial=found.count("partial"),
         failed=found.count("failed"),
         frames=sum(entry.num_frames for entry in entries),
-        num_bytes=0,
+        num_bytes=sum(entry.num_bytes for entry in entries),
     )
 
 

@@ -19,12 +19,12 @@ from fvar.data.encoded import ARRAYS, EncodedVideo
 from fvar.data.hdf5 import atomic_hdf5
 from fvar.errors import FrameStoreError
 
-__all__ = ["EncodedVideo", "FrameStore", "write_shard"]
+__all__ = ["REDO", "EncodedVideo", "FrameStore", "write_shard"]
 
 FORMAT = "fvar.shard"
 VERSION = 1
 
-_RERUN = (
+REDO = (  # what the user does about a damaged shard
     "it is damaged: delete it and manifest.json beside shards/, then rerun fvar extract, "
     "which redoes this shard alone"
 )
@@ -110,14 +110,27 @@ class FrameStore:
         try:
             video, checksum = _read_video(file, video_id)
         except FrameStoreError as error:
-            raise FrameStoreError(thing, error.problem, fix=_RERUN) from None
+            raise FrameStoreError(thing, error.problem, fix=REDO) from None
         except _DAMAGE as error:
-            raise FrameStoreError(thing, f"cannot be read ({error})", fix=_RERUN) from error
+            raise FrameStoreError(thing, f"cannot be read ({error})", fix=REDO) from error
         if video.checksum() != checksum:
             raise FrameStoreError(
-                thing, "its bytes are not those that were written (checksum differs)", fix=_RERUN
+                thing, "its bytes are not those that were written (checksum differs)", fix=REDO
             )
         return video
+
+    def num_videos(self, shard: str) -> int:
+        """Return how many videos a shard holds.
+
+        Raises:
+            FrameStoreError: Names the shard, what is wrong and what to do.
+        """
+        file = self._file(shard)
+        try:
+            return len(file)
+        except _DAMAGE as error:
+            path = self.folder / shard
+            raise FrameStoreError(path, f"cannot be read ({error})", fix=REDO) from error
 
     def _file(self, shard: str) -> h5py.File:
         if self._pid != os.getpid():  # a fork: HDF5 would share the parent's descriptor
@@ -169,7 +182,7 @@ def _open(folder: Path, shard: str) -> h5py.File:
     except FrameStoreError as error:
         raise FrameStoreError(path, error.problem, fix=error.fix) from None
     except _DAMAGE as error:
-        raise FrameStoreError(path, f"is not a whole HDF5 file ({error})", fix=_RERUN) from error
+        raise FrameStoreError(path, f"is not a whole HDF5 file ({error})", fix=REDO) from error
     return file
 
 
@@ -255,4 +268,4 @@ def _attribute(owner: h5py.Group, name: str, kind: type[_Value]) -> _Value:
 
 
 def _problem(text: str) -> FrameStoreError:
-    return FrameStoreError("video", text, fix=_RERUN)
+    return FrameStoreError("video", text, fix=REDO)
