@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sqlite3
 import time
@@ -15,6 +16,7 @@ from typing import IO
 from fvar.errors import ManifestError, StoppedError
 
 MANIFEST_NAME = "manifest.json"
+REPLACE = "choose another --out or pass --overwrite to replace it"
 
 _BLOCK_BYTES = 1 << 20
 _REMEMBER_FROM_BYTES = 32 << 20  # below, hashing again costs less than it could ever save
@@ -29,7 +31,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         StoppedError: The disk is full or the folder cannot be written; `path` is as it was before.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Drawn, because processes on several machines that write into one folder may share a number.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -159,8 +162,8 @@ def is_complete(folder: Path) -> bool:
     return (folder / MANIFEST_NAME).is_file()
 
 
-def check_out_dir(folder: Path, *, overwrite: bool) -> None:
-    """Refuse an output folder that holds a complete run. Writes nothing.
+def check_out_dir(folder: Path, *, overwrite: bool, fix: str = REPLACE) -> None:
+    """Refuse an output folder that holds a complete run, with the advice `fix`. Writes nothing.
 
     Raises:
         ManifestError: `folder` is a file, or holds a complete run and `overwrite` is off.
@@ -173,7 +176,7 @@ def check_out_dir(folder: Path, *, overwrite: bool) -> None:
         raise ManifestError(
             folder,
             "holds a complete run",
-            fix="choose another --out or pass --overwrite to replace it",
+            fix=fix,
         )
 
 
