@@ -10,6 +10,7 @@ import typer
 from cli.console import ConsoleReporter, print_summary
 from cli.options import Out, Overwrite, given
 from fvar.config import ExtractConfig, parse
+from fvar.errors import ConfigError
 
 if TYPE_CHECKING:
     from fvar.manifest import FramesManifest
@@ -112,6 +113,8 @@ def extract(
     """
     from fvar.stages import extract as stage
 
+    if update and overwrite:
+        raise ConfigError("--update", "excludes --overwrite", fix="pass one of the two")
     folder = out or Path("runs") / source.stem / "frames"
     flags = given(
         videos=str(videos),

@@ -316,3 +316,14 @@ def test_the_command_tries_dry(videos: Path, tmp_path: Path) -> None:
     assert "4 of 4 videos to extract, into 1 shards" in ended.stdout
     assert "nothing was written" in ended.stdout
     assert not (tmp_path / "o").exists()
+
+
+def test_update_and_overwrite_exclude_each_other(videos: Path, tmp_path: Path) -> None:
+    """Keeping and replacing cannot both be meant."""
+    source = write_source(tmp_path, NAMES)
+    arguments = ["extract", str(source), "--videos", str(videos), "--update", "--overwrite"]
+    ended = CliRunner().invoke(app, arguments)
+    assert (ended.exit_code, ended.stderr) == (
+        2,
+        "fvar: --update: excludes --overwrite; pass one of the two\n",
+    )

@@ -220,7 +220,10 @@ def _check_worker(work: Work) -> None:
                 f"does not see {folder}",
                 fix="put it on a file system that all machines share, at the same path",
             )
-    version = find_ffmpeg(work.config.ffmpeg).version
+    try:
+        version = find_ffmpeg(work.config.ffmpeg).version
+    except ConfigError as error:
+        raise StoppedError(here, f"{error.thing} {error.problem}", fix=error.fix) from error
     if version != work.program.version:
         raise StoppedError(
             here,
