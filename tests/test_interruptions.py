@@ -152,13 +152,13 @@ def test_a_write_error_stops(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a disk of 128 kB; skip where none can be mounted."""
+    """Return a disk of 400 kB; skip where none can be mounted."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = shutil.which("mount")
     if mount is None or os.geteuid() != 0:
         pytest.skip("wants the right to mount a tmpfs")
-    command = [mount, "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
+    command = [mount, "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("wants the right to mount a tmpfs")
     yield folder
@@ -171,14 +171,14 @@ def test_a_full_disk(
     """A disk that runs full is one line with code 3; with more room a rerun goes on."""
     source = write_source(tmp_path, NAMES)
     out = small_disk / "out"
-    config = _config(videos, short_side=48, reserve_gb=0)
+    config = _config(videos, short_side=128, reserve_gb=0)
     monkeypatch.setattr(budget, "free_bytes", lambda _: 1 << 40)  # as where quotas hide
     with pytest.raises(StoppedError, match=r"No space left on device.*; free the disk"):
         extract(source, out, config, SilentReporter())
     assert not list(out.rglob("*.partial"))
     before = finished_shards(out)
     mount = str(shutil.which("mount"))
-    subprocess.run([mount, "-o", "remount,size=2m", str(small_disk)], check=True)
+    subprocess.run([mount, "-o", "remount,size=8m", str(small_disk)], check=True)
     assert extract(source, out, config, SilentReporter()).summary.ok == 3
     assert finished_shards(out).items() >= before.items()
 
