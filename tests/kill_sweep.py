@@ -25,7 +25,6 @@ from fvar.stages.extract import extract
 
 NAMES = ["plain.mp4", "b frames.avi", "vfr.mp4", "turned.mp4", "wide pixels.mp4", "plain.mkv"]
 _SHARD_ROWS = 1  # as many moments between two shards as there can be
-_START_SHARE = 0.3  # of a run goes into imports, where a kill proves little
 
 
 def write_source(folder: Path, names: list[str]) -> Path:
@@ -73,18 +72,22 @@ def sweep(folder: Path, videos: Path, *, kills: int, seed: int, say: Callable[[s
         AssertionError: A rerun redid a finished shard, or a store differs from the uninterrupted run's.
     """
     source = write_source(folder, NAMES)
+    process = _start(source, videos, folder / "whole")
+    _wait_for_work(folder / "whole", process)
     began = time.monotonic()
-    assert _start(source, videos, folder / "whole").wait() == 0
+    assert process.wait() == 0
     seconds = time.monotonic() - began
     wanted = content(folder / "whole")
     draw = random.Random(seed)
     killed = completed = 0
     out = folder / f"out-{completed}"
-    while killed < kills or finished_shards(out):
+    code: int | None = None
+    while killed < kills or code != 0:
         before = finished_shards(out)
         process = _start(source, videos, out)
         if killed < kills:
-            time.sleep(draw.uniform(_START_SHARE, 1) * seconds)
+            _wait_for_work(out, process)
+            time.sleep(draw.uniform(0, seconds))
             process.send_signal(signal.SIGKILL)
         code = process.wait()
         after = finished_shards(out)
@@ -99,6 +102,13 @@ def sweep(folder: Path, videos: Path, *, kills: int, seed: int, say: Callable[[s
         completed += 1
         out = folder / f"out-{completed}"
     return completed
+
+
+def _wait_for_work(out: Path, process: "subprocess.Popen[bytes]") -> None:
+    """Wait for the end of imports, where a kill proves little."""
+    before = set(out.glob("shards/*"))
+    while process.poll() is None and set(out.glob("shards/*")) <= before:
+        time.sleep(0.005)
 
 
 def _start(source: Path, videos: Path, out: Path) -> "subprocess.Popen[bytes]":

@@ -11,7 +11,6 @@ import h5py
 
 from fvar.files import atomic_path
 
-
 _METADATA_BYTES = 64 << 10  # for what HDF5 writes about one group; about 2 KB a video were seen
 _EOF_ADDRESS = slice(28, 36)  # in the superblock of version 2 and 3: how long the file is
 
