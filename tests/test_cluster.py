@@ -83,7 +83,7 @@ def test_a_cluster_makes_the_same_store(samples: Path, tmp_path: Path, dask: _Da
     command = [sys.executable, "-c", _CHILD, str(source), str(tmp_path / "there")]
     command.append(_config(samples, tmp_path, dask=dask.address).model_dump_json())
     with subprocess.Popen(command) as process:
-        _wait(lambda: finished_shards(tmp_path / "there"))
+        _wait(lambda: finished_shards(tmp_path / "there") or process.poll() is not None)
         dask.workers[0].send_signal(signal.SIGKILL)
         assert process.wait(_WAIT_SECONDS) == 0
     assert content(tmp_path / "there") == content(tmp_path / "here")

@@ -187,7 +187,7 @@ def test_too_little_room_is_foretold(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is written: what it needs, what is free where, the reserve, what to do."""
-    monkeypatch.setattr(budget, "free_bytes", lambda _: 1_001_000_000)
+    monkeypatch.setattr(budget, "free_bytes", lambda _: 1_000_050_000)
     with pytest.raises(ConfigError) as caught:
         _run(tmp_path, videos, settings={"short_side": 64})
     assert f"--out {tmp_path / 'out'}: needs about" in str(caught.value)

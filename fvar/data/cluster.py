@@ -132,7 +132,7 @@ def connect(address: str) -> Iterator[Cluster]:
     log.setLevel(logging.CRITICAL)  # what goes wrong, we say in one line
     try:
         try:
-            client = dask.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+            client = dask.Client(address, timeout=_CONNECT_SECONDS)
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"--dask {address}",
