@@ -6,7 +6,7 @@ RUN := runs/demo
 DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test mutants lint types bench gradients damage clean
+.PHONY: help setup demo test mutants lint types bench gradients damage interruptions clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -96,6 +96,9 @@ endif
 
 damage: setup  ## cut and flip real clips (DATA=folder) in hundreds of places: what does extraction say? (10 minutes)
 	$(BIN)/python tests/benchmarks/damage.py $(DATA)
+
+interruptions: setup  ## kill an extraction at 30 random moments and rerun it each time: is the store what it would have been? (2 minutes)
+	$(BIN)/python tests/kill_sweep.py 30 0
 
 clean:  ## remove .venv, caches and the demo's runs
 	rm -rf $(VENV) $(RUN) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -10,9 +10,11 @@ import typer
 from cli.console import ConsoleReporter, print_summary
 from cli.options import Out, Overwrite, given
 from fvar.config import ExtractConfig, parse
+from fvar.errors import ConfigError
 
 if TYPE_CHECKING:
     from fvar.manifest import FramesManifest
+    from fvar.stages.extract import Preview
 
 EXIT_NOT_ALL_OK = 1
 
@@ -52,11 +54,28 @@ def extract(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Videos decoded at once. Default: one a processor.", show_default=False),
+        typer.Option(
+            help="Videos decoded at once. Default: one a processor; with --dask, one a task.",
+            show_default=False,
+        ),
     ] = None,
     max_gb: Annotated[
         float | None,
         typer.Option(help="Stop before the frames take more than this.", show_default=False),
+    ] = None,
+    reserve_gb: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop before less than this is free on the disk. Default: 1.", show_default=False
+        ),
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Make the shards on the workers of this Dask scheduler, tcp://HOST:8786.",
+            show_default=False,
+        ),
     ] = None,
     ffmpeg: Annotated[
         str | None,
@@ -64,6 +83,14 @@ def extract(
             help="Another ffmpeg (5.1 or later) than the bundled one.", show_default=False
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check and estimate; write nothing."),
+    ] = False,
+    update: Annotated[
+        bool,
+        typer.Option("--update", help="Add and redo what changed since a complete run in --out."),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Decode every frame of every video or folder of numbered pictures, and prove that none is missing.
@@ -80,10 +107,14 @@ def extract(
 
     fvar extract clips.csv --videos clips --out runs/clips/frames --short-side 128 --max-gb 20
 
-    fvar extract clips.csv --videos clips --stride 4
-    """
-    from fvar.stages.extract import extract as stage
+    fvar extract clips.csv --videos clips --stride 4 --dry-run
 
+    fvar extract clips.csv --videos /shared/clips --out /shared/frames --dask tcp://head:8786
+    """
+    from fvar.stages import extract as stage
+
+    if update and overwrite:
+        raise ConfigError("--update", "excludes --overwrite", fix="pass one of the two")
     folder = out or Path("runs") / source.stem / "frames"
     flags = given(
         videos=str(videos),
@@ -91,17 +122,47 @@ def extract(
         quality=quality,
         fps=fps,
         stride=stride,
-        workers=os.cpu_count() or 1 if workers is None else workers,
+        workers=_default_workers(dask) if workers is None else workers,
         max_gb=max_gb,
+        reserve_gb=reserve_gb,
+        dask=dask,
         ffmpeg=ffmpeg,
     )
     config = parse(ExtractConfig, flags, source="command line")
     reporter = ConsoleReporter()
-    manifest = stage(source, folder, config, reporter, overwrite=overwrite)
+    if dry_run:
+        preview = stage.preview(
+            source, folder, config, reporter, overwrite=overwrite, update=update
+        )
+        _show_preview(preview, reporter)
+        return
+    manifest = stage.extract(source, folder, config, reporter, overwrite=overwrite, update=update)
     _list_bad(manifest, reporter)
     _show(manifest, folder)
     if manifest.summary.ok < manifest.summary.num_videos:
         raise typer.Exit(EXIT_NOT_ALL_OK)
+
+
+def _default_workers(dask: str | None) -> int:
+    return os.cpu_count() or 1 if dask is None else 1
+
+
+def _show_preview(preview: "Preview", reporter: ConsoleReporter) -> None:
+    absent = [f"{row.id} is not there: {row.video}" for row in preview.absent]
+    _list_some(absent, reporter, rest="more of its videos are not there")
+    _list_some([f"{name} is made again" for name in preview.redone], reporter, rest="more")
+    done, total = preview.num_kept, preview.num_videos
+    reporter.info(f"{total - done} of {total} videos to extract, into {preview.num_shards} shards")
+    reporter.info("nothing was written; leave out --dry-run to extract")
+    if absent:
+        raise typer.Exit(EXIT_NOT_ALL_OK)
+
+
+def _list_some(lines: list[str], reporter: ConsoleReporter, *, rest: str) -> None:
+    for line in lines[:_SHOWN]:
+        reporter.warning(line)
+    if len(lines) > _SHOWN:
+        reporter.warning(f"... and {len(lines) - _SHOWN} {rest}")
 
 
 def _list_bad(manifest: "FramesManifest", reporter: ConsoleReporter) -> None:
@@ -109,10 +170,7 @@ def _list_bad(manifest: "FramesManifest", reporter: ConsoleReporter) -> None:
     said = [f"{video.id} is {video.status}: {video.reason}" for video in bad]
     noted = [f"{video.id}: {video.note}" for video in manifest.videos if video.note]
     for lines in (said, noted):
-        for line in lines[:_SHOWN]:
-            reporter.warning(line)
-        if len(lines) > _SHOWN:
-            reporter.warning(f"... and {len(lines) - _SHOWN} more; manifest.json lists them all")
+        _list_some(lines, reporter, rest="more; manifest.json lists them all")
 
 
 def _show(manifest: "FramesManifest", folder: Path) -> None:

@@ -2,7 +2,11 @@
 
 import os
 import platform
+import signal
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -28,7 +32,8 @@ class _Boundary(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _ended_like_ctrl_c():
+                return super().invoke(ctx)
         except FvarError as error:
             if not error.is_echo:
                 print_error(str(error))
@@ -50,6 +55,28 @@ class _Boundary(TyperGroup):
                 "please report it with the lines above and `fvar --version`"
             )
             raise typer.Exit(EXIT_BUG) from None
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM (batch systems send it) and SIGHUP (a lost terminal) end the command as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        for ours in before:
+            signal.signal(ours, signal.SIG_IGN)  # the second must not disturb the end of the first
+        raise KeyboardInterrupt
+
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for ours in (signal.SIGTERM, signal.SIGHUP):
+            # What nohup and others set stays.
+            if signal.getsignal(ours) is signal.SIG_DFL:
+                before[ours] = signal.signal(ours, interrupt)
+    try:
+        yield
+    finally:
+        for ours, handler in before.items():
+            signal.signal(ours, handler)
 
 
 def _is_usage(error: Exception) -> bool:

@@ -43,9 +43,13 @@ class ExtractConfig(Settings):
     )
     stride: int | None = Field(None, ge=1, description="keep every stride-th frame; None: all")
     videos_per_shard: int = Field(32, ge=1)
-    workers: int = Field(2, ge=1, description="videos decoded at the same time")
+    workers: int = Field(
+        2, ge=1, description="videos decoded at the same time; with `dask`, by each task"
+    )
     max_gb: float | None = Field(None, gt=0, description="stop before the store outgrows this")
+    reserve_gb: float = Field(1.0, ge=0, description="left free on the disk written to")
     time_limit_seconds: float = Field(3600.0, gt=0, description="for one video's ffmpeg")
+    dask: str | None = Field(None, description="address of a Dask scheduler; None: on this machine")
     ffmpeg: str | None = Field(None, description="another ffmpeg than the bundled one")
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sqlite3
 import time
@@ -15,6 +16,7 @@ from typing import IO
 from fvar.errors import ManifestError, StoppedError
 
 MANIFEST_NAME = "manifest.json"
+REPLACE = "choose another --out or pass --overwrite to replace it"
 
 NEVER = 1 << 63  # no file is as large: `sha256_of(path, remember_from_bytes=NEVER)` reads anew
 
@@ -31,7 +33,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         StoppedError: The disk is full or the folder cannot be written; `path` is as it was before.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Drawn, because processes on several machines that write into one folder may share a number.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -164,8 +167,8 @@ def is_complete(folder: Path) -> bool:
     return (folder / MANIFEST_NAME).is_file()
 
 
-def check_out_dir(folder: Path, *, overwrite: bool) -> None:
-    """Refuse an output folder that holds a complete run. Writes nothing.
+def check_out_dir(folder: Path, *, overwrite: bool, fix: str = REPLACE) -> None:
+    """Refuse an output folder that holds a complete run, with the advice `fix`. Writes nothing.
 
     Raises:
         ManifestError: `folder` is a file, or holds a complete run and `overwrite` is off.
@@ -178,7 +181,7 @@ def check_out_dir(folder: Path, *, overwrite: bool) -> None:
         raise ManifestError(
             folder,
             "holds a complete run",
-            fix="choose another --out or pass --overwrite to replace it",
+            fix=fix,
         )
 
 

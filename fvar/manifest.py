@@ -23,7 +23,15 @@ from fvar.config import (
     parse,
 )
 from fvar.errors import ManifestError
-from fvar.files import MANIFEST_NAME, NEVER, check_out_dir, is_complete, sha256_of, write_json
+from fvar.files import (
+    MANIFEST_NAME,
+    NEVER,
+    REPLACE,
+    check_out_dir,
+    is_complete,
+    sha256_of,
+    write_json,
+)
 
 Status = Literal["ok", "partial", "failed"]
 
@@ -266,13 +274,17 @@ def write_manifest(folder: Path, manifest: StageManifest) -> None:
     write_json(folder / MANIFEST_NAME, manifest.model_dump(mode="json", by_alias=True))
 
 
-def check_out(folder: Path, stage: type[StageManifest], *, overwrite: bool) -> None:
+def check_out(
+    folder: Path, stage: type[StageManifest], *, overwrite: bool, fix: str = REPLACE
+) -> None:
     """Refuse an output folder that holds a complete run, or with `overwrite` one that another stage wrote.
+
+    `fix` is what the user is told to do about a complete run.
 
     Raises:
         ManifestError: As `fvar.files.check_out_dir`, or `folder` is not one of `stage`'s own.
     """
-    check_out_dir(folder, overwrite=overwrite)
+    check_out_dir(folder, overwrite=overwrite, fix=fix)
     if is_complete(folder):
         read_manifest(folder / MANIFEST_NAME, stage)
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from fvar.config import ExtractConfig
-from fvar.data import shards
+from fvar.data import making, shards
 from fvar.data.frame_store import FrameStore
 from fvar.errors import ConfigError, InputError, ManifestError, SourceError, StoppedError
 from fvar.files import sha256_of
@@ -251,8 +251,8 @@ def test_a_complete_run_is_not_replaced(samples: Path, tmp_path: Path) -> None:
 class _DecodeCounter:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, stop_at: str | None = None) -> None:
         self.names: list[str] = []
-        self._decode, self._stop_at = stage.decode_video, stop_at
-        monkeypatch.setattr(stage, "decode_video", self)
+        self._decode, self._stop_at = making.decode_video, stop_at
+        monkeypatch.setattr(making, "decode_video", self)
 
     def __call__(self, path: Path, **arguments: Any) -> Any:
         self.names.append(path.name)
@@ -323,7 +323,8 @@ def _damage(name: str) -> Any:
     [
         (lambda _: None, {"quality": 3}, WHOLE),
         (lambda _: None, {"short_side": 18}, WHOLE),
-        (lambda _: None, {"videos_per_shard": 3}, WHOLE),
+        (lambda _: None, {"videos_per_shard": 3}, WHOLE[4:]),
+        (lambda _: None, {"videos_per_shard": 1}, WHOLE),
         (lambda _: None, {"stride": 2}, WHOLE),
         (lambda _: None, {"fps": 5.0}, WHOLE),
         (lambda _: None, {"workers": 1, "max_gb": 1.0}, WHOLE[4:]),

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fvar.data.annotations import SourceRow
 from fvar.data.container import UnreadableError
 from fvar.data.encoded import EncodedVideo
-from fvar.data.estimate import estimate_store
+from fvar.data.estimate import estimate_work
 from fvar.data.folder import Series, read_series
 from fvar.data.jpeg_pipe import DecodeSettings
 from fvar.data.program import Running, find_ffmpeg
-from fvar.data.shards import hash_source
+from fvar.data.shards import Job, hash_source
 from fvar.data.video import Decoded, decode_video
 
 Extract = Callable[..., Decoded]
@@ -197,10 +198,17 @@ def test_the_hash_is_that_of_names_and_contents(folder: Path, tmp_path: Path) ->
 def test_a_stride_counts_pictures(folder: Path, take: Extract) -> None:
     """Fewer pictures on purpose work on folders, the estimate knows of them, gaps still count."""
     _fill(folder, *(f"{number}.png" for number in range(10)))
-    assert estimate_store([folder], short_side=32, quality=2, stride=4) == (
-        3,
-        pytest.approx(3000, rel=1),
+    row = SourceRow("a", folder.name, "x", "train", None, None, None)
+    guess = estimate_work(
+        [Job(folder, (row,))],
+        program=find_ffmpeg(),
+        settings=DecodeSettings(32, 2, stride=4),
+        workers=1,
+        running=Running(),
     )
+    assert guess is not None
+    assert guess.frames == 3
+    assert guess.num_bytes == pytest.approx(3000, rel=1)
     (folder / "1.png").unlink()
     decoded = take(stride=4)
     assert decoded.status == "partial"

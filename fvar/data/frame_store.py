@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fvar.data.encoded import ARRAYS, EncodedVideo
-from fvar.data.hdf5 import atomic_hdf5
+from fvar.data.hdf5 import atomic_hdf5, claim
 from fvar.errors import FrameStoreError
 
 __all__ = ["REDO", "EncodedVideo", "FrameStore", "write_shard"]
@@ -54,6 +54,7 @@ def write_shard(path: Path, videos: Iterable[tuple[str, EncodedVideo]]) -> None:
                 raise FrameStoreError(
                     path, f"id {video_id!r} comes twice", fix="give each video an id of its own"
                 )
+            claim(file, sum(getattr(video, name).nbytes for name in ARRAYS))
             _write_video(file.create_group(_group_name(video_id)), video_id, video)
 
 

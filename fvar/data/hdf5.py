@@ -11,6 +11,9 @@ import h5py
 
 from fvar.files import atomic_path
 
+_METADATA_BYTES = 64 << 10  # for what HDF5 writes about one group; about 2 KB a video were seen
+_EOF_ADDRESS = slice(28, 36)  # in the superblock of version 2 and 3: how long the file is
+
 
 @contextmanager
 def atomic_hdf5(path: Path) -> Iterator[h5py.File]:
@@ -19,8 +22,35 @@ def atomic_hdf5(path: Path) -> Iterator[h5py.File]:
     Raises:
         StoppedError: The disk is full or the folder cannot be written; `path` is as it was before.
     """
-    with atomic_path(path) as temporary, _closing(temporary) as file:
-        yield file
+    with atomic_path(path) as temporary:
+        temporary.touch()
+        _claim(temporary, 0)
+        with _closing(temporary) as file:
+            claim(file, 0)
+            yield file
+        _give_back(temporary)
+
+
+def claim(file: h5py.File, num_bytes: int) -> None:
+    """Claim room on the disk for a group of `num_bytes`, before HDF5 needs it.
+
+    HDF5 does not survive a disk that it finds full when it closes a file: the process dies (1.14).
+
+    Raises:
+        OSError: The disk is full.
+    """
+    _claim(Path(file.filename), file.id.get_filesize() + num_bytes)
+
+
+def _claim(path: Path, num_bytes: int) -> None:
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, num_bytes + _METADATA_BYTES)
+
+
+def _give_back(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(int.from_bytes(file.read(_EOF_ADDRESS.stop)[_EOF_ADDRESS], "little"))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """ffmpeg at work: any pictures in, JPEG pictures of one size out, each with its time."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,10 @@ from fvar.data.container import FORMATS, MAX_PIXELS, short
 from fvar.data.jpeg import picture_size
 from fvar.data.parts import Part
 from fvar.data.program import Ffmpeg, Messages, Running
+from fvar.errors import StoppedError
 
 _STAND_IN = "file:input"
+_ASKED_TO_END = {-signal.SIGHUP, -signal.SIGINT, -signal.SIGTERM}  # as exit codes
 _WHITE_NITS = 203  # brightness of a white page in HDR: ITU-R BT.2408
 
 Size = tuple[int, int]  # width and height, px
@@ -130,6 +133,9 @@ def take_pictures(
         running: Where the process is entered while it runs.
         box: Size of the pictures; what has another shape gets black bars. None: that of the first one with
             its short side as set.
+
+    Raises:
+        StoppedError: Somebody asked ffmpeg to end.
     """
     pictures = Pictures(parts)
     arguments = _arguments(footage, program, settings, box)
@@ -154,6 +160,13 @@ def take_pictures(
             process.kill()  # so that the threads beside come to their end
             feeder.join()
             messages.join()
+    if code in _ASKED_TO_END or messages.signal() is not None:
+        # A batch system asks all processes of a job to end, ours and ffmpeg: no verdict on the video.
+        raise StoppedError(
+            footage.url,
+            f"its ffmpeg was ended by signal {messages.signal() or -code}",
+            fix="run the same command again: finished shards are kept",
+        )
     said = messages.errors() or ([f"ended with code {code}"] if code else [])
     if late.is_set():
         pictures.problem = f"ffmpeg took longer than {settings.time_limit_seconds:g} s"

@@ -19,6 +19,7 @@ _LINE_BYTES, _KEPT_LINES, _SHOWN = 4096, 64, 300
 # Before the level stands who speaks and, saying nothing, at which address: h264 @ 0x55ee01245f80.
 _ERROR = re.compile(r"((?:\[[^\]]*\] )*)\[(?:error|fatal|panic)\] (.*)")
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+(?=\])")
+_SIGNAL = re.compile(r"\[info\] Exiting normally, received signal (\d+)")
 _NEW_SIZE = re.compile(r"\[info\] Reconfiguring filter graph.* (\d+)x(\d+)(?:,|$)")
 
 
@@ -106,6 +107,11 @@ class Running:
             with self._lock:
                 self._processes.discard(process)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called: what was under way then ended early."""
+        return self._stopped
+
     def stop(self) -> None:
         """Kill what runs, and whatever is started from now on."""
         with self._lock:
@@ -123,6 +129,7 @@ class Messages:
     def __init__(self, pipe: IO[bytes]) -> None:
         self._errors: list[str] = []
         self._sizes: list[tuple[int, int]] = []
+        self._signal: int | None = None
         self._thread = threading.Thread(target=self._read, args=(pipe,), daemon=True)
         self._thread.start()
 
@@ -132,6 +139,8 @@ class Messages:
                 self._errors.append(_ADDRESS.sub("", error[1]) + error[2].strip()[:_SHOWN])
             elif (size := _NEW_SIZE.search(line)) and len(self._sizes) < _KEPT_LINES:
                 self._sizes.append((int(size[1]), int(size[2])))
+            elif signal := _SIGNAL.search(line):
+                self._signal = int(signal[1])
 
     def join(self) -> None:
         """Wait for the program to end and all it said to be read."""
@@ -144,3 +153,7 @@ class Messages:
     def new_sizes(self) -> list[tuple[int, int]]:
         """Return width and height, px, of pictures unlike those before."""
         return self._sizes
+
+    def signal(self) -> int | None:
+        """Return the number of the signal by which it was asked to end, or None."""
+        return self._signal

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from fvar.files import sha256_of, write_json
 from fvar.manifest import OutputFile, Sha256, VideoEntry, output_file
 
 FOLDER = "shards"
-_OURS = re.compile(r"\.?shard-\d{5,}\.(h5|json)(\.\d+\.partial)?")
+_OURS = re.compile(r"\.?shard-\d{5,}\.(h5|json)(\.[0-9a-f]+\.partial)?")
+_RECORD = re.compile(r"shard-\d{5,}\.json")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Shard:
     @property
     def num_rows(self) -> int:
         """Rows of the source CSV that it answers."""
-        return sum(len(job.rows) for job in self.jobs)
+        return _num_rows(self.jobs)
 
     @property
     def record_name(self) -> str:
@@ -58,18 +60,68 @@ class ShardRecord(Settings):
 
 
 def plan_shards(
-    rows: Sequence[SourceRow], paths: Sequence[Path], *, config: ExtractConfig, ffmpeg_version: str
+    rows: Sequence[SourceRow],
+    paths: Sequence[Path],
+    *,
+    config: ExtractConfig,
+    ffmpeg_version: str,
+    folder: Path | None = None,
 ) -> list[Shard]:
     """Cut the source into shards of `config.videos_per_shard` rows, in the order of its videos.
 
     All rows of a video go into one shard, so that it is decoded once; a video with more rows than a shard has
-    gets one of its own.
+    gets one of its own. Where `folder` holds shards that another list of rows was cut into, those whose
+    rows are all wanted as they are stay, and only the other videos are cut into new ones.
     """
-    shards = []
-    for number, part in enumerate(_whole_videos(_jobs(rows, paths), config.videos_per_shard)):
-        mark = _fingerprint(part, config, ffmpeg_version)
-        shards.append(Shard(f"{FOLDER}/shard-{number:05d}.h5", part, mark))
-    return shards
+    jobs = _jobs(rows, paths)
+    cut = _Cut(config, ffmpeg_version)
+    plain = cut.shards(jobs, taken=())
+    found = {} if folder is None else _records(folder)
+    marks = {shard.name: shard.fingerprint for shard in plain}
+    if all(marks.get(name) == record.fingerprint for name, record in found.items()):
+        return plain
+    kept = cut.still_wanted(jobs, found)
+    there = {job.path for shard in kept for job in shard.jobs}
+    new = cut.shards([job for job in jobs if job.path not in there], taken=kept)
+    return sorted([*kept, *new], key=lambda shard: shard.name)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """How jobs become shards."""
+
+    config: ExtractConfig
+    ffmpeg_version: str
+
+    def shards(self, jobs: Sequence[Job], *, taken: Sequence[Shard]) -> list[Shard]:
+        used = {shard.name for shard in taken}
+        names = (f"{FOLDER}/shard-{number:05d}.h5" for number in count())
+        free = (name for name in names if name not in used)
+        parts = _whole_videos(jobs, self.config.videos_per_shard)
+        return [Shard(next(free), part, self._fingerprint(part)) for part in parts]
+
+    def still_wanted(self, jobs: Sequence[Job], records: Mapping[str, ShardRecord]) -> list[Shard]:
+        by_id = {row.id: job for job in jobs for row in job.rows}
+        kept: list[Shard] = []
+        there: set[Path] = set()
+        for name, record in records.items():
+            wanted = dict.fromkeys(by_id[v.id] for v in record.videos if v.id in by_id)
+            part = tuple(job for job in wanted if job.path not in there)
+            fits = len(part) == 1 or _num_rows(part) <= self.config.videos_per_shard
+            if part and fits and self._fingerprint(part) == record.fingerprint:
+                kept.append(Shard(name, part, record.fingerprint))
+                there.update(job.path for job in part)
+        return kept
+
+    def _fingerprint(self, jobs: Sequence[Job]) -> str:
+        return _fingerprint(jobs, self.config, self.ffmpeg_version)
+
+
+def _records(folder: Path) -> dict[str, ShardRecord]:
+    """Read the records that are there, by the name of their shard."""
+    paths = [p for p in sorted((folder / FOLDER).glob("*.json")) if _RECORD.fullmatch(p.name)]
+    read = {f"{FOLDER}/{path.stem}.h5": _read_record(path) for path in paths}
+    return {name: record for name, record in read.items() if record is not None}
 
 
 def _jobs(rows: Sequence[SourceRow], paths: Sequence[Path]) -> list[Job]:
@@ -83,12 +135,16 @@ def _jobs(rows: Sequence[SourceRow], paths: Sequence[Path]) -> list[Job]:
 def _whole_videos(jobs: Sequence[Job], size: int) -> Iterator[tuple[Job, ...]]:
     part: list[Job] = []
     for job in jobs:
-        if part and sum(len(member.rows) for member in part) + len(job.rows) > size:
+        if part and _num_rows(part) + len(job.rows) > size:
             yield tuple(part)
             part = []
         part.append(job)
     if part:
         yield tuple(part)
+
+
+def _num_rows(jobs: Sequence[Job]) -> int:
+    return sum(len(job.rows) for job in jobs)
 
 
 def _fingerprint(jobs: Sequence[Job], config: ExtractConfig, ffmpeg_version: str) -> str:
@@ -144,9 +200,18 @@ def finished(folder: Path, shard: Shard) -> ShardRecord | None:
         return None
     if record.sources != [hash_source(job.path)[0] for job in shard.jobs]:
         return None
-    if path.stat().st_size != record.shard.num_bytes or sha256_of(path) != record.shard.sha256:
-        return None
-    return record
+    try:
+        whole = output_file(folder, shard.name) == record.shard
+    except (OSError, ManifestError):
+        return None  # it cannot be read: made again, it can
+    return record if whole else None
+
+
+def discard(folder: Path, shards: Sequence[Shard]) -> None:
+    """Delete shards, their records first."""
+    for shard in shards:
+        for name in (shard.record_name, shard.name):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _read_record(path: Path) -> ShardRecord | None:

@@ -1,37 +1,32 @@
 """From a source CSV to a frame store: every frame of every video as JPEG in HDF5 shards."""
 
-import os
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fvar.config import ExtractConfig
 from fvar.data.annotations import SourceRow, class_names, read_source, video_path
-from fvar.data.estimate import estimate_store
-from fvar.data.frame_store import EncodedVideo, write_shard
-from fvar.data.jpeg_pipe import DecodeSettings
-from fvar.data.program import Ffmpeg, Running, find_ffmpeg
+from fvar.data.budget import GB, Budget, check_room
+from fvar.data.cluster import Cluster, connect
+from fvar.data.estimate import Estimate, estimate_work
+from fvar.data.making import Work
+from fvar.data.program import Running, find_ffmpeg
 from fvar.data.shards import (
     FOLDER,
-    Job,
     Shard,
     ShardRecord,
     finished,
-    hash_source,
     plan_shards,
     remove_strangers,
-    write_record,
 )
-from fvar.data.video import Decoded, decode_video
 from fvar.errors import ConfigError, StoppedError
 from fvar.files import remove_outputs
 from fvar.manifest import (
     FramesManifest,
     FramesSummary,
-    VideoEntry,
+    InputFile,
     check_out,
     input_file,
     tool_versions,
@@ -39,11 +34,7 @@ from fvar.manifest import (
 )
 from fvar.reporting import Progress, Reporter
 
-_GB = 1e9
 _PACKAGES = ("av", "h5py", "imageio-ffmpeg", "numpy")
-_AHEAD = (
-    2  # videos decoded beyond those being decoded, so that a long one does not hold up the others
-)
 
 
 def extract(
@@ -53,6 +44,7 @@ def extract(
     reporter: Reporter,
     *,
     overwrite: bool = False,
+    update: bool = False,
 ) -> FramesManifest:
     """Decode every video of `source_csv` into `out_dir`.
 
@@ -65,33 +57,105 @@ def extract(
         config: Settings.
         reporter: Told how it goes.
         overwrite: Replace a complete run.
+        update: Go on in a complete run: keep what is as it was, add and redo the rest.
 
     Raises:
-        InputError: The CSV, the videos' folder, ffmpeg or `out_dir` is not fit; nothing was written.
-        StoppedError: The disk is full or the store would outgrow ``max_gb``; finished shards are kept.
+        InputError: The CSV, the videos' folder, ffmpeg, `out_dir`, the disk's room or the cluster is not fit;
+            nothing was written.
+        StoppedError: The disk is full, the store would outgrow ``max_gb``, or a cluster failed; finished
+            shards are kept.
     """
-    check_out(out_dir, FramesManifest, overwrite=overwrite)
+    run = _prepare(source_csv, out_dir, config, overwrite=overwrite, update=update)
+    with (
+        _cluster(config) as cluster,
+        reporter.progress("extract", total=len(run.rows), unit="videos") as progress,
+    ):
+        budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
+        kept = run.kept(progress, budget, overwrite=overwrite)
+        missing = [shard for shard in run.shards if shard.name not in kept]
+        run.foretell(missing, cluster, reporter, freed=run.freed(kept))
+        run.clear(overwrite=overwrite)
+        records = kept | {
+            record.shard.path: record for record in run.make(missing, cluster, budget, progress)
+        }
+    return run.finish([records[shard.name] for shard in run.shards])
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What an extraction would do.
+
+    Attributes:
+        num_videos: Rows of the source.
+        absent: Those whose video is not there.
+        num_kept: Rows that are in the store already.
+        num_shards: To be made.
+        redone: Names of those of them that are there, but of other rows, settings or videos, or damaged.
+        estimate: Of what is to be made; None: no header tells.
+    """
+
+    num_videos: int
+    absent: Sequence[SourceRow]
+    num_kept: int
+    num_shards: int
+    redone: Sequence[str]
+    estimate: Estimate | None
+
+
+def preview(
+    source_csv: Path,
+    out_dir: Path,
+    config: ExtractConfig,
+    reporter: Reporter,
+    *,
+    overwrite: bool = False,
+    update: bool = False,
+) -> Preview:
+    """Check all that `extract` checks with the same arguments before it begins, and write nothing.
+
+    Raises:
+        InputError: As `extract` does.
+    """
+    run = _prepare(source_csv, out_dir, config, overwrite=overwrite, update=update)
+    with (
+        _cluster(config) as cluster,
+        reporter.progress("check", total=len(run.rows), unit="videos") as progress,
+    ):
+        budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
+        kept = run.kept(progress, budget, overwrite=overwrite)
+        missing = [shard for shard in run.shards if shard.name not in kept]
+        estimate = run.foretell(missing, cluster, reporter, freed=run.freed(kept))
+    return Preview(
+        num_videos=len(run.rows),
+        absent=[row for row, path in zip(run.rows, run.paths, strict=True) if not path.exists()],
+        num_kept=len(run.rows) - sum(shard.num_rows for shard in missing),
+        num_shards=len(missing),
+        redone=[shard.name for shard in missing if (out_dir / shard.name).exists()],
+        estimate=estimate,
+    )
+
+
+def _prepare(
+    source_csv: Path, out_dir: Path, config: ExtractConfig, *, overwrite: bool, update: bool
+) -> "_Run":
+    check_out(
+        out_dir,
+        FramesManifest,
+        overwrite=overwrite or update,
+        fix="choose another --out, pass --update to add and redo what changed, or --overwrite",
+    )
     rows = read_source(source_csv)
     program = find_ffmpeg(config.ffmpeg)
     paths = _paths(Path(config.videos), rows)
-    shards = plan_shards(rows, paths, config=config, ffmpeg_version=program.version)
-    source = input_file(out_dir, source_csv)
-    _clear(out_dir, shards, overwrite=overwrite)
-    _announce(paths, config, reporter)
-    with reporter.progress("extract", total=len(rows), unit="videos") as progress:
-        records = _Extraction(out_dir, config, program, progress).run(shards)
-    entries = {video.id: video for record in records for video in record.videos}
-    manifest = FramesManifest(
-        versions=tool_versions(_PACKAGES) | {"ffmpeg": program.version},
-        classes=class_names(rows),
-        inputs=[source],
-        outputs=[record.shard for record in records],
+    shards = plan_shards(
+        rows,
+        paths,
         config=config,
-        summary=_summary(records),
-        videos=[entries[row.id] for row in rows],
+        ffmpeg_version=program.version,
+        folder=None if overwrite else out_dir,
     )
-    write_manifest(out_dir, manifest)
-    return manifest
+    source = input_file(out_dir, source_csv)
+    return _Run(Work(out_dir, config, program), rows, paths, shards, source)
 
 
 def _paths(root: Path, rows: list[SourceRow]) -> list[Path]:
@@ -116,36 +180,115 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _clear(out_dir: Path, shards: list[Shard], *, overwrite: bool) -> None:
-    try:
-        if overwrite:
-            remove_outputs(out_dir, [FOLDER])
-        remove_strangers(out_dir, shards)
-    except OSError as error:
-        raise StoppedError(
-            out_dir, f"cannot be cleared ({error})", fix="make it writable or choose another --out"
-        ) from error
-
-
-def _announce(paths: list[Path], config: ExtractConfig, reporter: Reporter) -> None:
-    if config.thinning:
-        reporter.info(f"frames kept: {config.thinning}")
-    guess = estimate_store(
-        paths,
-        short_side=config.short_side,
-        quality=config.quality,
-        fps=config.fps,
-        stride=config.stride,
-    )
-    if guess is None:
+@contextmanager
+def _cluster(config: ExtractConfig) -> Iterator[Cluster | None]:
+    if config.dask is None:
+        yield None
         return
-    frames, num_bytes = guess
-    reporter.info(
-        f"{len(paths)} videos, about {frames} frames, {num_bytes / _GB:.2g} GB "
-        f"at short side {config.short_side}, quality {config.quality}"
-    )
-    if config.max_gb is not None and num_bytes / _GB > config.max_gb:
-        reporter.warning(f"that is probably more than --max-gb {config.max_gb:g}")
+    with connect(config.dask) as cluster:
+        yield cluster
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One extraction, planned."""
+
+    work: Work
+    rows: list[SourceRow]
+    paths: list[Path]
+    shards: list[Shard]
+    source: InputFile
+
+    def kept(
+        self, progress: Progress, budget: Budget, *, overwrite: bool
+    ) -> dict[str, ShardRecord]:
+        """Find the shards that need not be made, and count them."""
+        kept = {}
+        for shard in [] if overwrite else self.shards:
+            if (record := finished(self.work.out_dir, shard)) is not None:
+                kept[shard.name] = record
+                budget.keep(
+                    sum(video.num_frames for video in record.videos),
+                    sum(video.num_bytes for video in record.videos),
+                )
+                progress.advance(shard.num_rows, note=f"{shard.name} is there already")
+        return kept
+
+    def freed(self, kept: dict[str, ShardRecord]) -> int:
+        """Return the bytes of shards that are there and will be replaced or deleted."""
+        there = (self.work.out_dir / FOLDER).glob("shard-*.h5")
+        return sum(p.stat().st_size for p in there if f"{FOLDER}/{p.name}" not in kept)
+
+    def foretell(
+        self, missing: list[Shard], cluster: Cluster | None, reporter: Reporter, *, freed: int
+    ) -> Estimate | None:
+        """Say what making `missing` will take, and refuse what will not fit on the disk."""
+        config = self.work.config
+        if config.thinning:
+            reporter.info(f"frames kept: {config.thinning}")
+        if cluster is not None:
+            reporter.info(cluster.describe())
+        guess = estimate_work(
+            [job for shard in missing for job in shard.jobs],
+            program=self.work.program,
+            settings=self.work.settings,
+            workers=config.workers,
+            running=Running(),
+        )
+        if guess is None:
+            return None
+        # How fast the machines of a cluster are is not known here.
+        duration = "" if cluster else f", {guess.duration} with {config.workers} workers"
+        reporter.info(
+            f"{sum(shard.num_rows for shard in missing)} videos, about {guess.frames} frames, "
+            f"{guess.num_bytes / GB:.2g} GB{duration} "
+            f"at short side {config.short_side}, quality {config.quality}"
+        )
+        if config.max_gb is not None and guess.num_bytes / GB > config.max_gb:
+            reporter.warning(f"that is probably more than --max-gb {config.max_gb:g}")
+        room = (
+            guess.num_bytes if config.max_gb is None else min(guess.num_bytes, config.max_gb * GB)
+        )
+        check_room(self.work.out_dir, round(room) - freed, reserve_gb=config.reserve_gb)
+        return guess
+
+    def clear(self, *, overwrite: bool) -> None:
+        out_dir = self.work.out_dir
+        try:
+            remove_outputs(out_dir, [FOLDER] if overwrite else [])
+            remove_strangers(out_dir, self.shards)
+            (out_dir / FOLDER).mkdir(parents=True, exist_ok=True)  # workers elsewhere look for it
+        except OSError as error:
+            raise StoppedError(
+                out_dir,
+                f"cannot be cleared ({error})",
+                fix="make it writable or choose another --out",
+            ) from error
+
+    def make(
+        self, missing: list[Shard], cluster: Cluster | None, budget: Budget, progress: Progress
+    ) -> Iterator[ShardRecord]:
+        def done() -> None:
+            progress.advance(note=budget.note())
+
+        if cluster is None:
+            return self.work.make(missing, running=Running(), budget=budget, done=done)
+        return cluster.make(self.work, missing, budget=budget, done=done)
+
+    def finish(self, records: list[ShardRecord]) -> FramesManifest:
+        """Write the manifest."""
+        entries = {video.id: video for record in records for video in record.videos}
+        manifest = FramesManifest(
+            versions=tool_versions(_PACKAGES) | {"ffmpeg": self.work.program.version},
+            classes=class_names(self.rows),
+            inputs=[self.source],
+            outputs=[record.shard for record in records],
+            config=self.work.config,
+            summary=_summary(records),
+            videos=[entries[row.id] for row in self.rows],
+        )
+        write_manifest(self.work.out_dir, manifest)
+        return manifest
 
 
 def _summary(records: list[ShardRecord]) -> FramesSummary:
@@ -158,139 +301,4 @@ def _summary(records: list[ShardRecord]) -> FramesSummary:
         failed=status["failed"],
         frames=sum(video.num_frames for video in videos),
         num_bytes=sum(video.num_bytes for video in videos),
-    )
-
-
-@dataclass(frozen=True)
-class _Result:
-    job: Job
-    sha256: str | None
-    decoded: list[Decoded]  # one a row
-
-
-class _Extraction:
-    """One run over the shards: videos are decoded several at once, and written in order."""
-
-    def __init__(
-        self, out_dir: Path, config: ExtractConfig, program: Ffmpeg, progress: Progress
-    ) -> None:
-        self._out_dir, self._config, self._program = out_dir, config, program
-        self._progress = progress
-        self._running = Running()
-        self._num_bytes = self._num_frames = 0
-        threads = max(1, (os.cpu_count() or 1) // config.workers)
-        self._settings = DecodeSettings(
-            config.short_side,
-            config.quality,
-            threads=threads,
-            time_limit_seconds=config.time_limit_seconds,
-            fps=config.fps,
-            stride=config.stride,
-        )
-
-    def run(self, shards: list[Shard]) -> list[ShardRecord]:
-        kept = {shard.name: record for shard in shards if (record := self._kept(shard)) is not None}
-        missing = [shard for shard in shards if shard.name not in kept]
-        with self._decoding(job for shard in missing for job in shard.jobs) as results:
-            made = {shard.name: self._make(shard, results) for shard in missing}
-        return [(kept | made)[shard.name] for shard in shards]
-
-    def _kept(self, shard: Shard) -> ShardRecord | None:
-        record = finished(self._out_dir, shard)
-        if record is not None:
-            self._num_bytes += record.shard.num_bytes
-            self._num_frames += sum(video.num_frames for video in record.videos)
-            self._progress.advance(shard.num_rows, note=f"{shard.name} is there already")
-        return record
-
-    def _make(self, shard: Shard, results: Iterator[_Result]) -> ShardRecord:
-        # A record of an earlier shard must not outlive it, nor speak for the one to come.
-        (self._out_dir / shard.record_name).unlink(missing_ok=True)
-        entries: list[VideoEntry] = []
-        sources: list[str | None] = []
-
-        def videos() -> Iterator[tuple[str, EncodedVideo]]:
-            for _ in shard.jobs:
-                result = next(results)
-                sources.append(result.sha256)
-                for row, decoded in zip(result.job.rows, result.decoded, strict=True):
-                    entries.append(_entry(row, decoded, shard.name))
-                    if video := decoded.video:
-                        self._count(video)
-                        yield row.id, video
-                    self._progress.advance(note=self._note())
-
-        write_shard(self._out_dir / shard.name, videos())
-        return write_record(self._out_dir, shard, videos=entries, sources=sources)
-
-    def _count(self, video: EncodedVideo) -> None:
-        self._num_bytes += len(video.jpeg)
-        self._num_frames += video.num_frames
-        limit = self._config.max_gb
-        if limit is not None and self._num_bytes > limit * _GB:
-            raise StoppedError(
-                self._out_dir,
-                f"the frames would take {self._num_bytes / _GB:.4g} GB, more than --max-gb {limit:g}",
-                fix="raise --max-gb and run the same command again: finished shards are kept",
-            )
-
-    def _note(self) -> str:
-        return f"{self._num_frames} frames, {self._num_bytes / _GB:.2f} GB"
-
-    @contextmanager
-    def _decoding(self, jobs: Iterable[Job]) -> Iterator[Iterator[_Result]]:
-        """Yield the results of `jobs` in their order; when the block ends early, nothing is left running."""
-        pool = ThreadPoolExecutor(self._config.workers, thread_name_prefix="extract")
-        try:
-            yield self._in_order(pool, iter(jobs))
-        except BaseException:
-            self._running.stop()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _in_order(self, pool: ThreadPoolExecutor, jobs: Iterator[Job]) -> Iterator[_Result]:
-        waiting: deque[Future[_Result]] = deque()
-        for job in jobs:
-            waiting.append(pool.submit(self._decode, job))
-            if len(waiting) >= self._config.workers + _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-    def _decode(self, job: Job) -> _Result:
-        sha256, problem = hash_source(job.path)
-        if sha256 is None:
-            return _Result(job, None, [Decoded("failed", problem, None)] * len(job.rows))
-        decoded = decode_video(
-            job.path,
-            program=self._program,
-            settings=self._settings,
-            running=self._running,
-            source_sha256=sha256,
-            intervals=[(row.start_seconds, row.end_seconds) for row in job.rows],
-        )
-        return _Result(job, sha256, decoded)
-
-
-def _entry(row: SourceRow, decoded: Decoded, shard: str) -> VideoEntry:
-    video = decoded.video
-    return VideoEntry(
-        id=row.id,
-        video=row.video,
-        label=row.label,
-        split=row.split,
-        start_seconds=row.start_seconds,
-        end_seconds=row.end_seconds,
-        group=row.group,
-        status=decoded.status,
-        reason=decoded.reason,
-        note=decoded.note,
-        num_frames=video.num_frames if video else 0,
-        decoded_frames=decoded.num_decoded,
-        shard=shard if video else None,
-        width=video.width if video else None,
-        height=video.height if video else None,
-        fps=video.fps if video else None,
-        num_bytes=len(video.jpeg) if video else 0,
     )

@@ -1,0 +1,200 @@
+"""Making shards: videos are decoded several at once, and written in order."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fvar.config import ExtractConfig
+from fvar.data.annotations import SourceRow
+from fvar.data.budget import Budget
+from fvar.data.frame_store import EncodedVideo, write_shard
+from fvar.data.jpeg_pipe import DecodeSettings
+from fvar.data.program import Ffmpeg, Running
+from fvar.data.shards import Job, Shard, ShardRecord, hash_source, write_record
+from fvar.data.video import Decoded, decode_video
+from fvar.errors import ManifestError, StoppedError
+from fvar.manifest import VideoEntry
+
+_AHEAD = (
+    2  # videos decoded beyond those being decoded, so that a long one does not hold up the others
+)
+_RERUN = "run the same command again: finished shards are kept"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all shards of an extraction are made with.
+
+    Attributes:
+        out_dir: The store's folder.
+        config: Settings.
+        program: From `find_ffmpeg`.
+    """
+
+    out_dir: Path
+    config: ExtractConfig
+    program: Ffmpeg
+
+    @property
+    def settings(self) -> DecodeSettings:
+        """How each video is decoded."""
+        config = self.config
+        # A Dask worker has the processors that it was given, of which we know nothing.
+        cores = 1 if config.dask else os.cpu_count() or 1
+        return DecodeSettings(
+            config.short_side,
+            config.quality,
+            threads=max(1, cores // config.workers),
+            time_limit_seconds=config.time_limit_seconds,
+            fps=config.fps,
+            stride=config.stride,
+        )
+
+    def make(
+        self,
+        shards: Sequence[Shard],
+        *,
+        running: Running,
+        budget: Budget,
+        done: Callable[[], None],
+    ) -> Iterator[ShardRecord]:
+        """Make `shards` one after the other, and yield the record of each once it is whole.
+
+        Args:
+            shards: What to make.
+            running: Where processes are entered while they run; stopped when we end early.
+            budget: Asked before a video is written.
+            done: Called after each row of the source.
+
+        Raises:
+            StoppedError: The budget is spent, a file cannot be written, ffmpeg cannot be run or was ended
+                by a signal, the videos' folder is gone; finished shards are kept.
+        """
+        with self._decoding((job for shard in shards for job in shard.jobs), running) as results:
+            for shard in shards:
+                yield self._make(shard, results, budget, done)
+
+    def _make(
+        self,
+        shard: Shard,
+        results: Iterator["_Result"],
+        budget: Budget,
+        done: Callable[[], None],
+    ) -> ShardRecord:
+        entries: list[VideoEntry] = []
+        sources: list[str | None] = []
+
+        def videos() -> Iterator[tuple[str, EncodedVideo]]:
+            for _ in shard.jobs:
+                result = next(results)
+                sources.append(result.sha256)
+                for row, decoded in zip(result.job.rows, result.decoded, strict=True):
+                    entries.append(_entry(row, decoded, shard.name))
+                    if video := decoded.video:
+                        budget.check_disk(len(video.jpeg))
+                        budget.count(video.num_frames, len(video.jpeg))
+                        yield row.id, video
+                    done()
+
+        try:
+            # A record of an earlier shard must not outlive it, nor speak for the one to come.
+            (self.out_dir / shard.record_name).unlink(missing_ok=True)
+            write_shard(self.out_dir / shard.name, videos())
+            return write_record(self.out_dir, shard, videos=entries, sources=sources)
+        except (OSError, ManifestError) as error:
+            raise StoppedError(
+                self.out_dir / shard.name,
+                f"cannot be written and read again ({error})",
+                fix=_RERUN,
+            ) from error
+
+    @contextmanager
+    def _decoding(self, jobs: Iterable[Job], running: Running) -> Iterator[Iterator["_Result"]]:
+        """Yield the results of `jobs` in their order; when the block ends early, nothing is left running."""
+        pool = ThreadPoolExecutor(self.config.workers, thread_name_prefix="extract")
+        try:
+            yield self._in_order(pool, iter(jobs), running)
+        except BaseException:
+            running.stop()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _in_order(
+        self, pool: ThreadPoolExecutor, jobs: Iterator[Job], running: Running
+    ) -> Iterator["_Result"]:
+        waiting: deque[Future[_Result]] = deque()
+        for job in jobs:
+            waiting.append(pool.submit(self._decode, job, running))
+            if len(waiting) >= self.config.workers + _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _decode(self, job: Job, running: Running) -> "_Result":
+        sha256, problem = hash_source(job.path)
+        if sha256 is None:
+            return self._without(job, problem)
+        try:
+            decoded = decode_video(
+                job.path,
+                program=self.program,
+                settings=self.settings,
+                running=running,
+                source_sha256=sha256,
+                intervals=[(row.start_seconds, row.end_seconds) for row in job.rows],
+            )
+        except OSError as error:
+            raise StoppedError(
+                job.path, f"cannot be decoded with {self.program.path} ({error})", fix=_RERUN
+            ) from error
+        if running.stopped:  # what was killed is no verdict on the video
+            raise StoppedError(job.path, "its decoding was stopped", fix=_RERUN)
+        if any(part.status != "ok" for part in decoded) and not job.path.exists():
+            return self._without(job, f"{job.path} vanished while it was read")
+        return _Result(job, sha256, decoded)
+
+    def _without(self, job: Job, problem: str | None) -> "_Result":
+        """Return the verdict on a video that is not there, unless none is: a disk that was taken away."""
+        root = Path(self.config.videos)
+        if not root.is_dir() or not any(root.iterdir()):
+            raise StoppedError(
+                f"--videos {root}",
+                "is gone or empty",
+                fix=f"bring the videos back and {_RERUN}",
+            )
+        return _Result(job, None, [Decoded("failed", problem, None)] * len(job.rows))
+
+
+@dataclass(frozen=True)
+class _Result:
+    job: Job
+    sha256: str | None
+    decoded: list[Decoded]  # one a row
+
+
+def _entry(row: SourceRow, decoded: Decoded, shard: str) -> VideoEntry:
+    video = decoded.video
+    return VideoEntry(
+        id=row.id,
+        video=row.video,
+        label=row.label,
+        split=row.split,
+        start_seconds=row.start_seconds,
+        end_seconds=row.end_seconds,
+        group=row.group,
+        status=decoded.status,
+        reason=decoded.reason,
+        note=decoded.note,
+        num_frames=video.num_frames if video else 0,
+        decoded_frames=decoded.num_decoded,
+        shard=shard if video else None,
+        width=video.width if video else None,
+        height=video.height if video else None,
+        fps=video.fps if video else None,
+        num_bytes=len(video.jpeg) if video else 0,
+    )

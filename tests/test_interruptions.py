@@ -1,0 +1,329 @@
+"""Extraction that is cut off, cut short or changed under way: one line, the right code, nothing lost."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kill_sweep import finished_shards, sweep, write_source
+from typer.testing import CliRunner
+
+from cli.main import app
+from fvar.config import ExtractConfig
+from fvar.data import budget, frame_store, making, shards
+from fvar.data.frame_store import FrameStore
+from fvar.errors import ConfigError, StoppedError
+from fvar.manifest import FramesManifest
+from fvar.reporting import SilentReporter
+from fvar.stages.extract import extract, preview
+
+NAMES = ["plain.mp4", "b frames.avi", "vfr.mp4"]
+
+
+@pytest.fixture
+def videos(samples: Path, tmp_path: Path) -> Path:
+    """Return a folder of three videos that a test may change."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in [*NAMES, "turned.mp4"]:
+        shutil.copy(samples / name, folder)
+    return folder
+
+
+def _config(videos: Path, **settings: Any) -> ExtractConfig:
+    flags = {"videos": str(videos), "short_side": 16, "videos_per_shard": 1, "workers": 1}
+    return ExtractConfig.model_validate(flags | settings)
+
+
+def _run(
+    tmp_path: Path, videos: Path, *, names: list[str] = NAMES, **options: Any
+) -> FramesManifest:
+    settings = options.pop("settings", {})
+    source = write_source(tmp_path, names)
+    config = _config(videos, **settings)
+    return extract(source, tmp_path / "out", config, SilentReporter(), **options)
+
+
+def test_kills_change_nothing(samples: Path, tmp_path: Path) -> None:
+    """After SIGKILL at random moments a rerun keeps finished shards and ends with the very same store."""
+    assert sweep(tmp_path, samples, kills=2, seed=3, say=lambda _: None) >= 1
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_a_batch_system_ends_everything(
+    samples: Path, tmp_path: Path, ending: signal.Signals
+) -> None:
+    """SIGTERM and SIGHUP are Ctrl-C: code 3, one line, no temporary file, no ffmpeg left."""
+    pids = tmp_path / "pids"
+    pids.touch()
+    program = _script(tmp_path, f'echo $$ >> "{pids}"\nexec sleep 60')
+    source = write_source(tmp_path, NAMES)
+    command = [sys.executable, "-m", "cli", "extract", str(source), "--videos", str(samples)]
+    command += ["--out", str(tmp_path / "o"), "--ffmpeg", str(program), "--workers", "2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while len(pids.read_text().split()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(ending)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 3
+    assert errors.decode().startswith("fvar: interrupted: what is complete is kept")
+    assert errors.count(b"\n") == 1
+    for pid in pids.read_text().split():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+    assert not list((tmp_path / "o").rglob("*.partial"))
+
+
+def _script(folder: Path, body: str) -> Path:
+    """Write a program that says it is an ffmpeg and then does `body`."""
+    path = folder / "ffmpeg"
+    path.write_text(
+        f'#!/bin/sh\n[ "$1" = -version ] && {{ echo ffmpeg version 9.0; exit; }}\n{body}\n'
+    )
+    path.chmod(0o755)
+    return path
+
+
+def test_an_ffmpeg_asked_to_end_is_no_verdict(videos: Path, tmp_path: Path) -> None:
+    """Where a batch system ends ffmpeg before us, the video is not called partial: we stop."""
+    program = _script(tmp_path, "kill -TERM $$")
+    with pytest.raises(StoppedError, match=r"its ffmpeg was ended by signal 15; run the same"):
+        _run(tmp_path, videos, settings={"ffmpeg": str(program)})
+    assert not finished_shards(tmp_path / "out")
+
+
+def test_an_ffmpeg_that_hangs(videos: Path, tmp_path: Path) -> None:
+    """The time limit ends it, the video has failed and says why, the others are extracted."""
+    program = _script(tmp_path, "exec sleep 60")
+    settings = {"ffmpeg": str(program), "time_limit_seconds": 0.3}
+    manifest = _run(tmp_path, videos, names=NAMES[:1], settings=settings)
+    assert manifest.videos[0].status == "failed"
+    assert "took longer than 0.3 s" in (manifest.videos[0].reason or "")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [
+        (frame_store, "_write_video", 2),
+        (os, "fsync", 3),  # of the second shard
+        (os, "fsync", 4),  # of its record
+        (Path, "replace", 3),
+        (Path, "replace", 4),
+        (shards, "output_file", 2),
+    ],
+)
+def test_a_write_error_stops(
+    videos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    call: int,
+    code: int,
+) -> None:
+    """Whatever fails while the second shard is written, the first is kept, and a rerun completes."""
+    original, calls = getattr(owner, name), []
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == call:
+            raise OSError(code, os.strerror(code))
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fail)
+        with pytest.raises(StoppedError, match=os.strerror(code)):
+            _run(tmp_path, videos)
+    before = finished_shards(tmp_path / "out")
+    assert list(before) == ["shard-00000.h5"]
+    assert not list((tmp_path / "out").rglob("*.partial"))
+    assert _run(tmp_path, videos).summary.ok == 3
+    assert finished_shards(tmp_path / "out").items() >= before.items()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a disk of 400 kB; skip where none can be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or os.geteuid() != 0:
+        pytest.skip("wants the right to mount a tmpfs")
+    command = [mount, "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("wants the right to mount a tmpfs")
+    yield folder
+    subprocess.run([str(shutil.which("umount")), str(folder)], check=True)
+
+
+def test_a_full_disk(
+    videos: Path, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that runs full is one line with code 3; with more room a rerun goes on."""
+    source = write_source(tmp_path, NAMES)
+    out = small_disk / "out"
+    config = _config(videos, short_side=128, reserve_gb=0)
+    monkeypatch.setattr(budget, "free_bytes", lambda _: 1 << 40)  # as where quotas hide
+    with pytest.raises(StoppedError, match=r"No space left on device.*; free the disk"):
+        extract(source, out, config, SilentReporter())
+    assert not list(out.rglob("*.partial"))
+    before = finished_shards(out)
+    mount = str(shutil.which("mount"))
+    subprocess.run([mount, "-o", "remount,size=8m", str(small_disk)], check=True)
+    assert extract(source, out, config, SilentReporter()).summary.ok == 3
+    assert finished_shards(out).items() >= before.items()
+
+
+def test_too_little_room_is_foretold(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is written: what it needs, what is free where, the reserve, what to do."""
+    monkeypatch.setattr(budget, "free_bytes", lambda _: 1_000_050_000)
+    with pytest.raises(ConfigError) as caught:
+        _run(tmp_path, videos, settings={"short_side": 64})
+    assert f"--out {tmp_path / 'out'}: needs about" in str(caught.value)
+    assert "1 GB is free there, of which --reserve-gb 1 stays free; free the disk" in str(
+        caught.value
+    )
+    assert not (tmp_path / "out").exists()
+    assert _run(tmp_path, videos, settings={"reserve_gb": 0.5}).summary.ok == 3
+
+
+def test_the_disk_is_watched(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where others fill the disk meanwhile, it stops before the reserve is touched."""
+    free = iter([5_000_000_000, 5_000_000_000, 1_000_000_001])
+    monkeypatch.setattr(budget, "free_bytes", lambda _: next(free))
+    with pytest.raises(StoppedError, match="1 GB is free there, of which --reserve-gb 1 stays"):
+        _run(tmp_path, videos)
+    assert list(finished_shards(tmp_path / "out")) == ["shard-00000.h5"]
+
+
+def test_a_source_that_vanishes(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its video has failed and says why; when it is back, `update` extracts it alone."""
+    decode = making.decode_video
+
+    def vanish(path: Path, **arguments: Any) -> Any:
+        if path.name == NAMES[1]:
+            path.rename(tmp_path / "away")
+        return decode(path, **arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "decode_video", vanish)
+        manifest = _run(tmp_path, videos)
+    assert [video.status for video in manifest.videos] == ["ok", "failed", "ok"]
+    assert "vanished while it was read" in (manifest.videos[1].reason or "")
+    before = finished_shards(tmp_path / "out")
+    (tmp_path / "away").rename(videos / NAMES[1])
+    assert _run(tmp_path, videos, update=True).summary.ok == 3
+    after = finished_shards(tmp_path / "out")
+    assert [name for name in before if after[name] == before[name]] == [
+        "shard-00000.h5",
+        "shard-00002.h5",
+    ]
+
+
+def test_a_disk_of_videos_that_is_taken_away(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the whole folder is gone, its videos have not failed: we stop, and what is done is kept."""
+    decode = making.decode_video
+
+    def take_away(path: Path, **arguments: Any) -> Any:
+        decoded = decode(path, **arguments)
+        videos.rename(tmp_path / "away")
+        return decoded
+
+    monkeypatch.setattr(making, "decode_video", take_away)
+    with pytest.raises(StoppedError, match=r"videos: is gone or empty; bring the videos back"):
+        _run(tmp_path, videos)
+    assert list(finished_shards(tmp_path / "out")) == ["shard-00000.h5"]
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_rows_added_afterwards(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """Wherever a row is put in, `update` decodes it alone, and every video is what it would have been."""
+    _run(tmp_path, videos)
+    before = finished_shards(tmp_path / "out")
+    names = [*NAMES[:place], "turned.mp4", *NAMES[place:]]
+    source = tmp_path / "source.csv"
+    lines = source.read_text().splitlines()
+    lines.insert(place + 1, "new,turned.mp4,c,test")
+    source.write_text("\n".join(lines))
+    decoded: list[str] = []
+    decode = making.decode_video
+
+    def note(path: Path, **arguments: Any) -> Any:
+        decoded.append(path.name)
+        return decode(path, **arguments)
+
+    monkeypatch.setattr(making, "decode_video", note)
+    manifest = extract(source, tmp_path / "out", _config(videos), SilentReporter(), update=True)
+    assert decoded == ["turned.mp4"]
+    assert [video.video for video in manifest.videos] == names
+    assert finished_shards(tmp_path / "out").items() >= before.items()
+    with FrameStore(tmp_path / "out") as store:
+        for video in manifest.videos:
+            assert store.read(str(video.shard), video.id).num_frames == video.num_frames > 0
+    # and once more, after an interruption that lost the manifest
+    (tmp_path / "out" / "manifest.json").unlink()
+    again = extract(source, tmp_path / "out", _config(videos), SilentReporter())
+    assert (again.videos, decoded) == (manifest.videos, ["turned.mp4"])
+
+
+def test_a_preview_writes_nothing(videos: Path, tmp_path: Path) -> None:
+    """What is absent, done, to be done and to be redone is told, and no file is touched."""
+    names = [*NAMES, "gone.mp4"]
+    source = write_source(tmp_path, names)
+    seen = preview(source, tmp_path / "out", _config(videos), SilentReporter())
+    assert not (tmp_path / "out").exists()
+    assert (seen.num_videos, seen.num_kept, seen.num_shards) == (4, 0, 4)
+    assert [row.video for row in seen.absent] == ["gone.mp4"]
+    assert seen.estimate is not None
+    assert seen.estimate.seconds > 0
+    manifest = _run(tmp_path, videos, names=names)
+    assert seen.estimate.frames == pytest.approx(manifest.summary.frames, rel=0.1)
+    assert seen.estimate.num_bytes == pytest.approx(manifest.summary.num_bytes, rel=0.2)
+    with (videos / NAMES[0]).open("ab") as file:
+        file.write(b"\0\0\0\x0cfreeabcd")
+    before = finished_shards(tmp_path / "out")
+    seen = preview(source, tmp_path / "out", _config(videos), SilentReporter(), update=True)
+    assert (seen.num_kept, seen.redone) == (3, ["shards/shard-00000.h5"])
+    assert finished_shards(tmp_path / "out") == before
+    assert (tmp_path / "out" / "manifest.json").is_file()
+
+
+def test_the_command_tries_dry(videos: Path, tmp_path: Path) -> None:
+    """`--dry-run` prints the estimate and what is missing, ends with code 1 for it, and writes nothing."""
+    source = write_source(tmp_path, [*NAMES, "gone.mp4"])
+    arguments = ["extract", str(source), "--videos", str(videos), "--out", str(tmp_path / "o")]
+    ended = CliRunner().invoke(app, [*arguments, "--dry-run"])
+    assert ended.exit_code == 1
+    assert "4 videos, about" in ended.stdout
+    assert "warning: v3 is not there: gone.mp4" in ended.stdout
+    assert "4 of 4 videos to extract, into 1 shards" in ended.stdout
+    assert "nothing was written" in ended.stdout
+    assert not (tmp_path / "o").exists()
+
+
+def test_update_and_overwrite_exclude_each_other(videos: Path, tmp_path: Path) -> None:
+    """Keeping and replacing cannot both be meant."""
+    source = write_source(tmp_path, NAMES)
+    arguments = ["extract", str(source), "--videos", str(videos), "--update", "--overwrite"]
+    ended = CliRunner().invoke(app, arguments)
+    assert (ended.exit_code, ended.stderr) == (
+        2,
+        "fvar: --update: excludes --overwrite; pass one of the two\n",
+    )
