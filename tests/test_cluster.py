@@ -76,6 +76,7 @@ def _config(samples: Path, folder: Path, **settings: Any) -> ExtractConfig:
     return ExtractConfig.model_validate(flags | {"ffmpeg": str(program)} | settings)
 
 
+@pytest.mark.slow
 def test_a_cluster_makes_the_same_store(samples: Path, tmp_path: Path, dask: _Dask) -> None:
     """With a worker killed midway its shard is made by the other, and the store equals the local one."""
     source = write_source(tmp_path, NAMES)
