@@ -398,9 +398,10 @@ RECOGNIZER = [
 WEIGHTS_AND_BUILD = [
     Mutation(
         "what a weights file says is executed",
-        "weights",
+        "tensor_file",
         "weights_only=True",
         "weights_only=False",
+        tested_in="weights",
     ),
     Mutation(
         "unknown keys are ignored",
