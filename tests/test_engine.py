@@ -386,10 +386,13 @@ def _bf16() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("keep", [0, PLENTY])
 @pytest.mark.parametrize("backward_inside", [False, True])
-def test_autocast_works_from_outside(engine: EngineMethod, *, backward_inside: bool) -> None:
+def test_autocast_works_from_outside(
+    engine: EngineMethod, *, backward_inside: bool, keep: int
+) -> None:
     """Under bfloat16 autocast every sweep runs in bfloat16; means and gradients are float32, near exact."""
-    recognizer = _tiny(make_sweep("even", chunk=4), engine, dtype=torch.float32)
+    recognizer = _tiny(make_sweep("even", chunk=4, keep=keep), engine, dtype=torch.float32)
     clips = random_clips([9, 2], dtype=torch.float32)
     _, _, exact = take_step(recognizer, clips)
     seen = set()
