@@ -82,7 +82,7 @@ def sweep(folder: Path, videos: Path, *, kills: int, seed: int, say: Callable[[s
     killed = completed = 0
     out = folder / f"out-{completed}"
     code: int | None = None
-    while killed < kills or code != 0:
+    while killed < kills or code != 0:  # the last killed one is rerun to its end
         before = finished_shards(out)
         process = _start(source, videos, out)
         if killed < kills:
@@ -95,10 +95,13 @@ def sweep(folder: Path, videos: Path, *, kills: int, seed: int, say: Callable[[s
         if code == -signal.SIGKILL:
             killed += 1
             say(f"kill {killed}: {len(before)} shards before, {len(after)} after")
-            continue
-        assert code == 0, f"the rerun ended with code {code}"
+            if not (out / "manifest.json").exists():
+                continue  # else it was killed on its way out, with everything written
+        else:
+            assert code == 0, f"the rerun ended with code {code}"
         assert content(out) == wanted, "the store differs from that of an uninterrupted run"
-        assert not list(out.rglob("*.partial")), "a temporary file is left"
+        left = sorted(str(path.relative_to(out)) for path in out.rglob("*.partial"))
+        assert not left, f"left: {', '.join(left)}"
         completed += 1
         out = folder / f"out-{completed}"
     return completed

@@ -69,6 +69,7 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
         config=TrainConfig(clustering="cumulative", clusters=4, backbone="tiny"),
         classes=CLASSES,
         checkpoint_name="last",
+        thinning=None,
         videos=[
             VideoEntry(
                 id=f"../clip {i} <b>",
