@@ -258,9 +258,10 @@ ENGINE = [
     ),
     Mutation(
         "a chunk touches a row too few",
-        "engine",
+        "membership",
         "bisect_left(starts, chunk[-1] + 1)",
         "max(bisect_right(stops, chunk[0]) + 1, bisect_left(starts, chunk[-1] + 1) - 1)",
+        tested_in="engine",
     ),
     Mutation(
         "the last chunk's gradient alone counts",

@@ -16,13 +16,10 @@ the batch.
 Letters: B videos, T frames, n frames of a chunk, K clusters, R rows, M activations of a frame, C H W.
 """
 
-import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -32,7 +29,6 @@ from fvar.model.clustering import (
     NEEDS_DISTANCES,
     ClusteringMethod,
     Runs,
-    averaging_matrix,
     cluster,
     one_row_a_frame,
     sign_pattern,
@@ -40,6 +36,7 @@ from fvar.model.clustering import (
 )
 from fvar.model.folding import depends_on_batch
 from fvar.model.kept import Kept, TapeMeter
+from fvar.model.membership import Membership
 from fvar.model.rows import Clip, Rows, Sweep
 
 
@@ -54,7 +51,7 @@ def plain_rows(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) -> Rows:
         with torch.no_grad():
             steps = torch.cat([_closed(step_distances(sign_pattern(x))) for x in outputs])
     runs = _runs(sweep.method, sweep.num_clusters, clips, steps, device=outputs[0].device)
-    members = _Membership.of_all(runs, clips)
+    members = Membership.of_all(runs, clips)
     means = [
         _weighted(members.matrix(video, range(len(x)), dtype=_wide(x))[1], x)
         for video, x in enumerate(outputs)
@@ -89,7 +86,7 @@ def chunked_rows(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) -> Row
     sweeps = _Sweeps(backbone, clips, sweep, weights)
     steps = sweeps.distances() if sweep.method in NEEDS_DISTANCES else None
     runs = _runs(sweep.method, sweep.num_clusters, clips, steps, device=weights[0].device)
-    means = _ClusterMeans.apply(sweeps, _Membership.of_all(runs, clips), *weights)
+    means = _ClusterMeans.apply(sweeps, Membership.of_all(runs, clips), *weights)
     return Rows(means, (sweep.num_clusters,) * len(clips), runs, steps, means[0].numel())
 
 
@@ -142,7 +139,7 @@ class _Sweeps:
         return torch.cat(steps)
 
     @torch.no_grad()
-    def means(self, members: "_Membership") -> Tensor:
+    def means(self, members: Membership) -> Tensor:
         """Sweep 2: return the means of all clusters, (B*K, C, H, W), float32 at least."""
         totals = list[Tensor]()
         for video in range(len(self._clips)):
@@ -155,7 +152,7 @@ class _Sweeps:
                 rows[touched].addmm_(matrix, frames.to(rows.dtype))
         return torch.cat(totals)
 
-    def gradients(self, members: "_Membership", grad_means: Tensor) -> list[Tensor | None]:
+    def gradients(self, members: Membership, grad_means: Tensor) -> list[Tensor | None]:
         """Sweep 3: return the gradient of every weight from those of the means, (B*K, C, H, W)."""
         trained = [weight for weight in self._weights if weight.requires_grad]
         sums = [torch.zeros_like(weight, dtype=_wide(weight)) for weight in trained]
@@ -199,7 +196,7 @@ class _ClusterMeans(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, sweeps: _Sweeps, members: "_Membership", *_weights: Tensor) -> Tensor:
+    def forward(ctx: Any, sweeps: _Sweeps, members: Membership, *_weights: Tensor) -> Tensor:
         ctx.sweeps, ctx.members = sweeps, members
         return sweeps.means(members)
 
@@ -207,78 +204,6 @@ class _ClusterMeans(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_means: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, *ctx.sweeps.gradients(ctx.members, grad_means)
-
-
-@dataclass(frozen=True)
-class _Membership:
-    """Which frames of each video are averaged into which rows.
-
-    Attributes:
-        frames: Of each video, rising: all, or those that a cheaper backward pass visits.
-        starts: (B, K) int64, first frame of each run.
-        stops: (B, K) int64, one past the last.
-        sizes: (B, K) int64, how many of `frames` are in each run.
-        on_host: `starts` and `stops`, copied once a step, so that no chunk waits for the device.
-    """
-
-    frames: Sequence[Sequence[int]]
-    starts: Tensor
-    stops: Tensor
-    sizes: Tensor
-    on_host: tuple[list[list[int]], list[list[int]]]
-
-    @classmethod
-    def of_all(cls, runs: Runs, clips: Sequence[Clip]) -> "_Membership":
-        """Every frame is averaged."""
-        on_host = runs.starts.tolist(), runs.stops.tolist()
-        frames = [range(clip.num_frames) for clip in clips]
-        return cls(frames, runs.starts, runs.stops, runs.stops - runs.starts, on_host)
-
-    def thinned(self, share: float, clips: Sequence[Clip]) -> "_Membership":
-        """Draw a share of each run's frames, at least one: their mean is the run's in expectation."""
-        if share == 1:
-            return self
-        drawn = [
-            [
-                _draw(span, share, np.random.default_rng([clip.cut_key, row]))
-                for row, span in enumerate(zip(*runs, strict=True))
-            ]
-            for clip, *runs in zip(clips, *self.on_host, strict=True)
-        ]
-        return replace(
-            self,
-            frames=[sorted({frame for run in runs for frame in run}) for runs in drawn],
-            sizes=torch.tensor([[len(run) for run in runs] for runs in drawn]).to(
-                self.sizes.device
-            ),
-        )
-
-    def chunks(self, video: int, chunk_frames: int) -> Iterator[Sequence[int]]:
-        """Yield the frames of a video, so many at once."""
-        frames = self.frames[video]
-        for first in range(0, len(frames), chunk_frames):
-            yield frames[first : first + chunk_frames]
-
-    def matrix(
-        self, video: int, chunk: Sequence[int], *, dtype: torch.dtype
-    ) -> tuple[slice, Tensor]:
-        """Return the rows that `chunk` touches, all next to each other, and their averaging matrix."""
-        starts, stops = (ends[video] for ends in self.on_host)
-        rows = slice(bisect_right(stops, chunk[0]), bisect_left(starts, chunk[-1] + 1))
-        return rows, averaging_matrix(
-            self.starts[video, rows],
-            self.stops[video, rows],
-            self.sizes[video, rows],
-            frames=torch.tensor(chunk, device=self.starts.device),
-            dtype=dtype,
-        )
-
-
-def _draw(span: tuple[int, int], share: float, generator: np.random.Generator) -> list[int]:
-    """Draw a share of the frames [start, stop), rounded up."""
-    size = span[1] - span[0]
-    drawn = generator.choice(size, math.ceil(share * size), replace=False)
-    return [span[0] + int(frame) for frame in drawn]
 
 
 def _chunks(clip: Clip, sweep: Sweep) -> Iterator[range]:

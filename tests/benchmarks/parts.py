@@ -16,7 +16,8 @@ from measuring import fastest, jpeg_clip, print_machine, print_table, recognizer
 from torch import Tensor, nn
 
 from fvar.model.clustering import cluster, one_row_a_frame, sign_pattern, step_distances
-from fvar.model.engine import _Membership, _no_rows_yet
+from fvar.model.engine import _no_rows_yet
+from fvar.model.membership import Membership
 from fvar.model.recognizer import Recognizer
 from fvar.model.rows import Rows
 
@@ -79,7 +80,7 @@ class Parts:
         """Return boundaries and means as the engine computes them."""
         lengths = torch.tensor([len(self.steps)])
         runs = cluster("cumulative", self.steps, lengths, num_clusters=8)
-        members = _Membership.of_all(runs, [self.clip])
+        members = Membership.of_all(runs, [self.clip])
         total = _no_rows_yet(8, self.outputs[0])
         for chunk, output in zip(self.chunks, self.outputs, strict=True):
             touched, matrix = members.matrix(0, chunk, dtype=total.dtype)
