@@ -94,7 +94,7 @@ $(OWN)/manifest.json: $(FRAMES)/manifest.json
 		--clustering uniform --clusters 8 --epochs 6 --seed 0 --out $(@D) --overwrite
 endif
 
-damage: setup  ## cut and flip real clips (DATA=folder) in hundreds of places: what does extraction say? (10 minutes)
+damage: setup  ## cut and flip real clips (DATA=folder) in hundreds of places: what does extraction say? (3 minutes)
 	$(BIN)/python tests/benchmarks/damage.py $(DATA)
 
 interruptions: setup  ## kill an extraction at 30 random moments and rerun it each time: is the store what it would have been? (2 minutes)
