@@ -6,7 +6,8 @@ Hamming distances of ReLU sign patterns); the edge cases are settled so that no 
 Letters: B videos, T frames of a video, N = sum of all T, K clusters, R rows (what the trunk sees), M = C*H*W
 activations of a frame. Frames of several videos are concatenated, without padding; ``lengths`` says how many
 belong to each. Distances are integers, because exact ties are common and float sums would break them
-differently at every size. Nothing here loops over frames or copies from a device to the host.
+differently at every size. Nothing here loops over frames; `random` alone, whose cuts are drawn on the host,
+copies lengths there.
 """
 
 from collections.abc import Callable, Sequence
