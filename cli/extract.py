@@ -69,6 +69,14 @@ def extract(
             help="Stop before less than this is free on the disk. Default: 1.", show_default=False
         ),
     ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Give a video up when no picture of it comes for so long. Default: 300.",
+            show_default=False,
+        ),
+    ] = None,
     dask: Annotated[
         str | None,
         typer.Option(
@@ -89,7 +97,10 @@ def extract(
     ] = False,
     update: Annotated[
         bool,
-        typer.Option("--update", help="Add and redo what changed since a complete run in --out."),
+        typer.Option(
+            "--update",
+            help="Add to a complete run in --out what is new, redo what changed, retry what timed out.",
+        ),
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -125,6 +136,7 @@ def extract(
         workers=_default_workers(dask) if workers is None else workers,
         max_gb=max_gb,
         reserve_gb=reserve_gb,
+        time_limit_seconds=time_limit,
         dask=dask,
         ffmpeg=ffmpeg,
     )

@@ -48,7 +48,9 @@ class ExtractConfig(Settings):
     )
     max_gb: float | None = Field(None, gt=0, description="stop before the store outgrows this")
     reserve_gb: float = Field(1.0, ge=0, description="left free on the disk written to")
-    time_limit_seconds: float = Field(3600.0, gt=0, description="for one video's ffmpeg")
+    time_limit_seconds: float = Field(
+        300.0, gt=0, description="without a new picture, after which a video is given up"
+    )
     dask: str | None = Field(None, description="address of a Dask scheduler; None: on this machine")
     ffmpeg: str | None = Field(None, description="another ffmpeg than the bundled one")
 

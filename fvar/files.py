@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -186,10 +187,19 @@ def check_out_dir(folder: Path, *, overwrite: bool, fix: str = REPLACE) -> None:
 
 
 def remove_outputs(folder: Path, names: list[str]) -> None:
-    """Delete the named files and folders inside `folder`, its manifest first."""
+    """Delete the named files and folders inside `folder`, its manifest first, and what was left of them."""
     for name in [MANIFEST_NAME, *names]:
         path = folder / name
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+    remove_leftovers(folder, [MANIFEST_NAME, *names])
+
+
+def remove_leftovers(folder: Path, names: list[str]) -> None:
+    """Delete the temporary files of runs that were killed while they wrote the named files of `folder`."""
+    for name in names:
+        path = folder / name
+        for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+            temporary.unlink(missing_ok=True)

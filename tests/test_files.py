@@ -1,5 +1,6 @@
 """Files: whole or absent, hashed truly, and output folders that lose nothing."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -278,6 +279,21 @@ def test_remove_outputs_removes_what_is_named(tmp_path: Path) -> None:
     (tmp_path / "shards" / "s.h5").write_text("x")
     remove_outputs(tmp_path, ["a.csv", "shards", "absent"])
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_remove_outputs_removes_what_a_killed_run_left_of_them(tmp_path: Path) -> None:
+    """Temporary files of the manifest and of what is named go, wherever they lie; another run's stay."""
+    for name in ("manifest.json", "tables/a[1].csv"):
+        with contextlib.suppress(RuntimeError), atomic_path(tmp_path / name) as temporary:
+            temporary.write_text("half")
+            kept = temporary.with_name(f"{temporary.name}.kept")
+            temporary.rename(kept)
+            raise RuntimeError
+        kept.rename(temporary)  # as SIGKILL leaves it
+    (tmp_path / "tables" / ".a1.csv.0000abcd.partial").write_text("not named")
+    remove_outputs(tmp_path, ["tables/a[1].csv"])
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == [".a1.csv.0000abcd.partial"]
 
 
 def test_remove_outputs_does_not_follow_links(tmp_path: Path) -> None:

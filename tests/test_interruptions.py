@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 import pytest
 from kill_sweep import finished_shards, sweep, write_source
 from typer.testing import CliRunner
@@ -100,13 +101,40 @@ def test_an_ffmpeg_asked_to_end_is_no_verdict(videos: Path, tmp_path: Path) -> N
     assert not finished_shards(tmp_path / "out")
 
 
-def test_an_ffmpeg_that_hangs(videos: Path, tmp_path: Path) -> None:
-    """The time limit ends it, the video has failed and says why, the others are extracted."""
-    program = _script(tmp_path, "exec sleep 60")
-    settings = {"ffmpeg": str(program), "time_limit_seconds": 0.3}
-    manifest = _run(tmp_path, videos, names=NAMES[:1], settings=settings)
-    assert manifest.videos[0].status == "failed"
-    assert "took longer than 0.3 s" in (manifest.videos[0].reason or "")
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("exec sleep 60", "ffmpeg gave no picture for 2 s (--time-limit)"),
+        ("kill -KILL $$", "ffmpeg was killed, perhaps for want of memory"),
+    ],
+)
+def test_an_ffmpeg_that_hangs_or_is_killed(
+    videos: Path, tmp_path: Path, body: str, reason: str
+) -> None:
+    """Its video has failed and says why, the others are extracted, and `update` tries it alone again."""
+    real = imageio_ffmpeg.get_ffmpeg_exe()
+    ill = tmp_path / "ill"
+    ill.touch()
+    program = _script(
+        tmp_path, f'case "$*" in *vfr.mp4*) [ -e "{ill}" ] && {body};; esac\nexec "{real}" "$@"'
+    )
+    settings = {"ffmpeg": str(program), "time_limit_seconds": 2}
+    manifest = _run(tmp_path, videos, settings=settings)
+    assert [video.status for video in manifest.videos] == ["ok", "ok", "failed"]
+    assert reason in (manifest.videos[2].reason or "")
+    before = finished_shards(tmp_path / "out")
+    ill.unlink()
+    assert _run(tmp_path, videos, settings=settings, update=True).summary.ok == 3
+    after = finished_shards(tmp_path / "out")
+    assert [name for name in before if after[name] == before[name]] == sorted(before)[:2]
+
+
+def test_another_time_limit_redoes_nothing(videos: Path, tmp_path: Path) -> None:
+    """Whoever raises the limit for one video keeps what the others became."""
+    _run(tmp_path, videos)
+    before = finished_shards(tmp_path / "out")
+    _run(tmp_path, videos, settings={"time_limit_seconds": 1000}, update=True)
+    assert finished_shards(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
+import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -225,12 +226,23 @@ def _decode_with(script: str, path: Path, folder: Path, *, limit: float = 60.0) 
 
 
 def test_a_time_limit_ends_ffmpeg(samples: Path, tmp_path: Path) -> None:
-    """An ffmpeg that takes too long is not waited for."""
+    """An ffmpeg that gives no picture for too long is not waited for."""
     began = time.monotonic()
     decoded = _decode_with("exec sleep 60", samples / "plain.mp4", tmp_path, limit=0.5)
-    assert decoded.status == "failed"
-    assert "ffmpeg took longer than 0.5 s" in (decoded.reason or "")
+    assert (decoded.status, decoded.passing) == ("failed", True)
+    assert "ffmpeg gave no picture for 0.5 s (--time-limit)" in (decoded.reason or "")
     assert time.monotonic() - began < 10
+
+
+def test_a_long_video_is_no_silent_one(samples: Path, tmp_path: Path) -> None:
+    """The limit is for the wait for a picture: as long as pictures come, a video may take any time."""
+    real = imageio_ffmpeg.get_ffmpeg_exe()
+    # 2 s of pictures at the speed at which they are shown
+    script = f'exec "{real}" -readrate 1 -readrate_initial_burst 0.1 "$@"'
+    began = time.monotonic()
+    decoded = _decode_with(script, samples / "plain.mp4", tmp_path, limit=1.0)
+    assert (decoded.status, decoded.passing) == ("ok", False)
+    assert time.monotonic() - began > 1.5
 
 
 def test_a_time_limit_ends_the_counting(decode: Decode, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,27 +56,30 @@ class Budget:
         Raises:
             StoppedError: With them it would outgrow ``max_gb``.
         """
-        total = self.num_bytes + num_bytes
-        if self._max_gb is not None and total > self._max_gb * GB:
+        self._check_total(self.num_bytes + num_bytes)
+        self.keep(num_frames, num_bytes)
+
+    def _check_total(self, num_bytes: int) -> None:
+        if self._max_gb is not None and num_bytes > self._max_gb * GB:
             self.spent = True
             raise StoppedError(
                 self._folder,
-                f"the frames would take {total / GB:.4g} GB, more than --max-gb {self._max_gb:g}",
+                f"the frames would take {num_bytes / GB:.4g} GB, more than --max-gb {self._max_gb:g}",
                 fix="raise --max-gb and run the same command again: finished shards are kept",
             )
-        self.keep(num_frames, num_bytes)
 
     def keep(self, num_frames: int, num_bytes: int) -> None:
         """Count frames that are in the store already."""
         self.num_frames += num_frames
         self.num_bytes += num_bytes
 
-    def check_disk(self, num_bytes: int) -> None:
-        """Make sure that `num_bytes` can be written now.
+    def check_video(self, num_bytes: int) -> None:
+        """Make sure that a video of `num_bytes` may be written and can be.
 
         Raises:
-            StoppedError: Less than the reserve would be left.
+            StoppedError: With it the store would outgrow ``max_gb``, or less than the reserve would be left.
         """
+        self._check_total(self.num_bytes + num_bytes)
         free = free_bytes(self._folder)
         if num_bytes + self._reserve_gb * GB > free:
             raise StoppedError(

@@ -198,16 +198,18 @@ class _FirstPicture:
 
 
 def _first_picture(packet: "av.Packet[VideoStream]") -> _FirstPicture | None:
-    """Decode a packet; None: it does not give a picture yet."""
+    """Decode a packet; None: it does not give a picture."""
+    context = packet.stream.codec_context
     try:
-        for frame in packet.decode():
-            size = (frame.width, frame.height)
+        # Asked for what it holds back, or it would want a few packets more before it gives one.
+        for frame in [*packet.decode(), *context.decode(None)]:
             turned = -frame.rotation % 360
-            return _FirstPicture(
-                turned, size, frame.interlaced_frame, packet.stream.codec_context.color_trc
-            )
+            size = (frame.width, frame.height)
+            return _FirstPicture(turned, size, frame.interlaced_frame, context.color_trc)
     except av.error.FFmpegError:
         return None  # ffmpeg meets the same packet and judges it
+    finally:
+        context.flush_buffers()  # ready for the next packet
     return None
 
 

@@ -4,21 +4,22 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
 from fvar.data.annotations import SourceRow
 from fvar.data.container import Glance, UnreadableError, glance
 from fvar.data.folder import glance_at_series, read_series
+from fvar.data.jpeg import picture_size
 from fvar.data.jpeg_pipe import DecodeSettings, Footage, take_pictures
-from fvar.data.parts import Part
 from fvar.data.program import Ffmpeg, Running
 from fvar.data.shards import Job
 
 _LOOKED_AT = 64  # headers read: opening one takes milliseconds, a hundred thousand take minutes
 _TRIED = 4, 16  # videos decoded: at least, and at most where more are decoded at once
-_TRIAL_SECONDS = 10.0  # of a video: enough to make starting ffmpeg a small part of it
+# Of a video: at most enough to make starting ffmpeg a small part of it, and no more of all than a hundredth.
+_TRIAL_SECONDS, _TRIAL_SHARE, _TRIAL_LEAST_SECONDS = 10.0, 0.01, 1.0
 _TRIAL_LIMIT_SECONDS = 5.0  # of our time; what has come by then counts
 _CLOCK = Fraction(1, 90_000)  # of the trial's pictures, whose times nobody reads
 
@@ -54,7 +55,7 @@ def estimate_work(
     workers: int,
     running: Running,
 ) -> Estimate | None:
-    """Return about what `jobs` will take; None: of none that was looked at a picture came.
+    """Return about what `jobs` will take; None: there are none, or of none looked at a picture came.
 
     The headers of some videos, evenly spaced, tell how many frames there are; the first seconds of a few are
     decoded as all will be, which tells bytes and time of a frame.
@@ -69,20 +70,24 @@ def estimate_work(
     sample = jobs[:: math.ceil(len(jobs) / _LOOKED_AT) or 1]
     looked = [(job, found) for job in sample if (found := _look(job.path)) is not None]
     num_tried = min(max(_TRIED[0], workers), _TRIED[1])
-    tried = looked[:: math.ceil(len(looked) / num_tried) or 1]
+    tried = [job for job, _ in looked[:: math.ceil(len(looked) / num_tried) or 1]]
+    if not tried:
+        return None
+    scale = len(jobs) / len(sample)  # what cannot be opened costs next to nothing
+    hundredth = _TRIAL_SHARE * scale * sum(found.seconds for _, found in looked)
+    seconds = min(max(hundredth / num_tried, _TRIAL_LEAST_SECONDS), _TRIAL_SECONDS)
     with ThreadPoolExecutor(workers) as pool:
         try:
             trials = list(
-                pool.map(lambda one: _try(one[0].path, program, settings, running), tried)
+                pool.map(lambda job: _try(job.path, seconds, program, settings, running), tried)
             )
         except BaseException:
             running.stop()
             raise
-    pixels = sum(trial.frames * trial.pixels for trial in trials)
-    frames = sum(trial.frames for trial in trials)
-    if not frames:
+    trials = [trial for trial in trials if trial.frames]
+    if not trials:
         return None
-    scale = len(jobs) / len(sample)  # what cannot be opened costs next to nothing
+    pixels = sum(trial.frames * trial.pixels for trial in trials)
     kept = [_kept(job, found, settings) * scale for job, found in looked]
     shapes = [_shape(found, settings.short_side) for _, found in looked]
     decoded = sum(found.frames for _, found in looked) * scale
@@ -93,8 +98,16 @@ def estimate_work(
             * sum(trial.num_bytes for trial in trials)
             / pixels
         ),
-        seconds=decoded * sum(trial.seconds for trial in trials) / frames / min(workers, len(jobs)),
+        seconds=_seconds(trials, len(jobs), decoded) / min(workers, len(jobs)),
     )
+
+
+def _seconds(trials: Sequence["_Trial"], num_videos: int, num_frames: float) -> float:
+    """Return what so many videos with so many frames take one after the other."""
+    starting = sum(trial.start_seconds for trial in trials) / len(trials)
+    frames = sum(trial.frames - 1 for trial in trials)
+    going = sum(trial.seconds - trial.start_seconds for trial in trials)
+    return num_videos * starting + num_frames * (going / frames if frames else 0.0)
 
 
 def _look(path: Path) -> Glance | None:
@@ -104,36 +117,57 @@ def _look(path: Path) -> Glance | None:
         return None  # extraction itself will say what is wrong with it
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Trial:
-    frames: int
-    num_bytes: int
-    pixels: int  # of one frame
-    seconds: float
+    """Counts the pictures of the beginning of a video, for some seconds."""
+
+    frames: int = 0
+    num_bytes: int = 0
+    pixels: int = 0  # of one frame
+    start_seconds: float = 0.0  # of ours, to the first frame
+    seconds: float = 0.0  # of ours, to the last
+    _began: float = field(default_factory=time.monotonic)
+
+    def offer(self, data: bytes, _seconds: float) -> None:
+        self.seconds = time.monotonic() - self._began
+        if not self.frames:
+            self.start_seconds = self.seconds
+            self.pixels = math.prod(picture_size(data) or (0, 0))
+        self.frames += 1
+        self.num_bytes += len(data)
+        if self.seconds > _TRIAL_LIMIT_SECONDS:
+            raise _EnoughError
+
+    def close(self) -> None:
+        pass  # all is told already
 
 
-def _try(path: Path, program: Ffmpeg, settings: DecodeSettings, running: Running) -> _Trial:
-    """Decode the beginning of a video; what is wrong with it is the extraction's to say."""
-    began = time.monotonic()
-    part = Part((None, None), lambda *_: True)
+class _EnoughError(Exception):
+    """Ends a trial."""
+
+
+def _try(
+    path: Path, seconds: float, program: Ffmpeg, settings: DecodeSettings, running: Running
+) -> _Trial:
+    """Decode the first `seconds` of a video; what is wrong with it is the extraction's to say."""
+    trial = _Trial()
     limit = min(_TRIAL_LIMIT_SECONDS, settings.time_limit_seconds)
     try:
         footage = (
             read_series(path).feeder().footage()
             if path.is_dir()
-            else Footage(f"file:{path}", {"t": str(_TRIAL_SECONDS)}, _CLOCK)
+            else Footage(f"file:{path}", {"t": str(seconds)}, _CLOCK)
         )
-        pictures = take_pictures(
+        take_pictures(
             footage,
-            [part],
+            [trial],
             program=program,
             settings=replace(settings, time_limit_seconds=limit),
             running=running,
         )
-    except (UnreadableError, OSError):
-        return _Trial(0, 0, 0, 0.0)
-    seconds = time.monotonic() - began
-    return _Trial(pictures.num_decoded, len(part.jpeg), math.prod(pictures.size), seconds)
+    except (UnreadableError, OSError, _EnoughError):
+        return trial
+    return trial
 
 
 def _kept(job: Job, found: Glance, settings: DecodeSettings) -> float:

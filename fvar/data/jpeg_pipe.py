@@ -1,7 +1,9 @@
 """ffmpeg at work: any pictures in, JPEG pictures of one size out, each with its time."""
 
 import signal
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,7 +14,7 @@ import ffmpeg
 
 from fvar.data.container import FORMATS, MAX_PIXELS, short
 from fvar.data.jpeg import picture_size
-from fvar.data.parts import Part
+from fvar.data.parts import Sink
 from fvar.data.program import Ffmpeg, Messages, Running
 from fvar.errors import StoppedError
 
@@ -21,6 +23,7 @@ _ASKED_TO_END = {-signal.SIGHUP, -signal.SIGINT, -signal.SIGTERM}  # as exit cod
 _WHITE_NITS = 203  # brightness of a white page in HDR: ITU-R BT.2408
 
 Size = tuple[int, int]  # width and height, px
+Process = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class DecodeSettings:
         short_side: Of the stored pictures, px.
         quality: ffmpeg's JPEG scale, 1..31.
         threads: That scale and encode, in one ffmpeg.
-        time_limit_seconds: For one video.
+        time_limit_seconds: Without a picture; then the video is given up.
         fps: Keep the frames shown at this many ticks a second; None: all.
         stride: Keep every stride-th frame; None: all.
     """
@@ -39,7 +42,7 @@ class DecodeSettings:
     short_side: int
     quality: int
     threads: int = 1
-    time_limit_seconds: float = 3600.0
+    time_limit_seconds: float = 300.0
     fps: float | None = None
     stride: int | None = None
 
@@ -75,23 +78,36 @@ class Pictures:
         num_decoded: Pictures that came.
         last_seconds: When the last of them is shown.
         problem: What went wrong; None: nothing.
+        passing: Whether that may be the moment's fault rather than the input's.
         new_sizes: Of pictures of the input that were unlike those before.
     """
 
-    parts: Sequence[Part]
+    parts: Sequence[Sink]
     size: Size = (0, 0)
     num_decoded: int = 0
     last_seconds: float = 0.0
     problem: str | None = None
+    passing: bool = False
     new_sizes: Sequence[Size] = field(default=())
+    _heard: float = field(default_factory=time.monotonic)
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long no picture has come."""
+        return time.monotonic() - self._heard
+
+    def fail(self, problem: str, *, passing: bool = False) -> None:
+        """Note what went wrong."""
+        self.problem, self.passing = problem, passing
 
     def take(self, pipe: IO[bytes], seconds: Sequence[float] | None) -> str | None:
         """Read the pipe to its end, and return why that was not possible."""
         try:
             with av.open(pipe, mode="r", format="nut") as container:
+                tick = container.streams.video[0].time_base or Fraction(1)
                 for packet in container.demux(video=0):
                     if packet.size:
-                        self._add(packet, seconds)
+                        self._add(packet, tick, seconds)
         except av.error.FFmpegError as error:
             # Without a single picture there is no stream to open: ffmpeg's code and words tell why.
             return f"the pictures stop ({short(error)})" if self.num_decoded else None
@@ -100,13 +116,16 @@ class Pictures:
                 part.close()
         return None
 
-    def _add(self, packet: "av.Packet[Any]", seconds: Sequence[float] | None) -> None:
+    def _add(
+        self, packet: "av.Packet[Any]", tick: Fraction, seconds: Sequence[float] | None
+    ) -> None:
+        self._heard = time.monotonic()
         data = bytes(packet)
         if not self.num_decoded:
             height, width = picture_size(data) or (0, 0)
             self.size = (width, height)  # ffmpeg scales what follows to the first picture's size
         if seconds is None:
-            self.last_seconds = float(cast(int, packet.pts) * packet.time_base)
+            self.last_seconds = cast(int, packet.pts) * tick.numerator / tick.denominator
         else:
             self.last_seconds = seconds[self.num_decoded]
         self.num_decoded += 1
@@ -116,7 +135,7 @@ class Pictures:
 
 def take_pictures(
     footage: Footage,
-    parts: Sequence[Part],
+    parts: Sequence[Sink],
     *,
     program: Ffmpeg,
     settings: DecodeSettings,
@@ -141,22 +160,16 @@ def take_pictures(
     arguments = _arguments(footage, program, settings, box)
     with running.start(arguments, with_input=footage.feed is not None) as process:
         messages = Messages(cast(IO[bytes], process.stderr))
-        late = threading.Event()
-
-        def expire() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(settings.time_limit_seconds, expire)
-        timer.start()
+        watch = _Watch(process, pictures, settings.time_limit_seconds)
         feeder = _start_feeding(footage, process.stdin)
         try:
             broken = pictures.take(cast(IO[bytes], process.stdout), footage.seconds)
-            if broken:
+            given_up = broken is not None and process.poll() is None
+            if given_up:
                 process.kill()
             code = process.wait()
         finally:
-            timer.cancel()
+            watch.end()
             process.kill()  # so that the threads beside come to their end
             feeder.join()
             messages.join()
@@ -167,14 +180,43 @@ def take_pictures(
             f"its ffmpeg was ended by signal {messages.signal() or -code}",
             fix="run the same command again: finished shards are kept",
         )
-    said = messages.errors() or ([f"ended with code {code}"] if code else [])
-    if late.is_set():
-        pictures.problem = f"ffmpeg took longer than {settings.time_limit_seconds:g} s"
-    else:
-        # An error counts although ffmpeg may end with code 0: some readers skip what they cannot read.
-        pictures.problem = broken or (f"ffmpeg: {said[0]}" if said else None)
+    if watch.ended_it:
+        limit = settings.time_limit_seconds
+        pictures.fail(f"ffmpeg gave no picture for {limit:g} s (--time-limit)", passing=True)
+    elif code == -signal.SIGKILL and not given_up:
+        pictures.fail("ffmpeg was killed, perhaps for want of memory", passing=True)
+    elif broken:
+        pictures.fail(broken)
+    # An error counts although ffmpeg may end with code 0: some readers skip what they cannot read.
+    elif said := messages.errors() or ([f"ended with code {code}"] if code else []):
+        pictures.fail(f"ffmpeg: {said[0]}")
     pictures.new_sizes = messages.new_sizes()
     return pictures
+
+
+class _Watch:
+    """Kills an ffmpeg that gives no picture for too long.
+
+    Attributes:
+        ended_it: Whether that happened.
+    """
+
+    def __init__(self, process: Process, pictures: Pictures, limit_seconds: float) -> None:
+        self._process, self._pictures, self._limit = process, pictures, limit_seconds
+        self._over = threading.Event()
+        self.ended_it = False
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(max(0.0, self._limit - self._pictures.silent_seconds)):
+            if self._pictures.silent_seconds >= self._limit:
+                self.ended_it = True
+                self._process.kill()
+                return
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._over.set()
 
 
 def _start_feeding(footage: Footage, pipe: IO[bytes] | None) -> threading.Thread:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fvar.config import ExtractConfig
@@ -14,14 +15,15 @@ from fvar.data.budget import Budget
 from fvar.data.frame_store import EncodedVideo, write_shard
 from fvar.data.jpeg_pipe import DecodeSettings
 from fvar.data.program import Ffmpeg, Running
-from fvar.data.shards import Job, Shard, ShardRecord, hash_source, write_record
+from fvar.data.shards import FOLDER, Job, Shard, ShardRecord, hash_source, write_record
+from fvar.data.spool import Spool
 from fvar.data.video import Decoded, decode_video
 from fvar.errors import ManifestError, StoppedError
 from fvar.manifest import VideoEntry
 
-_AHEAD = (
-    2  # videos decoded beyond those being decoded, so that a long one does not hold up the others
-)
+# Videos decoded beyond those being decoded, so that neither a long one nor the end of a shard (hashing it,
+# bringing it to the disk) holds up the others; each takes 16 MB of memory at most.
+_AHEAD = 8
 _RERUN = "run the same command again: finished shards are kept"
 
 
@@ -74,7 +76,8 @@ class Work:
             StoppedError: The budget is spent, a file cannot be written, ffmpeg cannot be run or was ended
                 by a signal, the videos' folder is gone; finished shards are kept.
         """
-        with self._decoding((job for shard in shards for job in shard.jobs), running) as results:
+        jobs = (job for shard in shards for job in shard.jobs)
+        with self._decoding(jobs, running, budget) as results:
             for shard in shards:
                 yield self._make(shard, results, budget, done)
 
@@ -91,11 +94,13 @@ class Work:
         def videos() -> Iterator[tuple[str, EncodedVideo]]:
             for _ in shard.jobs:
                 result = next(results)
-                sources.append(result.sha256)
+                # Without a hash the record matches no file: a later run tries again what may pass.
+                passing = any(decoded.passing for decoded in result.decoded)
+                sources.append(None if passing else result.sha256)
                 for row, decoded in zip(result.job.rows, result.decoded, strict=True):
                     entries.append(_entry(row, decoded, shard.name))
                     if video := decoded.video:
-                        budget.check_disk(len(video.jpeg))
+                        budget.check_video(len(video.jpeg))
                         budget.count(video.num_frames, len(video.jpeg))
                         yield row.id, video
                     done()
@@ -113,11 +118,13 @@ class Work:
             ) from error
 
     @contextmanager
-    def _decoding(self, jobs: Iterable[Job], running: Running) -> Iterator[Iterator["_Result"]]:
+    def _decoding(
+        self, jobs: Iterable[Job], running: Running, budget: Budget
+    ) -> Iterator[Iterator["_Result"]]:
         """Yield the results of `jobs` in their order; when the block ends early, nothing is left running."""
         pool = ThreadPoolExecutor(self.config.workers, thread_name_prefix="extract")
         try:
-            yield self._in_order(pool, iter(jobs), running)
+            yield self._in_order(pool, jobs, partial(self._decode, running=running, budget=budget))
         except BaseException:
             running.stop()
             raise
@@ -125,17 +132,20 @@ class Work:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _in_order(
-        self, pool: ThreadPoolExecutor, jobs: Iterator[Job], running: Running
+        self,
+        pool: ThreadPoolExecutor,
+        jobs: Iterable[Job],
+        decode: Callable[[Job], "_Result"],
     ) -> Iterator["_Result"]:
         waiting: deque[Future[_Result]] = deque()
         for job in jobs:
-            waiting.append(pool.submit(self._decode, job, running))
+            waiting.append(pool.submit(decode, job))
             if len(waiting) >= self.config.workers + _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
-    def _decode(self, job: Job, running: Running) -> "_Result":
+    def _decode(self, job: Job, *, running: Running, budget: Budget) -> "_Result":
         sha256, problem = hash_source(job.path)
         if sha256 is None:
             return self._without(job, problem)
@@ -147,6 +157,7 @@ class Work:
                 running=running,
                 source_sha256=sha256,
                 intervals=[(row.start_seconds, row.end_seconds) for row in job.rows],
+                new_spool=partial(Spool, self.out_dir / FOLDER, allow=budget.check_video),
             )
         except OSError as error:
             raise StoppedError(

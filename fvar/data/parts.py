@@ -1,12 +1,24 @@
 """The parts of one video that rows of the source ask for, filled from a single decode."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from fvar.data.spool import Spool
 from fvar.data.thinning import Keeps
 
 Interval = tuple[
     float | None, float | None
 ]  # [start, end) in seconds; None: from the beginning, to the end
+
+
+class Sink(Protocol):
+    """What takes the pictures of a video."""
+
+    def offer(self, data: bytes, seconds: float) -> None:
+        """Take the next picture, shown from `seconds` on."""
+
+    def close(self) -> None:
+        """Hear that there are no more."""
 
 
 @dataclass
@@ -16,7 +28,7 @@ class Part:
     Attributes:
         interval: Start and end.
         keeps: Asked of each frame of the part in order.
-        jpeg: The pictures kept, one after the other.
+        jpeg: Gathers the pictures kept, one after the other.
         offsets: Where each begins in `jpeg`, and where the last one ends.
         pts_seconds: When each is shown.
         num_decoded: Frames in the interval, kept or not.
@@ -24,7 +36,7 @@ class Part:
 
     interval: Interval
     keeps: Keeps
-    jpeg: bytearray = field(default_factory=bytearray)
+    jpeg: Spool
     offsets: list[int] = field(default_factory=lambda: [0])
     pts_seconds: list[float] = field(default_factory=list)
     num_decoded: int = 0
@@ -48,8 +60,8 @@ class Part:
         data, seconds = self._waiting
         self._waiting = None
         if self.keeps(seconds, next_seconds):
-            self.jpeg += data
-            self.offsets.append(len(self.jpeg))
+            self.jpeg.append(data)
+            self.offsets.append(self.jpeg.num_bytes)
             self.pts_seconds.append(seconds)
 
     def why_empty(self, num_decoded: int, last_seconds: float) -> str:

@@ -1,10 +1,11 @@
 """The ffmpeg program: finding one that can do the work, running it, ending it."""
 
+import fcntl
 import re
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -15,6 +16,7 @@ from fvar.errors import ConfigError
 _OLDEST = (5, 1)  # the first with -fps_mode
 _OLDEST_LIBAVUTIL = (57, 28)  # of 5.1: what a build without a version number tells
 _VERSION_SECONDS = 20.0
+_PIPE_BYTES = 1 << 20  # the most that Linux lets everybody ask for
 _LINE_BYTES, _KEPT_LINES, _SHOWN = 4096, 64, 300
 # Before the level stands who speaks and, saying nothing, at which address: h264 @ 0x55ee01245f80.
 _ERROR = re.compile(r"((?:\[[^\]]*\] )*)\[(?:error|fatal|panic)\] (.*)")
@@ -94,6 +96,7 @@ class Running:
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
+            _widen(process.stdout)
             self._processes.add(process)
             if self._stopped:
                 process.kill()
@@ -118,6 +121,13 @@ class Running:
             self._stopped = True
             for process in self._processes:
                 process.kill()
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Let a pipe hold 80 pictures rather than 5, so that who writes seldom waits for who reads."""
+    if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
+        with suppress(OSError):  # a user may have only so many wide ones
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 class Messages:

@@ -51,7 +51,14 @@ class Shard:
 
 
 class ShardRecord(Settings):
-    """What became of a shard's rows, job by job; written once the shard is whole."""
+    """What became of a shard's rows, job by job; written once the shard is whole.
+
+    Attributes:
+        fingerprint: Of all but the videos' bytes that decides what the shard holds.
+        sources: SHA-256 of each job's video; None: no verdict stands on one, so it is looked at again.
+        shard: The file.
+        videos: One entry a row.
+    """
 
     fingerprint: str
     sources: list[Sha256 | None]
@@ -149,9 +156,7 @@ def _num_rows(jobs: Sequence[Job]) -> int:
 
 def _fingerprint(jobs: Sequence[Job], config: ExtractConfig, ffmpeg_version: str) -> str:
     """Hash everything but the videos' bytes that decides what a shard holds."""
-    decisive = config.model_dump(
-        include={"short_side", "quality", "time_limit_seconds", "fps", "stride"}
-    )
+    decisive = config.model_dump(include={"short_side", "quality", "fps", "stride"})
     rows = [asdict(row) for job in jobs for row in job.rows]
     text = json.dumps([VERSION, ffmpeg_version, decisive, rows], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

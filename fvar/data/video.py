@@ -5,7 +5,7 @@ which says how many frames there ought to be. ffmpeg alone is not to be believed
 short it decodes what is left and ends with code 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from fvar.data.folder import read_series
 from fvar.data.jpeg_pipe import DecodeSettings, Footage, Pictures, Size, take_pictures
 from fvar.data.parts import Interval, Part
 from fvar.data.program import Ffmpeg, Running
+from fvar.data.spool import Spool
 from fvar.data.thinning import keep_frames
 from fvar.manifest import Status
 
@@ -33,6 +34,7 @@ class Decoded:
         video: The frames kept; None when failed.
         num_decoded: Frames there were before some were left out on purpose.
         note: What the user should know although nothing is missing.
+        passing: Whether the reason may be the moment's fault rather than the video's: worth another try.
     """
 
     status: Status
@@ -40,6 +42,7 @@ class Decoded:
     video: EncodedVideo | None
     num_decoded: int = 0
     note: str | None = None
+    passing: bool = False
 
 
 def decode_video(
@@ -50,6 +53,7 @@ def decode_video(
     running: Running,
     source_sha256: str = "",
     intervals: Sequence[Interval] = (WHOLE,),
+    new_spool: Callable[[], Spool] = Spool,
 ) -> list[Decoded]:
     """Decode a video once, to JPEG pictures: upright, square pixels, short side exact, long side even.
 
@@ -60,13 +64,14 @@ def decode_video(
         running: Where the process is entered while it runs.
         source_sha256: Kept with the frames.
         intervals: Parts wanted: frames with ``start <= time < end``, in seconds from the container's start.
+        new_spool: Makes what gathers the pictures of a part.
 
     Returns:
         One result for each interval. ``ok`` only when ffmpeg ended well, every packet was read and the header
         claims nothing more; otherwise a reason, and the frames there are. The file's verdict is that of
         each part: where a damaged file lacks frames is not known.
     """
-    run = _Run(program, settings, running, intervals)
+    run = _Run(program, settings, running, intervals, new_spool)
     try:
         if path.is_dir():
             return _decode_folder(path, run, source_sha256)
@@ -81,8 +86,9 @@ class _Run:
     settings: DecodeSettings
     running: Running
     intervals: Sequence[Interval]
+    new_spool: Callable[[], Spool]
 
-    def take(self, footage: Footage, *, box: Size | None = None) -> Pictures:
+    def take(self, footage: Footage, *, box: Size | None = None) -> tuple[Pictures, list[Part]]:
         settings = self.settings
         parts = [
             Part(
@@ -92,10 +98,11 @@ class _Run:
                     stride=settings.stride,
                     clock_seconds=float(footage.time_base),
                 ),
+                self.new_spool(),
             )
             for interval in self.intervals
         ]
-        return take_pictures(
+        pictures = take_pictures(
             footage,
             parts,
             program=self.program,
@@ -103,16 +110,17 @@ class _Run:
             running=self.running,
             box=box,
         )
+        return pictures, parts
 
 
 def _decode_file(path: Path, run: _Run, source_sha256: str) -> list[Decoded]:
     claims = read_claims(path, time_limit_seconds=run.settings.time_limit_seconds)
     footage = Footage(f"file:{path}", {}, claims.time_base, hdr=claims.hdr)
-    pictures = run.take(footage)
+    pictures, parts = run.take(footage)
     note = None
     if others := [size for size in pictures.new_sizes if size != claims.size]:
         # Whoever asked for one size gets it: ffmpeg would stretch what follows to the first picture's shape.
-        pictures = run.take(footage, box=pictures.size)
+        pictures, parts = run.take(footage, box=pictures.size)
         note = _size_note(claims.size, others[0], pictures)
     reason = _joined(claims.doubt(pictures.num_decoded), pictures.problem)
     return [
@@ -125,14 +133,14 @@ def _decode_file(path: Path, run: _Run, source_sha256: str) -> list[Decoded]:
             rotation=claims.rotation,
             origin=(source_sha256, run.program.version),
         )
-        for part in pictures.parts
+        for part in parts
     ]
 
 
 def _decode_folder(path: Path, run: _Run, source_sha256: str) -> list[Decoded]:
     series = read_series(path)
     feeder = series.feeder()
-    pictures = run.take(feeder.footage())
+    pictures, parts = run.take(feeder.footage())
     reason = _joined(series.gaps(), feeder.problem, pictures.problem)
     other = feeder.other_size
     note = None if other is None else _size_note(feeder.size, other, pictures)
@@ -140,7 +148,7 @@ def _decode_folder(path: Path, run: _Run, source_sha256: str) -> list[Decoded]:
         _decoded(
             part, pictures, reason=reason, note=note, origin=(source_sha256, run.program.version)
         )
-        for part in pictures.parts
+        for part in parts
     ]
 
 
@@ -168,9 +176,10 @@ def _decoded(
     if not part.pts_seconds:
         found, last = pictures.num_decoded, pictures.last_seconds
         empty = part.why_empty(found, last) if found else "ffmpeg found no picture"
-        return Decoded("failed", _joined(reason, empty if found or not reason else None), None)
+        why = _joined(reason, empty if found or not reason else None)
+        return Decoded("failed", why, None, passing=pictures.passing)
     video = EncodedVideo(
-        jpeg=np.frombuffer(part.jpeg, dtype=np.uint8),
+        jpeg=part.jpeg.array(),
         offsets=np.array(part.offsets, dtype=np.int64),
         pts_seconds=np.array(part.pts_seconds, dtype=np.float64),
         width=pictures.size[0],
@@ -180,4 +189,5 @@ def _decoded(
         source_sha256=origin[0],
         ffmpeg_version=origin[1],
     )
-    return Decoded("partial" if reason else "ok", reason, video, part.num_decoded, note)
+    status: Status = "partial" if reason else "ok"
+    return Decoded(status, reason, video, part.num_decoded, note, pictures.passing)

@@ -6,7 +6,7 @@ import torch
 
 from fvar.config import TrainConfig
 from fvar.errors import ConfigError, ManifestError
-from fvar.files import is_complete, remove_outputs, sha256_of
+from fvar.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs, sha256_of
 from fvar.manifest import (
     CheckpointManifest,
     FramesManifest,
@@ -71,8 +71,10 @@ def train(
         )
         if recognizer.engine == "plain":
             trainer.refuse_what_cannot_fit()
-        if overwrite and members.is_main:
-            remove_outputs(out_dir, ["checkpoints", METRICS, TENSORBOARD])
+        if members.is_main:
+            if overwrite:
+                remove_outputs(out_dir, ["checkpoints", METRICS, TENSORBOARD])
+            remove_leftovers(out_dir, [LAST, BEST, METRICS, MANIFEST_NAME])
         if checkpoint:
             trainer.restore(checkpoint)
             reporter.info(f"resuming after epoch {checkpoint.epoch}/{config.epochs}")
