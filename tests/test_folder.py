@@ -17,6 +17,7 @@ from fvar.data.encoded import EncodedVideo
 from fvar.data.estimate import estimate_work
 from fvar.data.folder import Series, read_series
 from fvar.data.jpeg_pipe import DecodeSettings
+from fvar.data.probe import Probes
 from fvar.data.program import Running, find_ffmpeg
 from fvar.data.shards import Job, hash_source
 from fvar.data.video import Decoded, decode_video
@@ -32,13 +33,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def take(folder: Path) -> Extract:
+def take(folder: Path, probes: Probes) -> Extract:
     def run(**settings: int) -> Decoded:
         (decoded,) = decode_video(
             folder,
             program=find_ffmpeg(),
             settings=DecodeSettings(32, 2, **settings),
             running=Running(),
+            probes=probes,
         )
         return decoded
 

@@ -9,14 +9,16 @@ from fractions import Fraction
 from pathlib import Path
 
 from fvar.data.annotations import SourceRow
-from fvar.data.container import Glance, UnreadableError, glance
+from fvar.data.container import Glance, UnreadableError
 from fvar.data.folder import glance_at_series, read_series
 from fvar.data.jpeg_pipe import DecodeSettings, Footage, take_pictures
 from fvar.data.parts import Part
+from fvar.data.probe import Probes
 from fvar.data.program import Ffmpeg, Running
 from fvar.data.shards import Job
 
 _LOOKED_AT = 64  # headers read: opening one takes milliseconds, a hundred thousand take minutes
+_LOOK_SECONDS = 30.0  # for one header; 24 hours of MP4 take 4
 _TRIED = 4, 16  # videos decoded: at least, and at most where more are decoded at once
 _TRIAL_SECONDS = 10.0  # of a video: enough to make starting ffmpeg a small part of it
 _TRIAL_LIMIT_SECONDS = 5.0  # of our time; what has come by then counts
@@ -67,7 +69,8 @@ def estimate_work(
         running: Where the processes are entered while they run.
     """
     sample = jobs[:: math.ceil(len(jobs) / _LOOKED_AT) or 1]
-    looked = [(job, found) for job in sample if (found := _look(job.path)) is not None]
+    with Probes(running) as probes:
+        looked = [(job, found) for job in sample if (found := _look(job.path, probes)) is not None]
     num_tried = min(max(_TRIED[0], workers), _TRIED[1])
     tried = looked[:: math.ceil(len(looked) / num_tried) or 1]
     with ThreadPoolExecutor(workers) as pool:
@@ -97,9 +100,11 @@ def estimate_work(
     )
 
 
-def _look(path: Path) -> Glance | None:
+def _look(path: Path, probes: Probes) -> Glance | None:
     try:
-        return glance_at_series(path) if path.is_dir() else glance(path)
+        if path.is_dir():
+            return glance_at_series(path)
+        return probes.glance(path, time_limit_seconds=_LOOK_SECONDS)
     except (UnreadableError, OSError):
         return None  # extraction itself will say what is wrong with it
 

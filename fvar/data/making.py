@@ -13,6 +13,7 @@ from fvar.data.annotations import SourceRow
 from fvar.data.budget import Budget
 from fvar.data.frame_store import EncodedVideo, write_shard
 from fvar.data.jpeg_pipe import DecodeSettings
+from fvar.data.probe import Probes
 from fvar.data.program import Ffmpeg, Running
 from fvar.data.shards import Job, Shard, ShardRecord, hash_source, write_record
 from fvar.data.video import Decoded, decode_video
@@ -74,7 +75,8 @@ class Work:
             StoppedError: The budget is spent, a file cannot be written, ffmpeg cannot be run or was ended
                 by a signal, the videos' folder is gone; finished shards are kept.
         """
-        with self._decoding((job for shard in shards for job in shard.jobs), running) as results:
+        jobs = (job for shard in shards for job in shard.jobs)
+        with Probes(running) as probes, self._decoding(jobs, running, probes) as results:
             for shard in shards:
                 yield self._make(shard, results, budget, done)
 
@@ -113,11 +115,13 @@ class Work:
             ) from error
 
     @contextmanager
-    def _decoding(self, jobs: Iterable[Job], running: Running) -> Iterator[Iterator["_Result"]]:
+    def _decoding(
+        self, jobs: Iterable[Job], running: Running, probes: Probes
+    ) -> Iterator[Iterator["_Result"]]:
         """Yield the results of `jobs` in their order; when the block ends early, nothing is left running."""
         pool = ThreadPoolExecutor(self.config.workers, thread_name_prefix="extract")
         try:
-            yield self._in_order(pool, iter(jobs), running)
+            yield self._in_order(pool, iter(jobs), running, probes)
         except BaseException:
             running.stop()
             raise
@@ -125,17 +129,17 @@ class Work:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _in_order(
-        self, pool: ThreadPoolExecutor, jobs: Iterator[Job], running: Running
+        self, pool: ThreadPoolExecutor, jobs: Iterator[Job], running: Running, probes: Probes
     ) -> Iterator["_Result"]:
         waiting: deque[Future[_Result]] = deque()
         for job in jobs:
-            waiting.append(pool.submit(self._decode, job, running))
+            waiting.append(pool.submit(self._decode, job, running, probes))
             if len(waiting) >= self.config.workers + _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
-    def _decode(self, job: Job, running: Running) -> "_Result":
+    def _decode(self, job: Job, running: Running, probes: Probes) -> "_Result":
         sha256, problem = hash_source(job.path)
         if sha256 is None:
             return self._without(job, problem)
@@ -145,6 +149,7 @@ class Work:
                 program=self.program,
                 settings=self.settings,
                 running=running,
+                probes=probes,
                 source_sha256=sha256,
                 intervals=[(row.start_seconds, row.end_seconds) for row in job.rows],
             )

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fvar.data.container import UnreadableError, read_claims
+from fvar.data.container import Claims, UnreadableError
 from fvar.data.encoded import EncodedVideo
 from fvar.data.folder import read_series
 from fvar.data.jpeg_pipe import DecodeSettings, Footage, Pictures, Size, take_pictures
 from fvar.data.parts import Interval, Part
+from fvar.data.probe import Probes
 from fvar.data.program import Ffmpeg, Running
 from fvar.data.thinning import keep_frames
 from fvar.manifest import Status
@@ -48,6 +49,7 @@ def decode_video(
     program: Ffmpeg,
     settings: DecodeSettings,
     running: Running,
+    probes: Probes,
     source_sha256: str = "",
     intervals: Sequence[Interval] = (WHOLE,),
 ) -> list[Decoded]:
@@ -58,6 +60,7 @@ def decode_video(
         program: From `find_ffmpeg`.
         settings: Size, quality, limits and which frames to leave out.
         running: Where the process is entered while it runs.
+        probes: That read what the file claims.
         source_sha256: Kept with the frames.
         intervals: Parts wanted: frames with ``start <= time < end``, in seconds from the container's start.
 
@@ -70,7 +73,8 @@ def decode_video(
     try:
         if path.is_dir():
             return _decode_folder(path, run, source_sha256)
-        return _decode_file(path, run, source_sha256)
+        claims = probes.claims(path, time_limit_seconds=settings.time_limit_seconds)
+        return _decode_file(path, run, claims, source_sha256)
     except UnreadableError as error:
         return [Decoded("failed", str(error), None)] * len(intervals)
 
@@ -105,8 +109,7 @@ class _Run:
         )
 
 
-def _decode_file(path: Path, run: _Run, source_sha256: str) -> list[Decoded]:
-    claims = read_claims(path, time_limit_seconds=run.settings.time_limit_seconds)
+def _decode_file(path: Path, run: _Run, claims: Claims, source_sha256: str) -> list[Decoded]:
     footage = Footage(f"file:{path}", {}, claims.time_base, hdr=claims.hdr)
     pictures = run.take(footage)
     note = None
