@@ -8,7 +8,7 @@ import pytest
 from hypothesis import Phase, settings
 from video_samples import make_samples
 
-from fvar.data.probe import Probes
+from fvar.data.probes import Probes
 from fvar.data.program import Running
 
 # Without deadline, because machines are shared; derandomised, so that every run tries the same examples.

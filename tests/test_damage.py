@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fvar.data.jpeg_pipe import DecodeSettings
-from fvar.data.probe import Probes
+from fvar.data.probes import Probes
 from fvar.data.program import Running, find_ffmpeg
 from fvar.data.video import Decoded, decode_video
 

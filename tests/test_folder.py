@@ -17,7 +17,7 @@ from fvar.data.encoded import EncodedVideo
 from fvar.data.estimate import estimate_work
 from fvar.data.folder import Series, read_series
 from fvar.data.jpeg_pipe import DecodeSettings
-from fvar.data.probe import Probes
+from fvar.data.probes import Probes
 from fvar.data.program import Running, find_ffmpeg
 from fvar.data.shards import Job, hash_source
 from fvar.data.video import Decoded, decode_video

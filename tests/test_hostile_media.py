@@ -16,7 +16,7 @@ from PIL import Image
 from fvar.config import ExtractConfig
 from fvar.data.container import Claims, UnreadableError, read_claims
 from fvar.data.jpeg_pipe import DecodeSettings
-from fvar.data.probe import Probes
+from fvar.data.probes import Probes
 from fvar.data.program import Running, find_ffmpeg
 from fvar.data.video import Decoded, decode_video
 from fvar.reporting import SilentReporter

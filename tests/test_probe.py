@@ -17,8 +17,9 @@ from boxes import rebuild, same_byte
 
 from fvar.config import ExtractConfig
 from fvar.data import container, probe
+from fvar.data import probes as pool
 from fvar.data.container import Claims, Glance, UnreadableError
-from fvar.data.probe import Probes
+from fvar.data.probes import Probes
 from fvar.data.program import Running
 from fvar.errors import StoppedError
 from fvar.manifest import FramesManifest
@@ -100,7 +101,7 @@ def test_an_index_too_large(
     fresh: Probes, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An index that outgrows the memory is a reason, and costs us nothing; the next file is read."""
-    monkeypatch.setattr(probe, "MEMORY_BYTES", _TIGHT_BYTES)
+    monkeypatch.setattr(pool, "MEMORY_BYTES", _TIGHT_BYTES)
     path = _bomb(samples, tmp_path / "bomb.mp4", 3_000_000)
     _claims(fresh, samples / "plain.mp4")
     with pytest.raises(UnreadableError, match=r"picture needs more than 0\.312 GiB of memory$"):
@@ -114,11 +115,11 @@ _EXTRACT = """
 import sys
 from pathlib import Path
 from fvar.config import ExtractConfig
-from fvar.data import probe
+from fvar.data import probes
 from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract
 source, videos, out, memory = sys.argv[1:]
-probe.MEMORY_BYTES = int(memory)
+probes.MEMORY_BYTES = int(memory)
 config = ExtractConfig(videos=videos, short_side=16, workers=2, videos_per_shard=1, reserve_gb=0)
 def peak():
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
@@ -180,7 +181,7 @@ def test_a_probe_that_crashes_is_a_verdict(
 ) -> None:
     """A file at which a fresh process crashes too has failed, and says how; the next one is read."""
     with monkeypatch.context() as patch:
-        patch.setattr(probe, "_START", _CRASHES)
+        patch.setattr(pool, "_START", _CRASHES)
         with pytest.raises(UnreadableError, match=r"^reading it crashed the reader \(signal 11\)$"):
             _claims(fresh, samples / "plain.mp4")
     assert _claims(fresh, samples / "plain.mp4").packets == 50
@@ -207,7 +208,7 @@ def test_a_long_file_is_not_a_hanging_one(
     claims = json.dumps({"answer": {"frames": 7, "seconds": 1.0, "size": [4, 3]}})
     beats = "[(time.sleep(0.15), print('{\"packets\": 1}', flush=True)) for _ in range(8)]; "
     answer = f"print({claims!r}, flush=True); time.sleep(60)"
-    monkeypatch.setattr(probe, "_START", _SAYS_READY + beats + answer)
+    monkeypatch.setattr(pool, "_START", _SAYS_READY + beats + answer)
     found = fresh.glance(samples / "plain.mp4", time_limit_seconds=0.8)
     assert found == Glance(7, 1.0, (4, 3))
 
@@ -229,7 +230,7 @@ def test_stopping_is_no_verdict(
     fresh: Probes, running: Running, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`stop` ends a probe at once, and what it read has not failed; nor has what is asked afterwards."""
-    monkeypatch.setattr(probe, "_START", _HANGS)
+    monkeypatch.setattr(pool, "_START", _HANGS)
     threading.Timer(0.3, running.stop).start()
     began = time.monotonic()
     for _ in range(2):
@@ -242,8 +243,19 @@ def test_a_python_that_does_not_start_is_no_verdict(
     fresh: Probes, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the process cannot import what it needs, we stop and show its last line."""
-    monkeypatch.setattr(probe, "_START", "import a_package_that_is_not_there")
+    monkeypatch.setattr(pool, "_START", "import a_package_that_is_not_there")
     with pytest.raises(StoppedError, match=r"no process can be started .*No module named 'a_pack"):
+        _claims(fresh, samples / "plain.mp4")
+
+
+@LINUX
+def test_too_little_to_begin_with_is_no_verdict(
+    fresh: Probes, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system's own limit leaves no room for Python, no video has failed for it: we stop."""
+    lower = "import resource; resource.setrlimit(resource.RLIMIT_AS, (400_000_000, -1)); "
+    monkeypatch.setattr(pool, "_START", lower + pool._START)
+    with pytest.raises(StoppedError, match="`ulimit -v` allows, 200000000 bytes are for it: too"):
         _claims(fresh, samples / "plain.mp4")
 
 
@@ -251,10 +263,8 @@ def test_a_bug_of_ours_is_shown(
     fresh: Probes, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception that nobody expects is no verdict on the video: its traceback comes back."""
-    breaks = probe._START.replace(
-        "answer_questions(", "probe.glance = None; probe.answer_questions("
-    ).replace("import answer_questions;", "import answer_questions; from fvar.data import probe;")
-    monkeypatch.setattr(probe, "_START", breaks)
+    breaks = "from fvar.data import probe; probe.glance = None; answer_questions("
+    monkeypatch.setattr(pool, "_START", pool._START.replace("answer_questions(", breaks))
     with pytest.raises(RuntimeError, match="TypeError: 'NoneType' object is not callable"):
         fresh.glance(samples / "plain.mp4", time_limit_seconds=60)
 
@@ -290,13 +300,13 @@ def test_an_extraction_starts_a_probe_a_worker(
 ) -> None:
     """Three videos with one worker cost one process for the estimate and one for the decoding, then none."""
     started: list[int] = []
-    build = probe._Probe.__init__
+    build = pool._Probe.__init__
 
-    def note(self: probe._Probe, running: Running) -> None:
+    def note(self: pool._Probe, running: Running) -> None:
         build(self, running)
         started.append(self._process.pid)
 
-    monkeypatch.setattr(probe._Probe, "__init__", note)
+    monkeypatch.setattr(pool._Probe, "__init__", note)
     manifest = _extract(samples, tmp_path)
     assert manifest.summary.ok == 3
     assert len(started) == 2
@@ -315,7 +325,7 @@ def _extract(samples: Path, tmp_path: Path) -> FramesManifest:
 _ASK = """
 import sys, threading
 from pathlib import Path
-from fvar.data.probe import Probes
+from fvar.data.probes import Probes
 from fvar.data.program import Running
 with Probes(Running()) as probes:
     probes.claims(Path(sys.argv[1]), time_limit_seconds=60)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fvar.data.encoded import EncodedVideo
 from fvar.data.jpeg_pipe import DecodeSettings
-from fvar.data.probe import Probes
+from fvar.data.probes import Probes
 from fvar.data.program import Ffmpeg, Running, find_ffmpeg
 from fvar.data.video import Decoded, decode_video
 

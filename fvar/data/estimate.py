@@ -13,7 +13,7 @@ from fvar.data.container import Glance, UnreadableError
 from fvar.data.folder import glance_at_series, read_series
 from fvar.data.jpeg_pipe import DecodeSettings, Footage, take_pictures
 from fvar.data.parts import Part
-from fvar.data.probe import Probes
+from fvar.data.probes import Probes
 from fvar.data.program import Ffmpeg, Running
 from fvar.data.shards import Job
 

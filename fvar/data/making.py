@@ -13,7 +13,7 @@ from fvar.data.annotations import SourceRow
 from fvar.data.budget import Budget
 from fvar.data.frame_store import EncodedVideo, write_shard
 from fvar.data.jpeg_pipe import DecodeSettings
-from fvar.data.probe import Probes
+from fvar.data.probes import Probes
 from fvar.data.program import Ffmpeg, Running
 from fvar.data.shards import Job, Shard, ShardRecord, hash_source, write_record
 from fvar.data.video import Decoded, decode_video

@@ -1,4 +1,4 @@
-"""Processes apart that read what videos claim, so that no file's index is paid for, or crashes, in ours.
+"""A process apart that reads what videos claim, so that no file's index is paid for, or crashes, in ours.
 
 libavformat builds a file's index when it opens it, and a hundred kilobytes may claim ten million frames. A
 probe is a Python that answers one question after the other, a line of JSON each, and ends with its standard
@@ -6,224 +6,40 @@ input, so with whoever asks, however that ends. On Linux its memory is bounded. 
 works: there such an index is cut off by time alone.
 """
 
+import io
 import json
 import os
 import queue
 import resource
-import select
 import signal
-import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import asdict
-from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import Any
 
-from fvar.data.container import Claims, Glance, UnreadableError, glance, read_claims
-from fvar.data.program import Running
-from fvar.errors import StoppedError
+from fvar.data.container import UnreadableError, glance, read_claims
 
 MEMORY_BYTES = 2 << 30
-"""Of addresses, that a probe may use. Measured: 0.25 GiB with a small file, 0.86 with the index of 24 hours at
-60 frames a second with sound (MP4, the greediest of the containers), 0.55 with the first picture of 8K HEVC
-in high dynamic range."""
+"""Of addresses, that a probe may use. Measured: 0.25 GiB with a small file, 0.86 with the index of 24 hours
+at 60 frames a second with sound (MP4, the greediest of the containers), 0.55 with the first picture of 8K
+HEVC in high dynamic range."""
 
 _HARD_FACTOR = 2  # see `_limit_memory`
-_START_SECONDS = 300.0  # for Python and its imports, from a busy file server at worst
 _HEARTBEAT_SECONDS = 1.0
-_LONGEST_WAIT_MS = (1 << 31) - 1
-_RERUN = "run the same command again: finished shards are kept"
 
-# With our sys.path, not the working directory, in which videos of strangers may lie.
-_START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    f"from {__name__} import answer_questions; "
-    "answer_questions(memory_bytes=int(sys.argv[2]))"
-)
-
-_Message = dict[str, Any]
+Message = dict[str, Any]
+"""A line of JSON. Asked: `question` (claims, glance) and `path`. Heard: `ready` once, `packets` while it goes
+on, and then `answer`, `unreadable`, `memory` (bytes that were not enough; it has ended) or `bug`."""
 
 
-class _GoneError(Exception):
-    """The process ended before it answered; the message is how."""
-
-
-class Probes:
-    """As many probes as videos are read at once: started when wanted, kept for the next video.
-
-    A context manager; no probe outlives its block.
-    """
-
-    def __init__(self, running: Running) -> None:
-        """Start nothing yet.
-
-        Args:
-            running: Where the processes are entered while they run.
-        """
-        self._running = running
-        self._idle: list[_Probe] = []
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for probe in idle:
-            probe.close()
-
-    def claims(self, path: Path, *, time_limit_seconds: float) -> Claims:
-        """Read every packet of a video, as `container.read_claims` does.
-
-        Args:
-            path: Of the file.
-            time_limit_seconds: For the next sign of progress; a long file may take as long as it needs.
-
-        Raises:
-            UnreadableError: As there; or there is no progress, its index needs more than `MEMORY_BYTES`, or
-                reading it crashes.
-            StoppedError: No verdict: we were stopped, or no process can be started.
-        """
-        found = self._ask("claims", path, time_limit_seconds)
-        found["time_base"] = Fraction(found["time_base"])
-        return Claims(**found | {"size": tuple(found["size"])})
-
-    def glance(self, path: Path, *, time_limit_seconds: float) -> Glance:
-        """Return what a video's header promises, as `container.glance` does.
-
-        Raises:
-            UnreadableError: As there, and as for `claims`.
-            StoppedError: As for `claims`.
-        """
-        found = self._ask("glance", path, time_limit_seconds)
-        return Glance(**found | {"size": tuple(found["size"])})
-
-    def _ask(self, question: str, path: Path, limit: float) -> _Message:
-        reason = ""
-        # A death is believed when a fresh process dies too: the first may have been marred by a video before,
-        # or killed by somebody else.
-        for fresh in (False, True):
-            probe = self._take(path, fresh=fresh)
-            try:
-                answer = probe.ask({"question": question, "path": str(path)}, limit)
-            except TimeoutError:
-                probe.close()
-                raise UnreadableError(f"reading it came no further for {limit:g} s") from None
-            except _GoneError as error:
-                reason = str(error)
-            except BaseException:
-                probe.close()
-                raise
-            else:
-                with self._lock:
-                    self._idle.append(probe)
-                return _unpacked(answer)
-            probe.close()
-            if self._running.stopped:
-                raise StoppedError(path, "its reading was stopped", fix=_RERUN)
-        raise UnreadableError(reason)
-
-    def _take(self, path: Path, *, fresh: bool) -> "_Probe":
-        with self._lock:
-            if self._idle and not fresh:
-                return self._idle.pop()
-        try:
-            return _Probe(self._running)
-        except (OSError, _GoneError) as error:
-            raise StoppedError(
-                path, f"no process can be started to read it ({error})", fix=_RERUN
-            ) from error
-
-
-def _unpacked(answer: _Message) -> _Message:
-    if "unreadable" in answer:
-        raise UnreadableError(answer["unreadable"])
-    if "bug" in answer:
-        raise RuntimeError(f"in a process apart:\n{answer['bug']}")
-    return cast(_Message, answer["answer"])
-
-
-class _Probe:
-    """One process, as whoever asks it sees it."""
-
-    def __init__(self, running: Running) -> None:
-        self._unread = b""
-        self._open = ExitStack()
-        command = [sys.executable, "-P", "-c", _START, json.dumps(sys.path), str(MEMORY_BYTES)]
-        self._process = self._open.enter_context(running.start(command, with_input=True))
-        self._pipe = cast(IO[bytes], self._process.stdout).fileno()
-        self._readable = select.poll()
-        self._readable.register(self._pipe, select.POLLIN)
-        try:
-            self._hear(_START_SECONDS)  # that it is ready
-        except _GoneError:
-            said = cast(IO[bytes], self._process.stderr).read().decode(errors="replace")
-            self.close()
-            raise _GoneError((said.strip().splitlines() or ["it says nothing"])[-1]) from None
-        except BaseException:
-            self.close()
-            raise
-
-    def ask(self, question: _Message, limit: float) -> _Message:
-        """Return the answer.
-
-        Raises:
-            TimeoutError: Nothing was heard for `limit` seconds.
-            _GoneError: The process ended first.
-        """
-        with suppress(BrokenPipeError):  # the end of its output tells that it is gone
-            # Past the buffer, which would be left full, and be written again when it is closed.
-            os.write(cast(IO[bytes], self._process.stdin).fileno(), _line(question))
-        while "packets" in (message := self._hear(limit)):
-            pass
-        if "memory" in message:
-            memory = message["memory"] / (1 << 30)
-            raise _GoneError(
-                f"reading its index and first picture needs more than {memory:.3g} GiB of memory"
-            )
-        return message
-
-    def _hear(self, limit: float) -> _Message:
-        while b"\n" not in self._unread:
-            if not self._readable.poll(min(limit * 1000, _LONGEST_WAIT_MS)):
-                raise TimeoutError
-            heard = os.read(self._pipe, 1 << 16)
-            if not heard:
-                raise _GoneError(_ending(self._process))
-            self._unread += heard
-        line, _, self._unread = self._unread.partition(b"\n")
-        return cast(_Message, json.loads(line))
-
-    def close(self) -> None:
-        """Kill it, whatever it does."""
-        self._open.close()
-
-
-def _ending(process: "subprocess.Popen[bytes]") -> str:
-    code = process.wait()
-    if code < 0:
-        return f"reading it crashed the reader (signal {-code})"
-    return f"reading it crashed the reader (code {code})"
-
-
-def _line(message: _Message) -> bytes:
+def as_line(message: Message) -> bytes:
     """Return `message` as JSON in ASCII: the parts of a path that are not UTF-8 survive as escapes."""
     return json.dumps(message, default=str).encode() + b"\n"
-
-
-# What follows runs in the process apart.
 
 
 def answer_questions(*, memory_bytes: int) -> None:
@@ -239,6 +55,10 @@ def answer_questions(*, memory_bytes: int) -> None:
     questions: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     # Beside the reading: a library that does not come back must not outlive whoever asked.
     threading.Thread(target=_listen, args=(questions,), daemon=True).start()
+    if limit is not None and _peak_bytes() > limit:
+        sys.exit(
+            f"of the memory that `ulimit -v` allows, {limit} bytes are for it: too few to begin"
+        )
     answers = _keep_output()
     _write(answers, {"ready": True})
     while True:
@@ -250,7 +70,7 @@ def answer_questions(*, memory_bytes: int) -> None:
         _write(answers, answer)
 
 
-def _answer(question: _Message, progress: Callable[[], None]) -> _Message:
+def _answer(question: Message, progress: Callable[[], None]) -> Message:
     path = Path(question["path"])
     try:
         if question["question"] == "claims":
@@ -275,8 +95,8 @@ class _Heartbeat:
             _write(self._answers, {"packets": self._packets})
 
 
-def _write(answers: int, message: _Message) -> None:
-    os.write(answers, _line(message))
+def _write(answers: int, message: Message) -> None:
+    os.write(answers, as_line(message))
 
 
 def _keep_output() -> int:
@@ -289,8 +109,8 @@ def _keep_output() -> int:
 
 
 def _listen(questions: "queue.SimpleQueue[bytes]") -> None:
-    for line in sys.stdin.buffer:
-        questions.put(line)
+    for question in io.FileIO(0):  # unbuffered: a buffer would be locked when Python ends
+        questions.put(question)
     os._exit(0)
 
 

@@ -16,7 +16,7 @@ from fvar.data.encoded import EncodedVideo
 from fvar.data.folder import read_series
 from fvar.data.jpeg_pipe import DecodeSettings, Footage, Pictures, Size, take_pictures
 from fvar.data.parts import Interval, Part
-from fvar.data.probe import Probes
+from fvar.data.probes import Probes
 from fvar.data.program import Ffmpeg, Running
 from fvar.data.thinning import keep_frames
 from fvar.manifest import Status

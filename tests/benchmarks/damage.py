@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fvar.data.jpeg_pipe import DecodeSettings
-from fvar.data.probe import Probes
+from fvar.data.probes import Probes
 from fvar.data.program import Running, find_ffmpeg
 from fvar.data.video import Decoded, decode_video
 
