@@ -234,13 +234,17 @@ def test_pipes_and_folders_are_not_opened(samples: Path, tmp_path: Path) -> None
     assert manifest.videos[0].reason == f"{tmp_path / 'pipe.mp4'} is not a file or folder"
 
 
-def test_one_byte_is_not_a_million_frames(samples: Path, tmp_path: Path, decode: Decode) -> None:
-    """An index that names the same byte over and over is failed before it is read through."""
+def test_one_byte_is_not_a_million_frames(
+    samples: Path, tmp_path: Path, decode: Decode, probes: Probes
+) -> None:
+    """An index that names the same byte over and over is failed early, and not foretold."""
     whole = (samples / "plain.mp4").read_bytes()
     (tmp_path / "a.mp4").write_bytes(rebuild(whole, same_byte(300_000, chunks=300)))
     decoded = decode(tmp_path / "a.mp4")
     assert decoded.status == "failed"
     assert "claims more packets than the" in (decoded.reason or "")
+    with pytest.raises(UnreadableError, match="promises more frames than the"):
+        probes.glance(tmp_path / "a.mp4", time_limit_seconds=30)
 
 
 @pytest.mark.parametrize("side", [10_000, 100_000])

@@ -1,4 +1,7 @@
-"""What a video file claims about itself, without decoding: frames in its header, packets in it."""
+"""What a video file claims about itself, without decoding: frames in its header, packets in it.
+
+A file's index is built in memory, whatever it claims: `probes` has the functions here run in a process apart.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
