@@ -1,11 +1,15 @@
 """Fixtures that several test files share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
 from video_samples import make_samples
+
+from fvar.data.probes import Probes
+from fvar.data.program import Running
 
 # Without deadline, because machines are shared; derandomised, so that every run tries the same examples.
 settings.register_profile("fvar", deadline=None, derandomize=True, max_examples=50, print_blob=True)
@@ -33,3 +37,10 @@ def shared() -> Path:
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of tiny videos, whole, odd and broken; nobody writes into it."""
     return make_samples(tmp_path_factory.mktemp("samples"))
+
+
+@pytest.fixture(scope="session")
+def probes() -> Iterator[Probes]:
+    """Return probes that outlive a test: starting one takes longer than most files do."""
+    with Probes(Running()) as started:
+        yield started

@@ -1,12 +1,14 @@
 """Damaged videos of every container: never ok with fewer frames than there were, and always the same."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fvar.data.jpeg_pipe import DecodeSettings
-from fvar.data.program import Running, find_ffmpeg
+from fvar.data.probes import Probes
+from fvar.data.program import find_ffmpeg
 from fvar.data.video import Decoded, decode_video
 
 CONTAINERS = [
@@ -22,45 +24,55 @@ CONTAINERS = [
 ]
 
 
-def _extract(path: Path) -> Decoded:
-    (decoded,) = decode_video(
-        path, program=find_ffmpeg(), settings=DecodeSettings(16, 5, threads=4), running=Running()
-    )
-    return decoded
+Extract = Callable[[Path], Decoded]
+
+
+@pytest.fixture
+def extract(probes: Probes) -> Extract:
+    def run(path: Path) -> Decoded:
+        settings = DecodeSettings(16, 5, threads=4)
+        (decoded,) = decode_video(path, program=find_ffmpeg(), settings=settings, probes=probes)
+        return decoded
+
+    return run
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_a_cut_file_is_never_ok(samples: Path, tmp_path: Path, name: str) -> None:
+def test_a_cut_file_is_never_ok(samples: Path, tmp_path: Path, extract: Extract, name: str) -> None:
     """A file cut in the middle of its frames is partial or failed, with a reason."""
     whole = (samples / name).read_bytes()
     for percent in (50, 75, 95):
         path = tmp_path / f"{percent} {name}"
         path.write_bytes(whole[: len(whole) * percent // 100])
-        decoded = _extract(path)
+        decoded = extract(path)
         assert decoded.status != "ok", percent
         assert decoded.reason
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_flipped_bytes_lose_no_frame_silently(samples: Path, tmp_path: Path, name: str) -> None:
+def test_flipped_bytes_lose_no_frame_silently(
+    samples: Path, tmp_path: Path, extract: Extract, name: str
+) -> None:
     """Whatever a flipped byte does, ok means as many frames as the whole file has."""
     whole = (samples / name).read_bytes()
-    num_frames = _extract(samples / name).num_decoded
+    num_frames = extract(samples / name).num_decoded
     draw = random.Random(1)
     for place in [draw.randrange(len(whole)) for _ in range(6)]:
         path = tmp_path / f"{place} {name}"
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
-        decoded = _extract(path)
+        decoded = extract(path)
         assert decoded.status != "ok" or decoded.num_decoded >= num_frames, place
 
 
 @pytest.mark.parametrize("name", ["plain.ts", "plain.flv", "b frames.avi"])
-def test_the_same_file_gets_the_same_verdict(samples: Path, tmp_path: Path, name: str) -> None:
+def test_the_same_file_gets_the_same_verdict(
+    samples: Path, tmp_path: Path, extract: Extract, name: str
+) -> None:
     """Verdict, frames and pictures of a damaged file do not depend on the run."""
     whole = bytearray((samples / name).read_bytes())
     whole[len(whole) // 2] ^= 0xFF
     path = tmp_path / name
     path.write_bytes(whole)
-    results = [_extract(path) for _ in range(10)]
+    results = [extract(path) for _ in range(10)]
     assert len({(decoded.status, decoded.num_decoded) for decoded in results}) == 1
     assert len({decoded.video.checksum() for decoded in results if decoded.video}) <= 1

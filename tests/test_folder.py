@@ -17,7 +17,8 @@ from fvar.data.encoded import EncodedVideo
 from fvar.data.estimate import estimate_work
 from fvar.data.folder import Series, read_series
 from fvar.data.jpeg_pipe import DecodeSettings
-from fvar.data.program import Running, find_ffmpeg
+from fvar.data.probes import Probes
+from fvar.data.program import find_ffmpeg
 from fvar.data.shards import Job, hash_source
 from fvar.data.video import Decoded, decode_video
 
@@ -32,13 +33,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def take(folder: Path) -> Extract:
+def take(folder: Path, probes: Probes) -> Extract:
     def run(**settings: int) -> Decoded:
         (decoded,) = decode_video(
             folder,
             program=find_ffmpeg(),
             settings=DecodeSettings(32, 2, **settings),
-            running=Running(),
+            probes=probes,
         )
         return decoded
 
@@ -195,7 +196,7 @@ def test_the_hash_is_that_of_names_and_contents(folder: Path, tmp_path: Path) ->
     assert len({before, hash_source(copy)[0], hash_source(folder)[0]}) == 3
 
 
-def test_a_stride_counts_pictures(folder: Path, take: Extract) -> None:
+def test_a_stride_counts_pictures(folder: Path, take: Extract, probes: Probes) -> None:
     """Fewer pictures on purpose work on folders, the estimate knows of them, gaps still count."""
     _fill(folder, *(f"{number}.png" for number in range(10)))
     row = SourceRow("a", folder.name, "x", "train", None, None, None)
@@ -204,7 +205,7 @@ def test_a_stride_counts_pictures(folder: Path, take: Extract) -> None:
         program=find_ffmpeg(),
         settings=DecodeSettings(32, 2, stride=4),
         workers=1,
-        running=Running(),
+        probes=probes,
     )
     assert guess is not None
     assert guess.frames == 3

@@ -5,7 +5,7 @@ import shutil
 import socket
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,10 @@ from opened import opened_in
 from PIL import Image
 
 from fvar.config import ExtractConfig
-from fvar.data.container import UnreadableError, glance, read_claims
+from fvar.data.container import Claims, UnreadableError, read_claims
 from fvar.data.jpeg_pipe import DecodeSettings
-from fvar.data.program import Running, find_ffmpeg
+from fvar.data.probes import Probes
+from fvar.data.program import find_ffmpeg
 from fvar.data.video import Decoded, decode_video
 from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract
@@ -64,10 +65,22 @@ _REFERENCES = {
 }
 
 
-def _decode(path: Path, *, limit: float = 30) -> Decoded:
-    settings = DecodeSettings(32, 2, threads=1, time_limit_seconds=limit)
-    (decoded,) = decode_video(path, program=find_ffmpeg(), settings=settings, running=Running())
-    return decoded
+Decode = Callable[[Path], Decoded]
+
+
+@pytest.fixture
+def decode(probes: Probes) -> Decode:
+    def run(path: Path) -> Decoded:
+        settings = DecodeSettings(32, 2, threads=1, time_limit_seconds=30)
+        (decoded,) = decode_video(path, program=find_ffmpeg(), settings=settings, probes=probes)
+        return decoded
+
+    return run
+
+
+def _read(path: Path) -> Claims:
+    """Read the claims here, where the rules can be changed, not in a process apart."""
+    return read_claims(path, progress=lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -107,16 +120,16 @@ def _png(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("name", _REFERENCES)
 def test_what_names_other_files_is_not_followed(
-    far: Path, listening: socket.socket, name: str
+    far: Path, listening: socket.socket, name: str, decode: Decode, probes: Probes
 ) -> None:
     """A playlist, a script, a session or a drawing is failed; no file and no network it names is opened."""
     path = far.with_name("home") / name
     port = listening.getsockname()[1]
     path.write_text(_REFERENCES[name].format(far=far, port=port))
     with opened_in(far) as outside, opened_in(path.parent) as beside:
-        decoded = _decode(path)
+        decoded = decode(path)
         with pytest.raises(UnreadableError):
-            glance(path)
+            probes.glance(path, time_limit_seconds=30)
     assert (decoded.status, decoded.video) == ("failed", None)
     assert not outside
     assert set(beside) == {name}
@@ -128,16 +141,16 @@ def test_what_names_other_files_is_not_followed(
     "name", ["concat beside.mp4", "hls.m3u8", "hls http.m3u8", "hls key.m3u8", "session.sdp"]
 )
 def test_ffmpeg_alone_follows_nothing_either(
-    far: Path, listening: socket.socket, monkeypatch: pytest.MonkeyPatch, name: str
+    far: Path, listening: socket.socket, monkeypatch: pytest.MonkeyPatch, name: str, decode: Decode
 ) -> None:
     """Were PyAV to let a playlist through, ffmpeg would still open nothing but the file itself."""
     path = far.with_name("home") / name
     port = listening.getsockname()[1]
     path.write_text(_REFERENCES[name].format(far=far, port=port))
-    claims = read_claims(far / "secret.mp4", time_limit_seconds=30)
-    monkeypatch.setattr("fvar.data.video.read_claims", lambda *_, **__: claims)
+    claims = _read(far / "secret.mp4")
+    monkeypatch.setattr(Probes, "claims", lambda *_, **__: claims)
     with opened_in(far) as outside, opened_in(path.parent) as beside:
-        decoded = _decode(path)
+        decoded = decode(path)
     assert (decoded.status, decoded.video) == ("failed", None)
     assert not outside
     assert set(beside) == {name}
@@ -147,41 +160,42 @@ def test_ffmpeg_alone_follows_nothing_either(
 
 @pytest.mark.timeout(60)
 def test_no_format_reaches_the_network(
-    far: Path, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+    far: Path, listening: socket.socket, monkeypatch: pytest.MonkeyPatch, decode: Decode
 ) -> None:
     """Were playlists among the formats, they would still get no connection: files are the only protocol."""
     path = far.with_name("home") / "hls http.m3u8"
     port = listening.getsockname()[1]
     path.write_text(_REFERENCES[path.name].format(far=far, port=port))
-    claims = read_claims(far / "secret.mp4", time_limit_seconds=30)
+    claims = _read(far / "secret.mp4")
     for module in ("container", "jpeg_pipe"):
         monkeypatch.setattr(f"fvar.data.{module}.FORMATS", "hls,mpegts")
-    assert _decode(path).status == "failed"
-    monkeypatch.setattr("fvar.data.video.read_claims", lambda *_, **__: claims)
-    assert _decode(path).status == "failed"
+    with pytest.raises(UnreadableError):
+        _read(path)
+    monkeypatch.setattr(Probes, "claims", lambda *_, **__: claims)
+    assert decode(path).status == "failed"
     with pytest.raises(BlockingIOError):
         listening.accept()
 
 
 @pytest.mark.parametrize("name", ["img%03d.png", "img*.png", "img00?.png", "img{000,001}.png"])
-def test_a_picture_is_no_pattern(far: Path, tmp_path: Path, name: str) -> None:
+def test_a_picture_is_no_pattern(far: Path, tmp_path: Path, name: str, decode: Decode) -> None:
     """A picture whose name is a number pattern or a glob does not stand for the files that match."""
     for n in range(3):
         (tmp_path / f"img{n:03d}.png").symlink_to(far / "secret.png")
     shutil.copy(far / "secret.png", tmp_path / name)
     with opened_in(far) as outside:
-        decoded = _decode(tmp_path / name)
+        decoded = decode(tmp_path / name)
     assert not outside
     assert decoded.status == "failed" or (decoded.video and decoded.video.num_frames == 1)
 
 
-def test_a_movie_whose_pictures_lie_elsewhere(samples: Path, far: Path) -> None:
+def test_a_movie_whose_pictures_lie_elsewhere(samples: Path, far: Path, decode: Decode) -> None:
     """A QuickTime data reference to another file is not followed: the movie holds nothing."""
     path = far.with_name("home") / "reference.mov"
     reference = {b"dref": elsewhere(f"{far}/secret.mp4")}
     path.write_bytes(rebuild((samples / "plain.mp4").read_bytes(), reference))
     with opened_in(far) as outside:
-        decoded = _decode(path)
+        decoded = decode(path)
     assert decoded.status == "failed"
     assert not outside
 
@@ -194,10 +208,10 @@ def test_a_movie_whose_pictures_lie_elsewhere(samples: Path, far: Path) -> None:
         "[red]a[bold].mp4", "a\nb\x1b[31m.mp4", "a\udcff.mp4", "input", "<script>.mp4",
     ],
 )  # fmt: skip
-def test_a_name_is_only_a_name(samples: Path, tmp_path: Path, name: str) -> None:
+def test_a_name_is_only_a_name(samples: Path, tmp_path: Path, name: str, decode: Decode) -> None:
     """A file whose name looks like a protocol, a flag, a pattern or a command is decoded as it is."""
     shutil.copy(samples / "plain.mp4", tmp_path / name)
-    decoded = _decode(tmp_path / name)
+    decoded = decode(tmp_path / name)
     assert (decoded.status, decoded.reason) == ("ok", None)
     assert decoded.video is not None
     assert decoded.video.num_frames == 50
@@ -218,55 +232,61 @@ def test_pipes_and_folders_are_not_opened(samples: Path, tmp_path: Path) -> None
     assert manifest.videos[0].reason == f"{tmp_path / 'pipe.mp4'} is not a file or folder"
 
 
-def test_one_byte_is_not_a_million_frames(samples: Path, tmp_path: Path) -> None:
-    """An index that names the same byte over and over is failed before it is read through."""
+def test_one_byte_is_not_a_million_frames(
+    samples: Path, tmp_path: Path, decode: Decode, probes: Probes
+) -> None:
+    """An index that names the same byte over and over is failed early, and not foretold."""
     whole = (samples / "plain.mp4").read_bytes()
     (tmp_path / "a.mp4").write_bytes(rebuild(whole, same_byte(300_000, chunks=300)))
-    decoded = _decode(tmp_path / "a.mp4")
+    decoded = decode(tmp_path / "a.mp4")
     assert decoded.status == "failed"
     assert "claims more packets than the" in (decoded.reason or "")
+    with pytest.raises(UnreadableError, match="promises more frames than the"):
+        probes.glance(tmp_path / "a.mp4", time_limit_seconds=30)
 
 
 @pytest.mark.parametrize("side", [10_000, 100_000])
-def test_a_giant_picture_is_refused(tmp_path: Path, side: int) -> None:
+def test_a_giant_picture_is_refused(tmp_path: Path, side: int, decode: Decode) -> None:
     """A picture of a hundred bytes that claims 100 million pixels or more is failed."""
     (tmp_path / "giant.png").write_bytes(_png(side, side))
-    decoded = _decode(tmp_path / "giant.png")
+    decoded = decode(tmp_path / "giant.png")
     assert decoded.status == "failed"
     assert f"{side}x{side}" in (decoded.reason or "")
 
 
-def test_a_giant_picture_is_not_decoded_here(tmp_path: Path) -> None:
+def test_a_giant_picture_is_not_decoded_here(tmp_path: Path, decode: Decode) -> None:
     """A picture that does hold so many pixels, in 8 KB, gives no first picture to the counting either."""
     Image.new("1", (8200, 8200)).save(tmp_path / "giant.png")
-    assert read_claims(tmp_path / "giant.png", time_limit_seconds=30).size == (0, 0)
-    assert _decode(tmp_path / "giant.png").status == "failed"
+    assert _read(tmp_path / "giant.png").size == (0, 0)
+    assert decode(tmp_path / "giant.png").status == "failed"
 
 
-def test_a_giant_picture_in_a_folder_is_refused(tmp_path: Path) -> None:
+def test_a_giant_picture_in_a_folder_is_refused(tmp_path: Path, decode: Decode) -> None:
     """A picture of a series is held to the same limit, also where it comes after others."""
     (tmp_path / "1.png").write_bytes(_png(64, 48))
     (tmp_path / "2.png").write_bytes(_png(8200, 8200))
-    decoded = _decode(tmp_path)
+    decoded = decode(tmp_path)
     assert decoded.status == "partial"
     assert decoded.reason == "1 of its pictures cannot be read: 2.png (claims 8200x8200 px)"
 
 
-def test_a_codec_that_nobody_knows(samples: Path, tmp_path: Path) -> None:
+def test_a_codec_that_nobody_knows(
+    samples: Path, tmp_path: Path, decode: Decode, probes: Probes
+) -> None:
     """A stream without a decoder is failed with ffmpeg's words, not a crash."""
     data = (samples / "b frames.avi").read_bytes()
     for name in (b"FMP4", b"fmp4"):
         data = data.replace(name, b"QQQ9")
     (tmp_path / "unknown.avi").write_bytes(data)
-    decoded = _decode(tmp_path / "unknown.avi")
+    decoded = decode(tmp_path / "unknown.avi")
     assert decoded.status == "failed"
     assert "ffmpeg" in (decoded.reason or "")
     with pytest.raises(UnreadableError, match="promises no frames"):
-        glance(tmp_path / "unknown.avi")
+        probes.glance(tmp_path / "unknown.avi", time_limit_seconds=30)
 
 
-def test_text_is_no_video(tmp_path: Path) -> None:
+def test_text_is_no_video(tmp_path: Path, decode: Decode) -> None:
     """Text is not painted into frames because its name ends in .txt, nor data because of .yuv."""
     for name in ("notes.txt", "notes.nfo", "notes.yuv", "notes.bin"):
         (tmp_path / name).write_text("not a video\n" * 20_000)
-        assert _decode(tmp_path / name).status == "failed", name
+        assert decode(tmp_path / name).status == "failed", name

@@ -15,9 +15,9 @@ import pytest
 from av.video.reformatter import Colorspace
 from PIL import Image
 
-from fvar.data import container
 from fvar.data.encoded import EncodedVideo
 from fvar.data.jpeg_pipe import DecodeSettings
+from fvar.data.probes import Probes
 from fvar.data.program import Ffmpeg, Running, find_ffmpeg
 from fvar.data.video import Decoded, decode_video
 
@@ -30,7 +30,7 @@ def program() -> Ffmpeg:
 
 
 @pytest.fixture
-def decode(samples: Path, program: Ffmpeg) -> Decode:
+def decode(samples: Path, program: Ffmpeg, probes: Probes) -> Decode:
     def run(
         name: str | Path,
         *,
@@ -44,7 +44,7 @@ def decode(samples: Path, program: Ffmpeg) -> Decode:
             samples / name,
             program=program,
             settings=settings,
-            running=Running(),
+            probes=probes,
             intervals=[interval],
         )
         return decoded
@@ -214,48 +214,44 @@ def test_an_interval_without_frames_is_failed(decode: Decode) -> None:
     assert "[0, 1e-09)" in (decode("b frames.avi", interval=(None, 1e-9)).reason or "")
 
 
-def _decode_with(script: str, path: Path, folder: Path, *, limit: float = 60.0) -> Decoded:
-    program = folder / "ffmpeg"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    settings = DecodeSettings(32, 2, time_limit_seconds=limit)
-    (decoded,) = decode_video(
-        path, program=Ffmpeg(str(program), "9"), settings=settings, running=Running()
-    )
-    return decoded
+@pytest.fixture
+def decode_with(probes: Probes, tmp_path: Path) -> Decode:
+    def run(script: str, path: Path, *, limit: float = 60.0) -> Decoded:
+        program = tmp_path / "ffmpeg"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        (decoded,) = decode_video(
+            path,
+            program=Ffmpeg(str(program), "9"),
+            settings=DecodeSettings(32, 2, time_limit_seconds=limit),
+            probes=probes,
+        )
+        return decoded
+
+    return run
 
 
-def test_a_time_limit_ends_ffmpeg(samples: Path, tmp_path: Path) -> None:
+def test_a_time_limit_ends_ffmpeg(samples: Path, decode_with: Decode) -> None:
     """An ffmpeg that gives no picture for too long is not waited for."""
     began = time.monotonic()
-    decoded = _decode_with("exec sleep 60", samples / "plain.mp4", tmp_path, limit=0.5)
+    decoded = decode_with("exec sleep 60", samples / "plain.mp4", limit=0.5)
     assert (decoded.status, decoded.passing) == ("failed", True)
     assert "ffmpeg gave no picture for 0.5 s (--time-limit)" in (decoded.reason or "")
     assert time.monotonic() - began < 10
 
 
-def test_a_long_video_is_no_silent_one(samples: Path, tmp_path: Path) -> None:
+def test_a_long_video_is_no_silent_one(samples: Path, decode_with: Decode) -> None:
     """The limit is for the wait for a picture: as long as pictures come, a video may take any time."""
     real = imageio_ffmpeg.get_ffmpeg_exe()
     # 2 s of pictures at the speed at which they are shown
     script = f'exec "{real}" -readrate 1 -readrate_initial_burst 0.1 "$@"'
     began = time.monotonic()
-    decoded = _decode_with(script, samples / "plain.mp4", tmp_path, limit=1.0)
+    decoded = decode_with(script, samples / "plain.mp4", limit=1.0)
     assert (decoded.status, decoded.passing) == ("ok", False)
     assert time.monotonic() - began > 1.5
 
 
-def test_a_time_limit_ends_the_counting(decode: Decode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file at which the counting of packets hangs is failed, and extraction goes on."""
-    free = threading.Event()
-    monkeypatch.setattr(container, "_read_claims", lambda _: free.wait(60))
-    decoded = decode("plain.mp4", limit=0.1)
-    free.set()
-    assert decoded.status == "failed"
-    assert decoded.reason == "reading its packets takes longer than 0.1 s"
-
-
-def test_ffmpeg_that_dies_is_not_believed(samples: Path, tmp_path: Path) -> None:
+def test_ffmpeg_that_dies_is_not_believed(samples: Path, decode_with: Decode) -> None:
     """An ffmpeg that ends with an error, or says nothing at all, never yields ok."""
     for name, code, reason in (
         ("plain.mp4", 3, "ended with code 3"),
@@ -263,7 +259,7 @@ def test_ffmpeg_that_dies_is_not_believed(samples: Path, tmp_path: Path) -> None
         ("plain.mkv", 0, "it holds 50 coded frames, 0 decoded"),
         ("plain.webm", 0, "ffmpeg found no picture"),
     ):
-        decoded = _decode_with(f"exit {code}", samples / name, tmp_path)
+        decoded = decode_with(f"exit {code}", samples / name)
         assert decoded.status == "failed"
         assert reason in (decoded.reason or "")
 

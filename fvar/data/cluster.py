@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from fvar.data.budget import Budget
 from fvar.data.making import Work
+from fvar.data.probes import Probes
 from fvar.data.program import Running, find_ffmpeg
 from fvar.data.shards import FOLDER, Shard, ShardRecord, discard, finished
 from fvar.errors import ConfigError, FvarError, StoppedError, in_brief
@@ -204,7 +205,8 @@ def _make_shard(run: str, work: Work, shard: Shard) -> ShardRecord:
     try:
         # --max-gb is about all shards, and the scheduler's side counts them.
         budget = Budget(work.out_dir, max_gb=None, reserve_gb=work.config.reserve_gb)
-        (record,) = work.make([shard], running=running, budget=budget, done=lambda: None)
+        with Probes(running) as probes:
+            (record,) = work.make([shard], probes=probes, budget=budget, done=lambda: None)
     finally:
         _UNDER_WAY.leave(run, running)
     return record

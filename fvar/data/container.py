@@ -1,7 +1,9 @@
-"""What a video file claims about itself, without decoding: frames in its header, packets in it."""
+"""What a video file claims about itself, without decoding: frames in its header, packets in it.
 
-import queue
-import threading
+A file's index is built in memory, whatever it claims: `probes` has the functions here run in a process apart.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -84,41 +86,33 @@ class Claims:
 
 
 class UnreadableError(Exception):
-    """The file holds nothing to decode; the message is the reason."""
+    """The file holds nothing to decode; the message is the reason.
+
+    Attributes:
+        passing: Whether that may be the moment's fault rather than the file's.
+    """
+
+    def __init__(self, reason: str, *, passing: bool = False) -> None:
+        super().__init__(reason)
+        self.passing = passing
 
 
-def read_claims(path: Path, *, time_limit_seconds: float) -> Claims:
+def read_claims(path: Path, *, progress: Callable[[], None]) -> Claims:
     """Read every packet of the first video stream that is not a cover picture.
 
+    Args:
+        path: Of the file.
+        progress: Called at each packet.
+
     Raises:
-        UnreadableError: There is none, the file is not a video, or the reading takes too long.
+        UnreadableError: There is none, or the file is not a video.
     """
-    # In a thread that can be left behind: nothing ends a library that does not come back.
-    done: queue.SimpleQueue[Claims | Exception] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            done.put(_read_claims(path))
-        except Exception as error:  # noqa: BLE001  # raised again by whoever waits
-            done.put(error)
-
-    threading.Thread(target=work, daemon=True, name=f"claims of {path.name}").start()
-    try:
-        found = done.get(timeout=time_limit_seconds)
-    except queue.Empty:
-        raise UnreadableError(
-            f"reading its packets takes longer than {time_limit_seconds:g} s"
-        ) from None
-    if isinstance(found, Exception):
-        raise found
-    return found
-
-
-def _read_claims(path: Path) -> Claims:
     try:
         with _open(path) as container:
-            claims = _count(container, _video_stream(container), max_packets=path.stat().st_size)
-            return replace(claims, cut=cut_short(path, container.format.name))
+            stream = _video_stream(container)
+            claims = _count(container, stream, max_packets=path.stat().st_size, progress=progress)
+            cut = cut_short(path, container.format.name, progress=progress)
+            return replace(claims, cut=cut)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(f"cannot be opened as a video ({short(error)})") from error
 
@@ -126,11 +120,7 @@ def _read_claims(path: Path) -> Claims:
 def _open(path: Path) -> InputContainer:
     if path.exists() and not path.is_file():
         raise UnreadableError("is not a file")  # opening a pipe or a device may never end
-    options = {
-        "protocol_whitelist": "file",
-        "format_whitelist": FORMATS,
-        "max_pixels": str(MAX_PIXELS),
-    }
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
     try:
         # file: makes a name with a colon a name; undecodable metadata is no concern of ours.
         return av.open(f"file:{path}", mode="r", metadata_errors="ignore", options=options)
@@ -148,15 +138,23 @@ def _video_stream(container: InputContainer) -> VideoStream:
     raise UnreadableError("holds no video stream")
 
 
-def _count(container: InputContainer, stream: VideoStream, *, max_packets: int) -> Claims:
+def _count(
+    container: InputContainer,
+    stream: VideoStream,
+    *,
+    max_packets: int,
+    progress: Callable[[], None],
+) -> Claims:
     codec = getattr(stream.codec_context, "name", None)  # without a decoder there is no context
     if codec:  # the decoder does not know what the file was opened with
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        stream.codec_context.thread_count = 1  # of one picture; each thread takes memory
     packets = empty = hidden = 0
     first: _FirstPicture | None = None
     problem: str | None = None
     try:
         for packet in container.demux(stream):
+            progress()
             if not packet.size:
                 continue
             packets += 1
@@ -231,7 +229,7 @@ def glance(path: Path) -> Glance:
     """Return what the header promises, without reading on.
 
     Raises:
-        UnreadableError: It is not a video, or promises nothing.
+        UnreadableError: It is not a video, or promises nothing that can be.
     """
     try:
         with _open(path) as container:
@@ -243,4 +241,6 @@ def glance(path: Path) -> Glance:
         raise UnreadableError(short(error)) from error
     if frames <= 0 or min(size) <= 0:
         raise UnreadableError("promises no frames")
+    if frames > (num_bytes := path.stat().st_size):
+        raise UnreadableError(f"promises more frames than the {num_bytes} bytes it has")
     return Glance(frames, max(seconds, 0.0), size)

@@ -2,26 +2,31 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 from fvar.data.annotations import SourceRow
-from fvar.data.container import Glance, UnreadableError, glance
+from fvar.data.container import Glance, UnreadableError
 from fvar.data.folder import glance_at_series, read_series
 from fvar.data.jpeg import picture_size
 from fvar.data.jpeg_pipe import DecodeSettings, Footage, take_pictures
+from fvar.data.probes import Probes
 from fvar.data.program import Ffmpeg, Running
 from fvar.data.shards import Job
 
 _LOOKED_AT = 64  # headers read: opening one takes milliseconds, a hundred thousand take minutes
+_LOOK_SECONDS = 30.0  # for one header; 24 hours of MP4 take 4
 _TRIED = 4, 16  # videos decoded: at least, and at most where more are decoded at once
 # Of a video: at most enough to make starting ffmpeg a small part of it, and no more of all than a hundredth.
 _TRIAL_SECONDS, _TRIAL_SHARE, _TRIAL_LEAST_SECONDS = 10.0, 0.01, 1.0
 _TRIAL_LIMIT_SECONDS = 5.0  # of our time; what has come by then counts
 _CLOCK = Fraction(1, 90_000)  # of the trial's pictures, whose times nobody reads
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ def estimate_work(
     program: Ffmpeg,
     settings: DecodeSettings,
     workers: int,
-    running: Running,
+    probes: Probes,
 ) -> Estimate | None:
     """Return about what `jobs` will take; None: there are none, or of none looked at a picture came.
 
@@ -65,10 +70,11 @@ def estimate_work(
         program: From `find_ffmpeg`.
         settings: As in the extraction.
         workers: Videos decoded at once.
-        running: Where the processes are entered while they run.
+        probes: Read what videos claim; the trials are entered in the same `running`.
     """
     sample = jobs[:: math.ceil(len(jobs) / _LOOKED_AT) or 1]
-    looked = [(job, found) for job in sample if (found := _look(job.path)) is not None]
+    headers = _each(sample, lambda job: _look(job.path, probes), workers, probes.running)
+    looked = [(job, found) for job, found in zip(sample, headers, strict=True) if found is not None]
     num_tried = min(max(_TRIED[0], workers), _TRIED[1])
     tried = [job for job, _ in looked[:: math.ceil(len(looked) / num_tried) or 1]]
     if not tried:
@@ -76,16 +82,11 @@ def estimate_work(
     scale = len(jobs) / len(sample)  # what cannot be opened costs next to nothing
     hundredth = _TRIAL_SHARE * scale * sum(found.seconds for _, found in looked)
     seconds = min(max(hundredth / num_tried, _TRIAL_LEAST_SECONDS), _TRIAL_SECONDS)
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            trials = list(
-                pool.map(lambda job: _try(job.path, seconds, program, settings, running), tried)
-            )
-        except BaseException:
-            running.stop()
-            raise
-    trials = [trial for trial in trials if trial.frames]
-    if not trials:
+    running = probes.running
+    tries = _each(
+        tried, lambda job: _try(job.path, seconds, program, settings, running), workers, running
+    )
+    if not (trials := [trial for trial in tries if trial.frames]):
         return None
     pixels = sum(trial.frames * trial.pixels for trial in trials)
     kept = [_kept(job, found, settings) * scale for job, found in looked]
@@ -102,6 +103,18 @@ def estimate_work(
     )
 
 
+def _each(
+    jobs: Sequence[Job], what: Callable[[Job], _Found], workers: int, running: Running
+) -> list[_Found]:
+    """Do something with each video, `workers` at once."""
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            return list(pool.map(what, jobs))
+        except BaseException:
+            running.stop()
+            raise
+
+
 def _seconds(trials: Sequence["_Trial"], num_videos: int, num_frames: float) -> float:
     """Return what so many videos with so many frames take one after the other."""
     starting = sum(trial.start_seconds for trial in trials) / len(trials)
@@ -110,9 +123,11 @@ def _seconds(trials: Sequence["_Trial"], num_videos: int, num_frames: float) -> 
     return num_videos * starting + num_frames * (going / frames if frames else 0.0)
 
 
-def _look(path: Path) -> Glance | None:
+def _look(path: Path, probes: Probes) -> Glance | None:
     try:
-        return glance_at_series(path) if path.is_dir() else glance(path)
+        if path.is_dir():
+            return glance_at_series(path)
+        return probes.glance(path, time_limit_seconds=_LOOK_SECONDS)
     except (UnreadableError, OSError):
         return None  # extraction itself will say what is wrong with it
 

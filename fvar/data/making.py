@@ -14,6 +14,7 @@ from fvar.data.annotations import SourceRow
 from fvar.data.budget import Budget
 from fvar.data.frame_store import EncodedVideo, write_shard
 from fvar.data.jpeg_pipe import DecodeSettings
+from fvar.data.probes import Probes
 from fvar.data.program import Ffmpeg, Running
 from fvar.data.shards import FOLDER, Job, Shard, ShardRecord, hash_source, write_record
 from fvar.data.spool import Spool
@@ -60,7 +61,7 @@ class Work:
         self,
         shards: Sequence[Shard],
         *,
-        running: Running,
+        probes: Probes,
         budget: Budget,
         done: Callable[[], None],
     ) -> Iterator[ShardRecord]:
@@ -68,7 +69,7 @@ class Work:
 
         Args:
             shards: What to make.
-            running: Where processes are entered while they run; stopped when we end early.
+            probes: Read what videos claim; all that runs beside them is stopped, too, when we end early.
             budget: Asked before a video is written.
             done: Called after each row of the source.
 
@@ -77,7 +78,8 @@ class Work:
                 by a signal, the videos' folder is gone; finished shards are kept.
         """
         jobs = (job for shard in shards for job in shard.jobs)
-        with self._decoding(jobs, running, budget) as results:
+        decode = partial(self._decode, probes=probes, budget=budget)
+        with self._decoding(jobs, decode, probes.running) as results:
             for shard in shards:
                 yield self._make(shard, results, budget, done)
 
@@ -119,12 +121,12 @@ class Work:
 
     @contextmanager
     def _decoding(
-        self, jobs: Iterable[Job], running: Running, budget: Budget
+        self, jobs: Iterable[Job], decode: Callable[[Job], "_Result"], running: Running
     ) -> Iterator[Iterator["_Result"]]:
         """Yield the results of `jobs` in their order; when the block ends early, nothing is left running."""
         pool = ThreadPoolExecutor(self.config.workers, thread_name_prefix="extract")
         try:
-            yield self._in_order(pool, jobs, partial(self._decode, running=running, budget=budget))
+            yield self._in_order(pool, jobs, decode)
         except BaseException:
             running.stop()
             raise
@@ -145,7 +147,7 @@ class Work:
         while waiting:
             yield waiting.popleft().result()
 
-    def _decode(self, job: Job, *, running: Running, budget: Budget) -> "_Result":
+    def _decode(self, job: Job, *, probes: Probes, budget: Budget) -> "_Result":
         sha256, problem = hash_source(job.path)
         if sha256 is None:
             return self._without(job, problem)
@@ -154,7 +156,7 @@ class Work:
                 job.path,
                 program=self.program,
                 settings=self.settings,
-                running=running,
+                probes=probes,
                 source_sha256=sha256,
                 intervals=[(row.start_seconds, row.end_seconds) for row in job.rows],
                 new_spool=partial(Spool, self.out_dir / FOLDER, allow=budget.check_video),
@@ -163,7 +165,7 @@ class Work:
             raise StoppedError(
                 job.path, f"cannot be decoded with {self.program.path} ({error})", fix=_RERUN
             ) from error
-        if running.stopped:  # what was killed is no verdict on the video
+        if probes.running.stopped:  # what was killed is no verdict on the video
             raise StoppedError(job.path, "its decoding was stopped", fix=_RERUN)
         if any(part.status != "ok" for part in decoded) and not job.path.exists():
             return self._without(job, f"{job.path} vanished while it was read")

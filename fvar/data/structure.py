@@ -5,10 +5,11 @@ of known length, a mark on the last page. Each function below knows one of them,
 not whole, or None where it is or where it does not tell.
 """
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _EBML_HEADER, _SEGMENT = 0x1A45DFA3, 0x18538067  # RFC 8794, RFC 9559
 _TS_SYNC, _TS_SIZES = 0x47, (188, 192, 204)  # ISO 13818-1; with a time stamp; with error correction
@@ -22,12 +23,25 @@ _FLV_KINDS, _FLV_ENCRYPTED = {8, 9, 18}, 0x20  # audio, video, data
 _Check = Callable[[BinaryIO, int], str | None]
 
 
-def cut_short(path: Path, format_name: str) -> str | None:
+class _Heard(io.FileIO):
+    """A file that says whenever it is read: some are gone through to their end, which may take hours."""
+
+    def __init__(self, path: Path, progress: Callable[[], None]) -> None:
+        super().__init__(path)
+        self._progress = progress
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        self._progress()
+        return super().readinto(buffer)
+
+
+def cut_short(path: Path, format_name: str, *, progress: Callable[[], None]) -> str | None:
     """Return why the end of the file is missing; None: nothing speaks for it.
 
     Args:
         path: The file.
         format_name: What libavformat calls its container, told by content.
+        progress: Called whenever it is read.
 
     Raises:
         OSError: It cannot be read.
@@ -35,7 +49,7 @@ def cut_short(path: Path, format_name: str) -> str | None:
     check = _CHECKS.get(format_name)
     if check is None:
         return None
-    with path.open("rb") as file:
+    with io.BufferedReader(_Heard(path, progress)) as file:
         return check(file, os.fstat(file.fileno()).st_size)
 
 

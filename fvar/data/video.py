@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fvar.data.container import UnreadableError, read_claims
+from fvar.data.container import Claims, UnreadableError
 from fvar.data.encoded import EncodedVideo
 from fvar.data.folder import read_series
 from fvar.data.jpeg_pipe import DecodeSettings, Footage, Pictures, Size, take_pictures
 from fvar.data.parts import Interval, Part
+from fvar.data.probes import Probes
 from fvar.data.program import Ffmpeg, Running
 from fvar.data.spool import Spool
 from fvar.data.thinning import keep_frames
@@ -50,7 +51,7 @@ def decode_video(
     *,
     program: Ffmpeg,
     settings: DecodeSettings,
-    running: Running,
+    probes: Probes,
     source_sha256: str = "",
     intervals: Sequence[Interval] = (WHOLE,),
     new_spool: Callable[[], Spool] = Spool,
@@ -61,7 +62,7 @@ def decode_video(
         path: Absolute path of a video file, or of a folder of numbered pictures.
         program: From `find_ffmpeg`.
         settings: Size, quality, limits and which frames to leave out.
-        running: Where the process is entered while it runs.
+        probes: Read what the file claims; ffmpeg is entered in the same `running`.
         source_sha256: Kept with the frames.
         intervals: Parts wanted: frames with ``start <= time < end``, in seconds from the container's start.
         new_spool: Makes what gathers the pictures of a part.
@@ -71,13 +72,15 @@ def decode_video(
         claims nothing more; otherwise a reason, and the frames there are. The file's verdict is that of
         each part: where a damaged file lacks frames is not known.
     """
-    run = _Run(program, settings, running, intervals, new_spool)
+    run = _Run(program, settings, probes.running, intervals, new_spool)
     try:
         if path.is_dir():
             return _decode_folder(path, run, source_sha256)
-        return _decode_file(path, run, source_sha256)
+        claims = probes.claims(path, time_limit_seconds=settings.time_limit_seconds)
+        return _decode_file(path, run, claims, source_sha256)
     except UnreadableError as error:
-        return [Decoded("failed", str(error), None)] * len(intervals)
+        failed = Decoded("failed", str(error), None, passing=error.passing)
+        return [failed] * len(intervals)
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,7 @@ class _Run:
         return pictures, parts
 
 
-def _decode_file(path: Path, run: _Run, source_sha256: str) -> list[Decoded]:
-    claims = read_claims(path, time_limit_seconds=run.settings.time_limit_seconds)
+def _decode_file(path: Path, run: _Run, claims: Claims, source_sha256: str) -> list[Decoded]:
     footage = Footage(f"file:{path}", {}, claims.time_base, hdr=claims.hdr)
     pictures, parts = run.take(footage)
     note = None

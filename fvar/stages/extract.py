@@ -12,6 +12,7 @@ from fvar.data.budget import GB, Budget, check_room
 from fvar.data.cluster import Cluster, connect
 from fvar.data.estimate import Estimate, estimate_work
 from fvar.data.making import Work
+from fvar.data.probes import Probes
 from fvar.data.program import Running, find_ffmpeg
 from fvar.data.shards import (
     FOLDER,
@@ -69,14 +70,16 @@ def extract(
     with (
         _cluster(config) as cluster,
         reporter.progress("extract", total=len(run.rows), unit="videos") as progress,
+        Probes(Running()) as probes,
     ):
         budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
         kept = run.kept(progress, budget, overwrite=overwrite)
         missing = [shard for shard in run.shards if shard.name not in kept]
-        run.foretell(missing, cluster, reporter, freed=run.freed(kept))
+        run.foretell(missing, cluster, probes, reporter, freed=run.freed(kept))
         run.clear(overwrite=overwrite)
         records = kept | {
-            record.shard.path: record for record in run.make(missing, cluster, budget, progress)
+            record.shard.path: record
+            for record in run.make(missing, cluster, probes, budget, progress)
         }
     return run.finish([records[shard.name] for shard in run.shards])
 
@@ -120,11 +123,12 @@ def preview(
     with (
         _cluster(config) as cluster,
         reporter.progress("check", total=len(run.rows), unit="videos") as progress,
+        Probes(Running()) as probes,
     ):
         budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
         kept = run.kept(progress, budget, overwrite=overwrite)
         missing = [shard for shard in run.shards if shard.name not in kept]
-        estimate = run.foretell(missing, cluster, reporter, freed=run.freed(kept))
+        estimate = run.foretell(missing, cluster, probes, reporter, freed=run.freed(kept))
     return Preview(
         num_videos=len(run.rows),
         absent=[row for row, path in zip(run.rows, run.paths, strict=True) if not path.exists()],
@@ -220,7 +224,13 @@ class _Run:
         return sum(p.stat().st_size for p in there if f"{FOLDER}/{p.name}" not in kept)
 
     def foretell(
-        self, missing: list[Shard], cluster: Cluster | None, reporter: Reporter, *, freed: int
+        self,
+        missing: list[Shard],
+        cluster: Cluster | None,
+        probes: Probes,
+        reporter: Reporter,
+        *,
+        freed: int,
     ) -> Estimate | None:
         """Say what making `missing` will take, and refuse what will not fit on the disk."""
         config = self.work.config
@@ -233,7 +243,7 @@ class _Run:
             program=self.work.program,
             settings=self.work.settings,
             workers=config.workers,
-            running=Running(),
+            probes=probes,
         )
         if guess is None:
             return None
@@ -266,13 +276,18 @@ class _Run:
             ) from error
 
     def make(
-        self, missing: list[Shard], cluster: Cluster | None, budget: Budget, progress: Progress
+        self,
+        missing: list[Shard],
+        cluster: Cluster | None,
+        probes: Probes,
+        budget: Budget,
+        progress: Progress,
     ) -> Iterator[ShardRecord]:
         def done() -> None:
             progress.advance(note=budget.note())
 
         if cluster is None:
-            return self.work.make(missing, running=Running(), budget=budget, done=done)
+            return self.work.make(missing, probes=probes, budget=budget, done=done)
         return cluster.make(self.work, missing, budget=budget, done=done)
 
     def finish(self, records: list[ShardRecord]) -> FramesManifest:

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fvar.data.jpeg_pipe import DecodeSettings
+from fvar.data.probes import Probes
 from fvar.data.program import Running, find_ffmpeg
 from fvar.data.video import Decoded, decode_video
 
@@ -78,11 +79,15 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=SAMPLES, default=list(SAMPLES))
     options = parser.parse_args()
     tallies = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Probes(Running()) as probes:
         for name in options.only:
             clip = _make(name, options.data, Path(folder))
             tallies[name] = _damage(
-                clip, flips=options.flips, repeats=options.repeats, unit=UNITS.get(name, 1)
+                clip,
+                probes,
+                flips=options.flips,
+                repeats=options.repeats,
+                unit=UNITS.get(name, 1),
             )
             print(f"{name}: {len(tallies[name].believed)} believed", file=sys.stderr)
     _show(tallies)
@@ -97,21 +102,23 @@ def _make(name: str, data: Path, folder: Path) -> Path:
     return clip
 
 
-def _damage(clip: Path, *, flips: int, repeats: int, unit: int) -> Tally:
+def _damage(clip: Path, probes: Probes, *, flips: int, repeats: int, unit: int) -> Tally:
     whole = clip.read_bytes()
-    intact = _extract(clip)
+    intact = _extract(clip, probes)
     if intact.status != "ok":
         raise SystemExit(f"{clip.name} is {intact.status} as it is: {intact.reason}")
     tally = Tally(intact.num_decoded)
     damaged = clip.with_name(f"damaged {clip.name}")
     for number, (what, counts, data) in enumerate(_copies(whole, flips, unit, tally)):
         damaged.write_bytes(data)
-        decoded = _extract(damaged)
+        decoded = _extract(damaged, probes)
         counts[decoded.status] += 1
         if decoded.status == "ok" and decoded.num_decoded < intact.num_decoded:
             tally.believed.append(f"{what}: {decoded.num_decoded} of {intact.num_decoded} frames")
         if number % SAMPLE_EVERY == 0:
-            again = {_summary(_extract(damaged)) for _ in range(repeats - 1)} | {_summary(decoded)}
+            again = {_summary(_extract(damaged, probes)) for _ in range(repeats - 1)} | {
+                _summary(decoded)
+            }
             if len(again) > 1:
                 tally.unsteady.append(f"{what}: {sorted(again)}")
     return tally
@@ -137,11 +144,9 @@ def _flip(whole: bytes, places: list[int]) -> bytes:
     return bytes(data)
 
 
-def _extract(path: Path) -> Decoded:
+def _extract(path: Path, probes: Probes) -> Decoded:
     settings = DecodeSettings(64, 5, threads=2, time_limit_seconds=60)
-    (decoded,) = decode_video(
-        path, program=find_ffmpeg(), settings=settings, running=Running(), source_sha256=""
-    )
+    (decoded,) = decode_video(path, program=find_ffmpeg(), settings=settings, probes=probes)
     return decoded
 
 
