@@ -21,11 +21,12 @@ from fvar.data.shards import Job
 _LOOKED_AT = 64  # headers read: opening one takes milliseconds, a hundred thousand take minutes
 _LOOK_SECONDS = 30.0  # for one header; 24 hours of MP4 take 4
 _TRIED = 4, 16  # videos decoded: at least, and at most where more are decoded at once
-# Of a video: at most enough to make starting ffmpeg a small part of it, and no more of all than a hundredth.
-_TRIAL_SECONDS, _TRIAL_SHARE, _TRIAL_LEAST_SECONDS = 10.0, 0.01, 1.0
+# Of a video: at most enough to make starting ffmpeg a small part of it, and no more of all than a fiftieth.
+_TRIAL_SECONDS, _TRIAL_SHARE, _TRIAL_LEAST_SECONDS = 10.0, 0.02, 1.0
 _TRIAL_LIMIT_SECONDS = 5.0  # of our time; what has come by then counts
 _CLOCK = Fraction(1, 90_000)  # of the trial's pictures, whose times nobody reads
 
+_Video = TypeVar("_Video")
 _Found = TypeVar("_Found")
 
 
@@ -73,18 +74,18 @@ def estimate_work(
         probes: Read what videos claim; the trials are entered in the same `running`.
     """
     sample = jobs[:: math.ceil(len(jobs) / _LOOKED_AT) or 1]
-    headers = _each(sample, lambda job: _look(job.path, probes), workers, probes.running)
+    running = probes.running
+    headers = _each(sample, lambda job: _look(job.path, probes), workers, running)
     looked = [(job, found) for job, found in zip(sample, headers, strict=True) if found is not None]
     num_tried = min(max(_TRIED[0], workers), _TRIED[1])
-    tried = [job for job, _ in looked[:: math.ceil(len(looked) / num_tried) or 1]]
+    tried = looked[:: math.ceil(len(looked) / num_tried) or 1]
     if not tried:
         return None
     scale = len(jobs) / len(sample)  # what cannot be opened costs next to nothing
-    hundredth = _TRIAL_SHARE * scale * sum(found.seconds for _, found in looked)
-    seconds = min(max(hundredth / num_tried, _TRIAL_LEAST_SECONDS), _TRIAL_SECONDS)
-    running = probes.running
+    share = _TRIAL_SHARE * scale * sum(found.seconds for _, found in looked)
+    seconds = min(max(share / num_tried, _TRIAL_LEAST_SECONDS), _TRIAL_SECONDS)
     tries = _each(
-        tried, lambda job: _try(job.path, seconds, program, settings, running), workers, running
+        tried, lambda one: _try(*one, seconds, program, settings, running), workers, running
     )
     if not (trials := [trial for trial in tries if trial.frames]):
         return None
@@ -99,28 +100,26 @@ def estimate_work(
             * sum(trial.num_bytes for trial in trials)
             / pixels
         ),
-        seconds=_seconds(trials, len(jobs), decoded) / min(workers, len(jobs)),
+        seconds=decoded * _seconds_of_a_frame(trials) / min(workers, len(jobs)),
     )
 
 
 def _each(
-    jobs: Sequence[Job], what: Callable[[Job], _Found], workers: int, running: Running
+    videos: Sequence[_Video], what: Callable[[_Video], _Found], workers: int, running: Running
 ) -> list[_Found]:
     """Do something with each video, `workers` at once."""
     with ThreadPoolExecutor(workers) as pool:
         try:
-            return list(pool.map(what, jobs))
+            return list(pool.map(what, videos))
         except BaseException:
             running.stop()
             raise
 
 
-def _seconds(trials: Sequence["_Trial"], num_videos: int, num_frames: float) -> float:
-    """Return what so many videos with so many frames take one after the other."""
-    starting = sum(trial.start_seconds for trial in trials) / len(trials)
-    frames = sum(trial.frames - 1 for trial in trials)
-    going = sum(trial.seconds - trial.start_seconds for trial in trials)
-    return num_videos * starting + num_frames * (going / frames if frames else 0.0)
+def _seconds_of_a_frame(trials: Sequence["_Trial"]) -> float:
+    """Return the mean over the frames of all videos tried: a long one counts as often as it has frames."""
+    seconds = sum(trial.of_frames * trial.seconds / trial.frames for trial in trials)
+    return seconds / sum(trial.of_frames for trial in trials)
 
 
 def _look(path: Path, probes: Probes) -> Glance | None:
@@ -136,17 +135,16 @@ def _look(path: Path, probes: Probes) -> Glance | None:
 class _Trial:
     """Counts the pictures of the beginning of a video, for some seconds."""
 
+    of_frames: int  # that the video has
     frames: int = 0
     num_bytes: int = 0
     pixels: int = 0  # of one frame
-    start_seconds: float = 0.0  # of ours, to the first frame
-    seconds: float = 0.0  # of ours, to the last
+    seconds: float = 0.0  # of ours, to the last frame
     _began: float = field(default_factory=time.monotonic)
 
     def offer(self, data: bytes, _seconds: float) -> None:
         self.seconds = time.monotonic() - self._began
         if not self.frames:
-            self.start_seconds = self.seconds
             self.pixels = math.prod(picture_size(data) or (0, 0))
         self.frames += 1
         self.num_bytes += len(data)
@@ -162,10 +160,15 @@ class _EnoughError(Exception):
 
 
 def _try(
-    path: Path, seconds: float, program: Ffmpeg, settings: DecodeSettings, running: Running
+    job: Job,
+    found: Glance,
+    seconds: float,
+    program: Ffmpeg,
+    settings: DecodeSettings,
+    running: Running,
 ) -> _Trial:
     """Decode the first `seconds` of a video; what is wrong with it is the extraction's to say."""
-    trial = _Trial()
+    path, trial = job.path, _Trial(found.frames)
     limit = min(_TRIAL_LIMIT_SECONDS, settings.time_limit_seconds)
     try:
         footage = (
