@@ -67,7 +67,7 @@ def extract(
     """
     run = _prepare(source_csv, out_dir, config, overwrite=overwrite, update=update)
     with (
-        _cluster(config) as cluster,
+        _cluster(config, reporter) as cluster,
         reporter.progress("extract", total=len(run.rows), unit="videos") as progress,
     ):
         budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
@@ -118,7 +118,7 @@ def preview(
     """
     run = _prepare(source_csv, out_dir, config, overwrite=overwrite, update=update)
     with (
-        _cluster(config) as cluster,
+        _cluster(config, reporter) as cluster,
         reporter.progress("check", total=len(run.rows), unit="videos") as progress,
     ):
         budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
@@ -181,11 +181,11 @@ def _exists(path: Path) -> bool:
 
 
 @contextmanager
-def _cluster(config: ExtractConfig) -> Iterator[Cluster | None]:
+def _cluster(config: ExtractConfig, reporter: Reporter) -> Iterator[Cluster | None]:
     if config.dask is None:
         yield None
         return
-    with connect(config.dask) as cluster:
+    with connect(config.dask, reporter) as cluster:
         yield cluster
 
 
@@ -237,11 +237,14 @@ class _Run:
         )
         if guess is None:
             return None
-        # How fast the machines of a cluster are is not known here.
-        duration = "" if cluster else f", {guess.duration} with {config.workers} workers"
+        duration = (
+            cluster.duration(guess, len(missing))
+            if cluster
+            else f"{guess.duration} with {config.workers} workers"
+        )
         reporter.info(
             f"{sum(shard.num_rows for shard in missing)} videos, about {guess.frames} frames, "
-            f"{guess.num_bytes / GB:.2g} GB{duration} "
+            f"{guess.num_bytes / GB:.2g} GB, {duration}, "
             f"at short side {config.short_side}, quality {config.quality}"
         )
         if config.max_gb is not None and guess.num_bytes / GB > config.max_gb:
