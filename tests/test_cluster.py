@@ -1,6 +1,7 @@
 """Extraction on a Dask cluster: the same store as on one machine, whoever dies."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -17,6 +18,8 @@ from kill_sweep import NAMES, content, finished_shards, write_source
 
 from fvar.config import ExtractConfig
 from fvar.data import cluster
+from fvar.data.cluster import Cluster
+from fvar.data.estimate import Estimate
 from fvar.errors import ConfigError, StoppedError
 from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract
@@ -271,3 +274,103 @@ def test_without_dask(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match=r"needs Dask .*; pip install 'fvar\[dask\]'"):
         extract(source, tmp_path / "out", config, SilentReporter())
     assert not (tmp_path / "out").exists()
+
+
+class _Client:
+    """Stands in for Dask's: `workers` has the threads of each, look by look."""
+
+    def __init__(self, *workers: list[int], status: str = "running") -> None:
+        self.status, self._workers = status, list(workers)
+
+    def nthreads(self) -> dict[str, int]:
+        return dict(enumerate(self._workers.pop(0)))
+
+
+class _Listener(SilentReporter):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, message: str) -> None:
+        self.lines.append(message)
+
+    def warning(self, message: str) -> None:
+        self.lines.append(f"warning: {message}")
+
+
+def test_waiting_for_workers_is_said() -> None:
+    """Once when the last is gone, and once when there are some again."""
+    listener = _Listener()
+    client = _Client([1], [], [], [2, 2], [2, 2], [2, 2], [])
+    look = Cluster(client, "tcp://h:1", listener)._watch()
+    for _ in range(6):
+        look()
+    gone = "warning: Dask tcp://h:1 has no worker: waiting for one; Ctrl-C ends the waiting"
+    assert listener.lines == [gone, "Dask tcp://h:1: 2 workers, 4 shards at once", gone]
+
+
+@pytest.mark.parametrize(
+    ("workers", "shards", "told"),
+    [
+        ([8, 8], 100, "38 min if the cluster's 16 threads are as fast as this machine"),
+        ([8, 8], 4, "2.5 h if the cluster's 16 threads are as fast as this machine"),
+        ([], 100, "10.0 h for one thread as fast as this machine"),
+    ],
+)
+def test_time_on_a_cluster(workers: list[int], shards: int, told: str) -> None:
+    """It is the time measured here over the shards made at once, and says on what it rests."""
+    guess = Estimate(frames=1, num_bytes=1, seconds=36_000.0)
+    assert Cluster(_Client(workers), "tcp://h:1", SilentReporter()).duration(guess, shards) == told
+
+
+class _Future:
+    def __init__(self, status: str, error: Exception) -> None:
+        self.status, self._error, self.asked = status, error, 0
+
+    def result(self, *, timeout: float) -> Any:
+        assert timeout > 0
+        self.asked += 1
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("client", "future", "told"),
+    [
+        (
+            _Client(status="connecting"),
+            _Future("cancelled", RuntimeError("lost")),
+            "the connection to its scheduler is lost; see that a scheduler and workers run",
+        ),
+        (
+            _Client(),
+            _Future("error", TimeoutError("the disk")),
+            r"the cluster failed \(TimeoutError: the disk\); see the logs",
+        ),
+        (
+            _Client(),
+            _Future("pending", TimeoutError("nothing yet")),
+            "Ctrl-C",
+        ),
+    ],
+)
+def test_what_a_task_ends_with(client: Any, future: _Future, told: str) -> None:
+    """A task's own error and a lost scheduler stop the run; what only takes longer is waited for."""
+    pytest.importorskip("distributed", reason="wants the extra fvar[dask]")
+    looks = iter([None, None, StoppedError("user", "pressed Ctrl-C", fix="rerun")])
+
+    def look() -> None:
+        if (error := next(looks)) is not None:
+            raise error
+
+    with pytest.raises(StoppedError, match=told):
+        Cluster(client, "tcp://h:1", SilentReporter())._result(future, look)
+    assert future.asked == (3 if future.status == "pending" else 1)
+
+
+def test_no_log_of_dask_is_seen() -> None:
+    """What Dask logs of a lost scheduler is not beside our one line; afterwards it logs as before."""
+    pytest.importorskip("distributed", reason="wants the extra fvar[dask]")
+    log = logging.getLogger("distributed.client")
+    assert log.isEnabledFor(logging.ERROR)
+    with cluster._silenced():
+        assert not log.isEnabledFor(logging.ERROR)
+    assert log.isEnabledFor(logging.ERROR)
