@@ -134,7 +134,7 @@ def test_a_cluster_makes_the_same_store(
         dask.workers[0].send_signal(signal.SIGKILL)
         assert process.wait(_WAIT_SECONDS) == 0
     assert content(tmp_path / "there") == here
-    assert not list((tmp_path / "there").rglob("*.json.*"))
+    assert not list((tmp_path / "there").rglob("*.partial"))
     _too_much_is_deleted(samples, tmp_path, dask)
 
 
@@ -238,6 +238,7 @@ def test_all_workers_die(samples: Path, tmp_path: Path, dask: _Dask, here: Conte
     _, err = process.communicate(timeout=_WAIT_SECONDS)
     assert (process.returncode, err) == (0, "")
     assert content(tmp_path / "there") == here
+    assert not list(tmp_path.rglob("*.partial"))  # though the killed one left its own
 
 
 def _too_much_is_deleted(samples: Path, tmp_path: Path, dask: _Dask) -> None:

@@ -280,6 +280,7 @@ class _Run:
 
     def finish(self, records: list[ShardRecord]) -> FramesManifest:
         """Write the manifest."""
+        self.clear(overwrite=False)  # a worker that was killed left a file whose shard another made
         entries = {video.id: video for record in records for video in record.videos}
         manifest = FramesManifest(
             versions=tool_versions(_PACKAGES) | {"ffmpeg": self.work.program.version},
