@@ -30,7 +30,7 @@ def check_alike(team: Team, path: Path, outputs: Sequence[OutputFile] = ()) -> N
         if seen != found[0][1]:
             error = ManifestError(
                 path,
-                f"{_difference(seen)} on {host} (process {rank} of {team.world_size})",
+                f"{_difference(seen, found[0][1])} on {host} (process {rank} of {team.world_size})",
                 fix="put its folder on a file system that all machines share, or copy it to each",
             )
             error.is_echo = not team.is_main
@@ -48,8 +48,10 @@ def _look(path: Path, outputs: Sequence[OutputFile]) -> _Seen:
     return digest, None
 
 
-def _difference(seen: _Seen) -> str:
+def _difference(seen: _Seen, wanted: _Seen) -> str:
     digest, missing = seen
     if digest is None:
         return "is not there"
-    return "is another file" if missing is None else f"lists {missing}, which is missing or another"
+    if digest != wanted[0]:
+        return "is another file"
+    return f"lists {missing}, which is missing or another"
