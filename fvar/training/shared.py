@@ -25,6 +25,8 @@ def check_alike(team: Team, path: Path, outputs: Sequence[OutputFile] = ()) -> N
     Raises:
         ManifestError: In all processes: names file and machine.
     """
+    if team.world_size == 1:
+        return
     found = team.gather((socket.gethostname(), _look(path, outputs)))
     for rank, (host, seen) in enumerate(found):
         if seen != found[0][1]:
