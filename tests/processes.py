@@ -26,15 +26,24 @@ def fvar(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def fvar_processes(count: int, arguments: Sequence[object]) -> list[Ended]:
-    """Run ``fvar`` in `count` processes that find each other as torchrun's do."""
-    return processes(count, _run_fvar, list(map(str, arguments)))
+def fvar_processes(count: int, arguments: Sequence[object], *, nodes: int = 1) -> list[Ended]:
+    """Run ``fvar`` in `count` processes that find each other as torchrun's do, on so many nodes."""
+    return processes(count, _run_fvar, list(map(str, arguments)), nodes=nodes)
 
 
-def processes(count: int, target: Callable[..., None], *arguments: object) -> list[Ended]:
+def fvar_on_nodes(arguments: Sequence[object], folders: Sequence[Path]) -> list[Ended]:
+    """Run ``fvar`` in a process a node, whose working folder is its own: so a path is another there."""
+    count = len(folders)
+    return processes(count, _run_fvar_in, list(map(str, arguments)), folders, nodes=count)
+
+
+def processes(
+    count: int, target: Callable[..., None], *arguments: object, nodes: int = 1
+) -> list[Ended]:
     """Call `target` with `arguments` in `count` processes that find each other as torchrun's do.
 
-    They are forked from one that has imported torch already, which takes longer than all the rest.
+    They are said to be on `nodes` machines, as many on each: there LOCAL_RANK counts anew. They are forked
+    from one that has imported torch already, which takes longer than all the rest.
 
     Returns:
         For each rank its exit code, standard output and standard error.
@@ -53,7 +62,7 @@ def processes(count: int, target: Callable[..., None], *arguments: object) -> li
                 args=(
                     target,
                     arguments,
-                    common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                    common | {"RANK": str(rank), "LOCAL_RANK": str(rank % (count // nodes))},
                     folder / str(rank),
                 ),
             )
@@ -94,6 +103,11 @@ def _run_fvar(arguments: Sequence[str]) -> None:
 
     sys.argv = ["fvar", *arguments]
     main()
+
+
+def _run_fvar_in(arguments: Sequence[str], folders: Sequence[Path]) -> None:
+    os.chdir(folders[int(os.environ["RANK"])])
+    _run_fvar(arguments)
 
 
 def _text(path: Path) -> str:

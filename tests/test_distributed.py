@@ -1,12 +1,15 @@
 """Several processes: the same numbers as one, and one line when something is wrong."""
 
 import csv
+import shutil
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from processes import fvar_processes
+from processes import fvar_on_nodes, fvar_processes
 from training_samples import ROWS, sample_pictures, sample_video, sample_videos, tiny_config
 from training_samples import write_frames as write
 
@@ -187,6 +190,71 @@ def test_two_processes_equal_one(run: Path) -> None:
     assert [code for code, _, _ in fvar_processes(2, arguments)] == [0, 0]
     for name in ("predictions.csv", "per_class.csv", "confusion.csv"):
         assert (run / "eval1" / name).read_bytes() == (run / "eval2" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_two_nodes_equal_one(run: Path) -> None:
+    """Where every process is the first of its machine, one alone writes, and the weights are the same."""
+    one = fvar_processes(2, _arguments(run, "one"))
+    two = fvar_processes(2, _arguments(run, "two"), nodes=2)
+    assert [code for code, _, _ in one + two] == [0, 0, 0, 0], one + two
+    assert two[1][1:] == ("", "")
+    before, after = _last(run / "one"), _last(run / "two")
+    for name, value in before.model.items():
+        assert torch.equal(after.model[name], value), name
+    assert len(list((run / "two" / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mutate", "problem"),
+    [
+        (shutil.rmtree, "is not there"),
+        (
+            lambda frames: shutil.rmtree(frames / "shards"),
+            "lists shards/shard-00000.h5, which is missing or another",
+        ),
+        (lambda frames: _lengthen(frames / "manifest.json"), "is another file"),
+    ],
+)
+def test_frames_that_one_node_does_not_see(
+    run: Path, mutate: Callable[[Path], object], problem: str
+) -> None:
+    """Nothing is trained on other frames: one line names file and machine, all end with exit code 2."""
+    frames = run / "there" / "frames"
+    shutil.copytree(run / "frames", frames)
+    mutate(frames)
+    arguments = ["train", "frames", "--config", run / "settings.toml", "--out", run / "out"]
+    ended = fvar_on_nodes(arguments, [run, run / "there"])
+    assert [code for code, _, _ in ended] == [2, 2], ended
+    assert ended[1][2] == ""
+    assert (
+        f"fvar: frames/manifest.json: {problem} on {socket.gethostname()} (process 1 of 2)"
+        in ended[0][2]
+    )
+    assert not (run / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_one_node_does_not_see(run: Path) -> None:
+    """Nothing is evaluated with other weights, nor on other frames."""
+    train(run / "frames", run / "one", tiny_config(**SAME | {"epochs": 1}), SilentReporter())
+    for name in ("one", "frames"):
+        shutil.copytree(run / name, run / "there" / name)
+    _lengthen(run / "there" / "one" / "checkpoints" / "last.pt")
+    arguments = ["eval", "one", "--frames", "frames", "--device", "cpu", "--checkpoint", "last"]
+    ended = fvar_on_nodes(arguments, [run, run / "there"])
+    assert [code for code, _, _ in ended] == [2, 2], ended
+    assert ended[0][2].startswith("fvar: one/checkpoints/last.pt: is another file on ")
+    (run / "there" / "frames" / "manifest.json").unlink()
+    ended = fvar_on_nodes(arguments, [run, run / "there"])
+    assert [code for code, _, _ in ended] == [2, 2], ended
+    assert ended[0][2].startswith("fvar: frames/manifest.json: is not there on ")
+
+
+def _lengthen(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b" ")
 
 
 @pytest.mark.slow

@@ -1,30 +1,35 @@
-"""Shards as tasks on a Dask cluster; the only file that knows Dask.
+"""Shards as tasks on a Dask cluster: the side of the command.
 
 A task makes one shard on a worker as a local run does, into the same folder, which all machines must see.
-What a worker that dies had under way, Dask gives to another.
+What a worker that dies had under way, Dask gives to another. Dask is known here and in `cluster_task`.
 """
 
 import logging
-import socket
-import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import uuid4
 
 from fvar.data.budget import Budget
+from fvar.data.cluster_task import Made, is_busy, make_shard, mark_of
+from fvar.data.estimate import Estimate
 from fvar.data.making import Work
-from fvar.data.probes import Probes
-from fvar.data.program import Running, find_ffmpeg
-from fvar.data.shards import FOLDER, Shard, ShardRecord, discard, finished
+from fvar.data.shards import Shard, ShardRecord, discard
 from fvar.errors import ConfigError, FvarError, StoppedError, in_brief
+from fvar.manifest import output_file
+from fvar.reporting import Reporter
 
 _CONNECT_SECONDS = 10.0
 _END_SECONDS = 10.0  # for tasks that were told to stop
+_LOOK_SECONDS = 5.0  # between two looks at a cluster from which nothing comes
+_ASK_SECONDS = 0.1  # between two questions whether they have
 _RERUN = "run the same command again: finished shards are kept"
+_LOGGERS = ("distributed", "tornado", "asyncio")
 
 
 @dataclass(frozen=True)
@@ -34,17 +39,27 @@ class Cluster:
     Attributes:
         client: Of Dask.
         address: Of the scheduler.
+        reporter: Told when workers are gone, and when there are some again.
     """
 
     client: Any
     address: str
+    reporter: Reporter
 
     def describe(self) -> str:
         """Return how many workers there are."""
-        threads = self.client.nthreads().values()
+        threads = self._threads()
         if not threads:
             return f"Dask {self.address} has no worker yet: waiting for one"
         return f"Dask {self.address}: {len(threads)} workers, {sum(threads)} shards at once"
+
+    def duration(self, guess: Estimate, num_shards: int) -> str:
+        """Return how long `num_shards` take by a `guess` that was measured here, and if what."""
+        threads = sum(self._threads())
+        if not threads:
+            return f"{guess.duration} for one thread as fast as this machine"
+        shared = replace(guess, seconds=guess.seconds / max(1, min(threads, num_shards)))
+        return f"{shared.duration} if the cluster's {threads} threads are as fast as this machine"
 
     def make(
         self,
@@ -63,25 +78,27 @@ class Cluster:
             done: Called for each row of a shard when it is made.
 
         Raises:
-            StoppedError: As on one machine, or the cluster failed; finished shards are kept.
+            StoppedError: As on one machine, the cluster failed, or a shard is not what its maker left;
+                finished shards are kept.
         """
         run = uuid4().hex
         there = _as_workers_see_it(work)
         futures = [
-            self.client.submit(_make_shard, run, there, shard, key=f"{shard.name}-{run}")
+            self.client.submit(make_shard, there, shard, key=f"{shard.name}-{run}")
             for shard in shards
         ]
         waiting = dict(zip((future.key for future in futures), shards, strict=True))
+        made: list[Made] = []
         try:
-            for future in _dask().as_completed(futures):
-                record = self._record(future)
+            for key, one in self._results(futures):
                 budget.count(
-                    sum(video.num_frames for video in record.videos),
-                    sum(video.num_bytes for video in record.videos),
+                    sum(video.num_frames for video in one.record.videos),
+                    sum(video.num_bytes for video in one.record.videos),
                 )
-                for _ in range(waiting.pop(future.key).num_rows):
+                for _ in range(waiting.pop(key).num_rows):
                     done()
-                yield record
+                made.append(Made(one.record.model_copy(update={"videos": []}), one.mark))
+                yield one.record
         except StoppedError:
             self._stop(run, futures)
             if budget.spent:
@@ -90,31 +107,117 @@ class Cluster:
         except BaseException:
             self._stop(run, futures)
             raise
+        for one in made:
+            _check_untouched(work.out_dir, one)
 
-    def _record(self, future: Any) -> ShardRecord:
+    def _results(self, futures: Sequence[Any]) -> Iterator[tuple[str, Made]]:
+        """Yield key and result of each future once it is done."""
+        ended: SimpleQueue[Any] = SimpleQueue()
+        for future in futures:
+            future.add_done_callback(ended.put)
+        look = self._watch()
+        for _ in futures:
+            while True:
+                try:
+                    future = ended.get(timeout=_LOOK_SECONDS)
+                    break
+                except Empty:
+                    look()
+            yield future.key, self._result(future, look)
+
+    def _result(self, future: Any, look: Callable[[], None]) -> Made:
+        """Fetch a result; where its worker has died meanwhile, the scheduler has it made again."""
         lost = (_dask().CancelledError, _dask().KilledWorker)
-        try:
-            record: ShardRecord = future.result()
-        except FvarError:
-            raise
-        except (*lost, ImportError, OSError, RuntimeError) as error:
-            raise StoppedError(
+        while True:
+            try:
+                made: Made = future.result(timeout=_LOOK_SECONDS)
+            except FvarError:
+                raise
+            except (*lost, ImportError, OSError, RuntimeError) as error:
+                if not isinstance(error, TimeoutError) or future.status == "error":
+                    raise self._failed(in_brief(error)) from error
+                look()
+            else:
+                return made
+
+    def _failed(self, why: str) -> StoppedError:
+        if self.client.status != "running":
+            return StoppedError(
                 f"--dask {self.address}",
-                f"the cluster failed ({in_brief(error)})",
-                fix=f"see the logs of its scheduler and workers, then {_RERUN}",
-            ) from error
-        return record
+                "the connection to its scheduler is lost",
+                fix=f"see that a scheduler and workers run, then {_RERUN}",
+            )
+        return StoppedError(
+            f"--dask {self.address}",
+            f"the cluster failed ({why})",
+            fix=f"see the logs of its scheduler and workers, then {_RERUN}",
+        )
+
+    def _threads(self) -> list[int]:
+        """Return the threads of each worker."""
+        if self.client.status != "running":
+            raise self._failed("")
+        try:
+            return list(self.client.nthreads().values())
+        except (OSError, RuntimeError) as error:
+            raise self._failed(in_brief(error)) from error
 
     def _stop(self, run: str, futures: list[Any]) -> None:
-        """End what is under way on the workers, as far as they can be reached."""
+        """Take the tasks back, and wait until the workers have ended what was under way."""
+        if self.client.status != "running":
+            return  # workers that lose their scheduler end by themselves
+        deadline = time.monotonic() + _END_SECONDS
         with suppress(OSError, RuntimeError):  # a timeout is an OSError
-            self.client.run(_stop_here, run)
-            _dask().wait(futures, timeout=_END_SECONDS)
+            # The others would only import all this to say that they are at nothing.
+            busy = [
+                worker
+                for worker, keys in self.client.processing().items()
+                if any(str(key).endswith(run) for key in keys)
+            ]
             self.client.cancel(futures)
+            while busy and time.monotonic() < deadline:
+                answers = self.client.run(is_busy, run, workers=busy, on_error="ignore")
+                busy = [worker for worker, answer in answers.items() if answer]
+                time.sleep(_ASK_SECONDS if busy else 0)
+
+    def _watch(self) -> Callable[[], None]:
+        """Return what to call while nothing comes; it says when no worker is left.
+
+        Batch systems bring others, so that waiting is right.
+        """
+        deserted = False
+
+        def look() -> None:
+            nonlocal deserted
+            was, deserted = deserted, not self._threads()
+            if deserted and not was:
+                self.reporter.warning(
+                    f"Dask {self.address} has no worker: waiting for one; Ctrl-C ends the waiting"
+                )
+            if was and not deserted:
+                self.reporter.info(self.describe())
+
+        return look
+
+
+def _check_untouched(folder: Path, made: Made) -> None:
+    """Make sure that a shard is what its maker left: a worker thought lost may have written since."""
+    shard = made.record.shard
+    try:
+        if mark_of(folder / shard.path) == made.mark or output_file(folder, shard.path) == shard:
+            return
+        problem = "was replaced after it was made"
+    except (OSError, FvarError) as error:
+        problem = f"cannot be read again ({in_brief(error)})"
+    raise StoppedError(
+        folder / shard.path,
+        problem,
+        fix=f"see that no other extraction writes there, then {_RERUN}",
+    )
 
 
 @contextmanager
-def connect(address: str) -> Iterator[Cluster]:
+def connect(address: str, reporter: Reporter) -> Iterator[Cluster]:
     """Connect to the scheduler at `address`, ``tcp://HOST:8786``.
 
     Raises:
@@ -128,10 +231,7 @@ def connect(address: str) -> Iterator[Cluster]:
             f"needs Dask ({in_brief(error)})",
             fix="pip install 'fvar[dask]', here and where the workers run",
         ) from error
-    log = logging.getLogger("distributed")
-    level = log.level
-    log.setLevel(logging.CRITICAL)  # what goes wrong, we say in one line
-    try:
+    with _silenced():
         try:
             client = dask.Client(address, timeout=_CONNECT_SECONDS)
         except (OSError, ValueError) as error:
@@ -141,11 +241,24 @@ def connect(address: str) -> Iterator[Cluster]:
                 fix="start one (`dask scheduler`) and give the address that it prints",
             ) from error
         try:
-            yield Cluster(client, address)
+            yield Cluster(client, address, reporter)
         finally:
-            client.close(timeout=_END_SECONDS)
+            with suppress(TimeoutError):  # nothing of ours is left there
+                client.close(timeout=_END_SECONDS)
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep Dask's log off the terminal: what goes wrong, we say in one line."""
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in _LOGGERS]
+    before = {name: logging.getLogger(name).level for name in names}
+    try:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        yield
     finally:
-        log.setLevel(level)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _dask() -> Any:
@@ -157,78 +270,3 @@ def _as_workers_see_it(work: Work) -> Work:
     videos = str(Path(work.config.videos).resolve())
     config = work.config.model_copy(update={"videos": videos})
     return replace(work, out_dir=work.out_dir.resolve(), config=config)
-
-
-# What follows runs on the workers.
-
-
-class _UnderWay:
-    """What this process makes, by the run that wants it, so that a run can end its own."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: dict[str, list[Running]] = {}
-        self._stopped: set[str] = set()
-
-    def enter(self, run: str) -> Running:
-        running = Running()
-        with self._lock:
-            self._running.setdefault(run, []).append(running)
-            if run in self._stopped:
-                running.stop()
-        return running
-
-    def leave(self, run: str, running: Running) -> None:
-        with self._lock:
-            self._running[run].remove(running)
-
-    def stop(self, run: str) -> None:
-        with self._lock:
-            self._stopped.add(run)
-            for running in self._running.get(run, []):
-                running.stop()
-
-
-_UNDER_WAY = _UnderWay()
-
-
-def _stop_here(run: str) -> None:
-    _UNDER_WAY.stop(run)
-
-
-def _make_shard(run: str, work: Work, shard: Shard) -> ShardRecord:
-    _check_worker(work)
-    # A worker that died may have finished it before it could say so.
-    if (record := finished(work.out_dir, shard)) is not None:
-        return record
-    running = _UNDER_WAY.enter(run)
-    try:
-        # --max-gb is about all shards, and the scheduler's side counts them.
-        budget = Budget(work.out_dir, max_gb=None, reserve_gb=work.config.reserve_gb)
-        with Probes(running) as probes:
-            (record,) = work.make([shard], probes=probes, budget=budget, done=lambda: None)
-    finally:
-        _UNDER_WAY.leave(run, running)
-    return record
-
-
-def _check_worker(work: Work) -> None:
-    """Make sure that this machine sees and has what the one that asks sees and has."""
-    here = f"Dask worker on {socket.gethostname()}"
-    for folder in (work.out_dir / FOLDER, Path(work.config.videos)):
-        if not folder.is_dir():
-            raise StoppedError(
-                here,
-                f"does not see {folder}",
-                fix="put it on a file system that all machines share, at the same path",
-            )
-    try:
-        version = find_ffmpeg(work.config.ffmpeg).version
-    except ConfigError as error:
-        raise StoppedError(here, f"{error.thing} {error.problem}", fix=error.fix) from error
-    if version != work.program.version:
-        raise StoppedError(
-            here,
-            f"has ffmpeg {version}, the command {work.program.version}",
-            fix="install the same fvar and imageio-ffmpeg on all machines",
-        )

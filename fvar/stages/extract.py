@@ -68,7 +68,7 @@ def extract(
     """
     run = _prepare(source_csv, out_dir, config, overwrite=overwrite, update=update)
     with (
-        _cluster(config) as cluster,
+        _cluster(config, reporter) as cluster,
         reporter.progress("extract", total=len(run.rows), unit="videos") as progress,
         Probes(Running()) as probes,
     ):
@@ -121,7 +121,7 @@ def preview(
     """
     run = _prepare(source_csv, out_dir, config, overwrite=overwrite, update=update)
     with (
-        _cluster(config) as cluster,
+        _cluster(config, reporter) as cluster,
         reporter.progress("check", total=len(run.rows), unit="videos") as progress,
         Probes(Running()) as probes,
     ):
@@ -185,11 +185,11 @@ def _exists(path: Path) -> bool:
 
 
 @contextmanager
-def _cluster(config: ExtractConfig) -> Iterator[Cluster | None]:
+def _cluster(config: ExtractConfig, reporter: Reporter) -> Iterator[Cluster | None]:
     if config.dask is None:
         yield None
         return
-    with connect(config.dask) as cluster:
+    with connect(config.dask, reporter) as cluster:
         yield cluster
 
 
@@ -247,11 +247,14 @@ class _Run:
         )
         if guess is None:
             return None
-        # How fast the machines of a cluster are is not known here.
-        duration = "" if cluster else f", {guess.duration} with {config.workers} workers"
+        duration = (
+            cluster.duration(guess, len(missing))
+            if cluster
+            else f"{guess.duration} with {config.workers} workers"
+        )
         reporter.info(
             f"{sum(shard.num_rows for shard in missing)} videos, about {guess.frames} frames, "
-            f"{guess.num_bytes / GB:.2g} GB{duration} "
+            f"{guess.num_bytes / GB:.2g} GB, {duration}, "
             f"at short side {config.short_side}, quality {config.quality}"
         )
         if config.max_gb is not None and guess.num_bytes / GB > config.max_gb:
@@ -292,6 +295,7 @@ class _Run:
 
     def finish(self, records: list[ShardRecord]) -> FramesManifest:
         """Write the manifest."""
+        self.clear(overwrite=False)  # a worker that was killed left a file whose shard another made
         entries = {video.id: video for record in records for video in record.videos}
         manifest = FramesManifest(
             versions=tool_versions(_PACKAGES) | {"ffmpeg": self.work.program.version},

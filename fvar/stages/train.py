@@ -27,6 +27,7 @@ from fvar.reporting import Reporter
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
 from fvar.training.distributed import Team, team
 from fvar.training.loop import METRICS, TENSORBOARD, Trainer, TrainingSet
+from fvar.training.shared import check_alike
 from fvar.training.views import report_thinning, select_videos, stored_videos
 
 # What a resumed run may set anew: none of these changes a number.
@@ -61,6 +62,7 @@ def train(
         path, manifest = members.on_main(
             lambda: _open_frames(frames, out_dir, resume=resume, overwrite=overwrite)
         )
+        check_alike(members, path, manifest.outputs)
         videos = _training_set(path, manifest, config)
         checkpoint = members.on_main(
             lambda: _checkpoint(out_dir, config, videos) if resume else None

@@ -24,6 +24,7 @@ from fvar.model.recognizer import Inference, Recognizer
 from fvar.training.checkpoint import BEST, LAST, load_checkpoint
 from fvar.training.distributed import Team
 from fvar.training.predict import infer_videos
+from fvar.training.shared import check_alike
 from fvar.training.views import select_videos, stored_videos, testing_view
 
 
@@ -108,22 +109,20 @@ def open_training(
         split: Which videos.
         checkpoint: best, last or a file; None takes best where there is one, else last.
         frames: Another extraction than the one trained on; None: that one.
-        team: Where to put the network; the main process alone checks the files.
+        team: Where to put the network; the main process checks the files, the others see the same.
         allow_partial: Take videos that extraction found incomplete.
 
     Raises:
         ManifestError: A file is missing or changed, or the split does not fit the training.
         WeightsError: The checkpoint does not load.
     """
-    path = locate(train)
-    manifest = read_manifest(path, CheckpointManifest)
-    team.on_main(lambda: check_files(path, manifest, with_inputs=frames is None))
-    frames_path = locate(frames) if frames else _frames_of(path, manifest)
-    frames_manifest = read_manifest(frames_path, FramesManifest)
-    team.on_main(lambda: check_files(frames_path, frames_manifest))
+    path, manifest = team.on_main(lambda: _open(train, with_inputs=frames is None))
+    frames_path, frames_manifest = team.on_main(lambda: _open_frames(frames, path, manifest))
+    name, file = team.on_main(lambda: _checkpoint_file(path.parent, checkpoint))
+    check_alike(team, frames_path, frames_manifest.outputs)
+    check_alike(team, file)
     videos = select_videos(frames_manifest, split, allow_partial=allow_partial, source=frames_path)
     stored_videos(videos, manifest.classes, source=frames_path)
-    name, file = _checkpoint_file(path.parent, checkpoint)
     recognizer = _load_recognizer(file, manifest, device=team.device).to(team.device).eval()
     return Trained(
         recognizer=recognizer,
@@ -136,6 +135,22 @@ def open_training(
         thinning=frames_manifest.config.thinning,
         inputs=[path, file, frames_path],
     )
+
+
+def _open(train: Path, *, with_inputs: bool) -> tuple[Path, CheckpointManifest]:
+    path = locate(train)
+    manifest = read_manifest(path, CheckpointManifest)
+    check_files(path, manifest, with_inputs=with_inputs)
+    return path, manifest
+
+
+def _open_frames(
+    frames: Path | None, trained: Path, manifest: CheckpointManifest
+) -> tuple[Path, FramesManifest]:
+    path = locate(frames) if frames else _frames_of(trained, manifest)
+    frames_manifest = read_manifest(path, FramesManifest)
+    check_files(path, frames_manifest)
+    return path, frames_manifest
 
 
 def _frames_of(path: Path, manifest: CheckpointManifest) -> Path:
