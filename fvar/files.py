@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import glob
 import hashlib
 import json
@@ -161,6 +162,42 @@ def _hash_cache() -> Iterator[_HashCache]:
         return
     with contextlib.closing(connection):
         yield _HashCache(connection)
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Make `folder`, and keep every other process of this machine that asks for the same out of it meanwhile.
+
+    The lock ends with the process, however that ends, and leaves no file. A network file system may have no
+    locks of folders; nobody is kept out there.
+
+    Raises:
+        ManifestError: Another process is at work in it.
+        StoppedError: The folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise StoppedError(
+            folder,
+            f"cannot be made or read ({error.strerror or error})",
+            fix="make its parent writable or choose another --out",
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ManifestError(
+                folder,
+                "another fvar is at work in it",
+                fix="wait until that ends, or choose another --out",
+            ) from error
+        except OSError:  # no locks here: as without one
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def is_complete(folder: Path) -> bool:

@@ -17,13 +17,12 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from fvar.config import ExtractConfig
-from fvar.data import making, shards
+from fvar.data import extraction, making, shards
 from fvar.data.frame_store import FrameStore
 from fvar.errors import ConfigError, InputError, ManifestError, SourceError, StoppedError
 from fvar.files import sha256_of
 from fvar.manifest import FramesManifest, VideoEntry, check_files, read_manifest
 from fvar.reporting import Progress, SilentReporter
-from fvar.stages import extract as stage
 from fvar.stages.extract import extract
 
 WHOLE = ["plain.mp4", "b frames.avi", "vfr.mp4", "turned.mp4", "wide pixels.mp4"]
@@ -413,7 +412,7 @@ def test_a_folder_that_cannot_be_cleared(
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(stage, "remove_strangers", refuse)
+    monkeypatch.setattr(extraction, "remove_strangers", refuse)
     with pytest.raises(StoppedError, match=r"out: cannot be cleared .*Permission denied"):
         _run(tmp_path, _write_csv(tmp_path, WHOLE[:1]), _config(samples))
 

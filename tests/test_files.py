@@ -2,9 +2,12 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from fvar.files import (
     is_complete,
     remove_outputs,
     sha256_of,
+    sole_writer,
     write_json,
 )
 
@@ -269,6 +273,48 @@ def test_out_dir_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ManifestError, match=r"file: is a file, an output must be a folder"):
         check_out_dir(tmp_path / "file", overwrite=True)
+
+
+def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+    """A second process is refused while the first is at work, and let in when it has ended, even killed."""
+    folder = tmp_path / "new" / "out"
+    hold = (
+        "import sys, time; from pathlib import Path; from fvar.files import sole_writer\n"
+        "with sole_writer(Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", hold, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"in\n"
+        with (
+            pytest.raises(ManifestError, match=r"new/out: another fvar is at work in it; wait"),
+            sole_writer(folder),
+        ):
+            pass
+        process.kill()
+    with sole_writer(folder):
+        assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    """One line names the folder and the system's reason."""
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(StoppedError, match=r"file/out: cannot be made or read \(Not a directory\)"),
+        sole_writer(tmp_path / "file" / "out"),
+    ):
+        pass
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where folders cannot be locked, work goes on as without one."""
+
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.EBADF, "as NFS says")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with sole_writer(tmp_path):
+        pass
 
 
 def test_remove_outputs_removes_what_is_named(tmp_path: Path) -> None:
