@@ -1,6 +1,5 @@
 """``fvar extract``: flags -> settings -> the frame store -> summary."""
 
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from cli.console import ConsoleReporter, print_summary
 from cli.options import Out, Overwrite, given
 from fvar.config import ExtractConfig, parse
 from fvar.errors import ConfigError
+from fvar.machine import usable_processors
 
 if TYPE_CHECKING:
     from fvar.manifest import FramesManifest
@@ -55,7 +55,7 @@ def extract(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Videos decoded at once. Default: one a processor; with --dask, one a task.",
+            help="Videos decoded at once. Default: one a processor that we may use; with --dask, one a task.",
             show_default=False,
         ),
     ] = None,
@@ -156,7 +156,7 @@ def extract(
 
 
 def _default_workers(dask: str | None) -> int:
-    return os.cpu_count() or 1 if dask is None else 1
+    return usable_processors() if dask is None else 1
 
 
 def _show_preview(preview: "Preview", reporter: ConsoleReporter) -> None:

@@ -1,7 +1,6 @@
 """``fvar verify``: a run's folder -> verification -> faults and summary."""
 
 import json
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from cli.console import ConsoleReporter, print_error, print_summary
 from fvar.config import VerifyConfig, parse
+from fvar.machine import usable_processors
 
 if TYPE_CHECKING:
     from fvar.stages.verify import Verdict
@@ -53,7 +53,7 @@ def verify(
     """
     from fvar.stages.verify import verify as stage
 
-    settings = {"workers": os.cpu_count() or 1 if workers is None else workers}
+    settings = {"workers": usable_processors() if workers is None else workers}
     config = parse(VerifyConfig, settings, source="command line")
     console = Console(stderr=as_json)
     reporter = ConsoleReporter(console)

@@ -4,7 +4,6 @@ Letters: B videos, T frames of a video, N = sum of all T, n frames of a chunk, S
 """
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from fvar.data.jpeg import picture_size
 from fvar.data.sampling import draw_key, uniform_frames
 from fvar.data.transforms import CROPS, Framing
 from fvar.errors import FrameStoreError, FvarError
+from fvar.machine import usable_processors
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def _decode(coded: Sequence[Tensor]) -> list[Tensor]:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
+    return ThreadPoolExecutor(usable_processors(), thread_name_prefix="decode")
 
 
 class VideoDataset(Dataset[tuple[EncodedVideo, int, str, int]]):

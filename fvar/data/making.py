@@ -1,6 +1,5 @@
 """Making shards: videos are decoded several at once, and written in order."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from fvar.data.shards import FOLDER, Job, Shard, ShardRecord, hash_source, write
 from fvar.data.spool import Spool
 from fvar.data.video import Decoded, decode_video
 from fvar.errors import ManifestError, StoppedError
+from fvar.machine import usable_processors
 from fvar.manifest import VideoEntry
 
 # Videos decoded beyond those being decoded, so that neither a long one nor the end of a shard (hashing it,
@@ -47,7 +47,7 @@ class Work:
         """How each video is decoded."""
         config = self.config
         # A Dask worker has the processors that it was given, of which we know nothing.
-        cores = 1 if config.dask else os.cpu_count() or 1
+        cores = 1 if config.dask else usable_processors()
         return DecodeSettings(
             config.short_side,
             config.quality,
