@@ -125,7 +125,7 @@ def test_stem_and_trunk_without_shift_are_torchvisions_forward(
     for stage in (1, 2, 3, 4):
         backbone = _cut(name, stage=stage)
         features = backbone.trunk(backbone.stem(_pictures()), _layout())
-        torch.testing.assert_close(features, expected, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(features, expected, rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -141,7 +141,7 @@ def test_the_right_blocks_shift_and_their_skips_do_not(name: str) -> None:
             expected = _pooled(name, _pictures())
         backbone = _cut(name, stage=stage)
         features = backbone.trunk(backbone.stem(_pictures()), _layout())
-        torch.testing.assert_close(features, expected, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(features, expected, rtol=1e-8, atol=1e-10)
         unshifted = torch.allclose(_pooled(name, _pictures()), expected)
         assert unshifted == (stage == 4)
 

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -355,3 +357,32 @@ def test_update_and_overwrite_exclude_each_other(videos: Path, tmp_path: Path) -
         2,
         "fvar: --update: excludes --overwrite; pass one of the two\n",
     )
+
+
+def test_a_long_video_shows_that_it_goes_on(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a video takes its time, the frames decoded so far are told, and no row is counted for it."""
+    real = imageio_ffmpeg.get_ffmpeg_exe()
+    program = _script(tmp_path, f'exec "{real}" -readrate 1 "$@"')
+    monkeypatch.setattr(making, "_TELL_SECONDS", 0.2)
+    notes: list[tuple[float, str]] = []
+
+    class Listener(SilentReporter):
+        @contextmanager
+        def progress(self, *_: object, **__: object) -> Iterator[Any]:
+            yield self
+
+        def advance(self, amount: float, *, note: str) -> None:
+            notes.append((amount, note))
+
+    source = write_source(tmp_path, NAMES[:1])
+    config = _config(videos, ffmpeg=str(program))
+    extract(source, tmp_path / "out", config, Listener())
+    assert sum(amount for amount, _ in notes) == 1
+    told = [re.search(r"^0 frames, .* (\d+) decoded in this run$", note) for _, note in notes[:-1]]
+    decoded = [int(found[1]) for found in told if found]
+    assert len(decoded) == len(notes) - 1 > 2
+    assert 0 < decoded[-1] <= 50
+    assert sorted(decoded) == decoded
+    assert notes[-1][1].startswith("50 frames, ")

@@ -81,7 +81,7 @@ def work(samples: Path, tmp_path: Path) -> tuple[Work, Shard]:
 def _make(work: Work, shard: Shard) -> ShardRecord:
     budget = Budget(work.out_dir, max_gb=None, reserve_gb=0)
     with Probes(Running()) as probes:
-        (record,) = work.make([shard], probes=probes, budget=budget, done=lambda: None)
+        (record,) = work.make([shard], probes=probes, budget=budget, tell=lambda _: None)
     return record
 
 

@@ -67,7 +67,7 @@ class Cluster:
         shards: Sequence[Shard],
         *,
         budget: Budget,
-        done: Callable[[], None],
+        tell: Callable[[int], None],
     ) -> Iterator[ShardRecord]:
         """Make `shards` on the workers, and yield the record of each once it is whole, in any order.
 
@@ -75,7 +75,7 @@ class Cluster:
             work: What they are made with.
             shards: What to make.
             budget: Asked when a shard is made; one that is too much is deleted again.
-            done: Called for each row of a shard when it is made.
+            tell: Called with the rows of a shard when it is made.
 
         Raises:
             StoppedError: As on one machine, the cluster failed, or a shard is not what its maker left;
@@ -95,8 +95,7 @@ class Cluster:
                     sum(video.num_frames for video in one.record.videos),
                     sum(video.num_bytes for video in one.record.videos),
                 )
-                for _ in range(waiting.pop(key).num_rows):
-                    done()
+                tell(waiting.pop(key).num_rows)
                 made.append(Made(one.record.model_copy(update={"videos": []}), one.mark))
                 yield one.record
         except StoppedError:

@@ -66,7 +66,7 @@ def _make(work: Work, shard: Shard) -> ShardRecord:
     budget = Budget(work.out_dir, max_gb=None, reserve_gb=work.config.reserve_gb)
     with _while_wanted(running) as unwanted, Probes(running) as probes:
         try:
-            (record,) = work.make([shard], probes=probes, budget=budget, done=lambda: None)
+            (record,) = work.make([shard], probes=probes, budget=budget, tell=lambda _: None)
         except StoppedError:
             if unwanted.is_set():  # what we ended ourselves is no failure: another worker does it
                 raise _dask().Reschedule from None

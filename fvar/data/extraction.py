@@ -198,13 +198,17 @@ class Extraction:
         Raises:
             StoppedError: As `Work.make` and `Cluster.make` do.
         """
+        before = probes.running.num_pictures
 
-        def done() -> None:
-            progress.advance(note=budget.note())
+        def tell(num_rows: int) -> None:
+            note = budget.note()
+            if not num_rows:  # a long video should not look like one that hangs
+                note += f", {probes.running.num_pictures - before} decoded in this run"
+            progress.advance(num_rows, note=note)
 
         if cluster is None:
-            return self.work.make(missing, probes=probes, budget=budget, done=done)
-        return cluster.make(self.work, missing, budget=budget, done=done)
+            return self.work.make(missing, probes=probes, budget=budget, tell=tell)
+        return cluster.make(self.work, missing, budget=budget, tell=tell)
 
     def finish(self, records: list[ShardRecord]) -> FramesManifest:
         """Write the manifest."""

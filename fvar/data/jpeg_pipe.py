@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from io import BufferedReader, RawIOBase
 from typing import IO, Any, cast
 
 import av
@@ -74,6 +75,7 @@ class Pictures:
 
     Attributes:
         parts: Where the pictures go.
+        count: Called at each.
         size: Of all pictures.
         num_decoded: Pictures that came.
         last_seconds: When the last of them is shown.
@@ -83,6 +85,7 @@ class Pictures:
     """
 
     parts: Sequence[Sink]
+    count: Callable[[], None]
     size: Size = (0, 0)
     num_decoded: int = 0
     last_seconds: float = 0.0
@@ -100,10 +103,12 @@ class Pictures:
         """Note what went wrong."""
         self.problem, self.passing = problem, passing
 
-    def take(self, pipe: IO[bytes], seconds: Sequence[float] | None) -> str | None:
+    def take(self, pipe: RawIOBase, seconds: Sequence[float] | None) -> str | None:
         """Read the pipe to its end, and return why that was not possible."""
         try:
-            with av.open(pipe, mode="r", format="nut") as container:
+            # Each picture as it comes: to guess a rate, ten would be waited for.
+            options = {"fpsprobesize": "0"}
+            with av.open(pipe, mode="r", format="nut", options=options) as container:
                 tick = container.streams.video[0].time_base or Fraction(1)
                 for packet in container.demux(video=0):
                     if packet.size:
@@ -129,6 +134,7 @@ class Pictures:
         else:
             self.last_seconds = seconds[self.num_decoded]
         self.num_decoded += 1
+        self.count()
         for part in self.parts:
             part.offer(data, self.last_seconds)
 
@@ -156,14 +162,16 @@ def take_pictures(
     Raises:
         StoppedError: Somebody asked ffmpeg to end.
     """
-    pictures = Pictures(parts)
+    pictures = Pictures(parts, running.count_picture)
     arguments = _arguments(footage, program, settings, box)
     with running.start(arguments, with_input=footage.feed is not None) as process:
         messages = Messages(cast(IO[bytes], process.stderr))
         watch = _Watch(process, pictures, settings.time_limit_seconds)
         feeder = _start_feeding(footage, process.stdin)
         try:
-            broken = pictures.take(cast(IO[bytes], process.stdout), footage.seconds)
+            # Past its buffer, which would be filled before it gave anything.
+            pipe = cast(RawIOBase, cast(BufferedReader, process.stdout).raw)
+            broken = pictures.take(pipe, footage.seconds)
             given_up = broken is not None and process.poll() is None
             if given_up:
                 process.kill()

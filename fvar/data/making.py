@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from fvar.manifest import VideoEntry
 # Videos decoded beyond those being decoded, so that neither a long one nor the end of a shard (hashing it,
 # bringing it to the disk) holds up the others; each takes 16 MB of memory at most.
 _AHEAD = 8
+_TELL_SECONDS = 1.0  # between two signs of life
 _RERUN = "run the same command again: finished shards are kept"
 
 
@@ -63,7 +64,7 @@ class Work:
         *,
         probes: Probes,
         budget: Budget,
-        done: Callable[[], None],
+        tell: Callable[[int], None],
     ) -> Iterator[ShardRecord]:
         """Make `shards` one after the other, and yield the record of each once it is whole.
 
@@ -71,7 +72,7 @@ class Work:
             shards: What to make.
             probes: Read what videos claim; all that runs beside them is stopped, too, when we end early.
             budget: Asked before a video is written.
-            done: Called after each row of the source.
+            tell: Called with 1 after each row of the source, and with 0 every second that one takes.
 
         Raises:
             StoppedError: The budget is spent, a file cannot be written, ffmpeg cannot be run or was ended
@@ -79,16 +80,17 @@ class Work:
         """
         jobs = (job for shard in shards for job in shard.jobs)
         decode = partial(self._decode, probes=probes, budget=budget)
-        with self._decoding(jobs, decode, probes.running) as results:
+        with self._decoding(jobs, decode, probes.running) as futures:
+            results = (_result(future, tell) for future in futures)
             for shard in shards:
-                yield self._make(shard, results, budget, done)
+                yield self._make(shard, results, budget, tell)
 
     def _make(
         self,
         shard: Shard,
         results: Iterator["_Result"],
         budget: Budget,
-        done: Callable[[], None],
+        tell: Callable[[int], None],
     ) -> ShardRecord:
         entries: list[VideoEntry] = []
         sources: list[str | None] = []
@@ -105,7 +107,7 @@ class Work:
                         budget.check_video(len(video.jpeg))
                         budget.count(video.num_frames, len(video.jpeg))
                         yield row.id, video
-                    done()
+                    tell(1)
 
         try:
             # A record of an earlier shard must not outlive it, nor speak for the one to come.
@@ -121,8 +123,11 @@ class Work:
 
     @contextmanager
     def _decoding(
-        self, jobs: Iterable[Job], decode: Callable[[Job], "_Result"], running: Running
-    ) -> Iterator[Iterator["_Result"]]:
+        self,
+        jobs: Iterable[Job],
+        decode: Callable[[Job], "_Result"],
+        running: Running,
+    ) -> Iterator[Iterator["Future[_Result]"]]:
         """Yield the results of `jobs` in their order; when the block ends early, nothing is left running."""
         pool = ThreadPoolExecutor(self.config.workers, thread_name_prefix="extract")
         try:
@@ -138,14 +143,14 @@ class Work:
         pool: ThreadPoolExecutor,
         jobs: Iterable[Job],
         decode: Callable[[Job], "_Result"],
-    ) -> Iterator["_Result"]:
+    ) -> Iterator["Future[_Result]"]:
         waiting: deque[Future[_Result]] = deque()
         for job in jobs:
             waiting.append(pool.submit(decode, job))
             if len(waiting) >= self.config.workers + _AHEAD:
-                yield waiting.popleft().result()
+                yield waiting.popleft()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()
 
     def _decode(self, job: Job, *, probes: Probes, budget: Budget) -> "_Result":
         sha256, problem = hash_source(job.path)
@@ -181,6 +186,12 @@ class Work:
                 fix=f"bring the videos back and {_RERUN}",
             )
         return _Result(job, None, [Decoded("failed", problem, None)] * len(job.rows))
+
+
+def _result(future: "Future[_Result]", tell: Callable[[int], None]) -> "_Result":
+    while not wait([future], timeout=_TELL_SECONDS).done:
+        tell(0)
+    return future.result()
 
 
 @dataclass(frozen=True)

@@ -75,12 +75,22 @@ def _is_too_old(version: str, text: str) -> bool:
 
 
 class Running:
-    """The ffmpeg processes under way, so that an interruption can end them all."""
+    """The processes under way, so that an interruption can end them all.
+
+    Attributes:
+        num_pictures: That came out of them so far.
+    """
 
     def __init__(self) -> None:
         self._processes: set[subprocess.Popen[bytes]] = set()
-        self._lock = threading.Lock()
+        self._lock, self._counting = threading.Lock(), threading.Lock()
         self._stopped = False
+        self.num_pictures = 0
+
+    def count_picture(self) -> None:
+        """Count one more, in any thread."""
+        with self._counting:
+            self.num_pictures += 1
 
     @contextmanager
     def start(
