@@ -1,7 +1,6 @@
 """ffmpeg at work: any pictures in, JPEG pictures of one size out, each with its time."""
 
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ import ffmpeg
 from fvar.data.container import FORMATS, MAX_PIXELS, short
 from fvar.data.jpeg import picture_size
 from fvar.data.parts import Sink
-from fvar.data.program import Ffmpeg, Messages, Running
+from fvar.data.program import Ffmpeg, Messages, Running, Watch
 from fvar.errors import StoppedError
 
 _STAND_IN = "file:input"
@@ -24,7 +23,6 @@ _ASKED_TO_END = {-signal.SIGHUP, -signal.SIGINT, -signal.SIGTERM}  # as exit cod
 _WHITE_NITS = 203  # brightness of a white page in HDR: ITU-R BT.2408
 
 Size = tuple[int, int]  # width and height, px
-Process = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,6 @@ class Pictures:
     new_sizes: Sequence[Size] = field(default=())
     _heard: float = field(default_factory=time.monotonic)
 
-    @property
     def silent_seconds(self) -> float:
         """How long no picture has come."""
         return time.monotonic() - self._heard
@@ -166,7 +163,7 @@ def take_pictures(
     arguments = _arguments(footage, program, settings, box)
     with running.start(arguments, with_input=footage.feed is not None) as process:
         messages = Messages(cast(IO[bytes], process.stderr))
-        watch = _Watch(process, pictures, settings.time_limit_seconds)
+        watch = Watch(process, pictures.silent_seconds, limit_seconds=settings.time_limit_seconds)
         feeder = _start_feeding(footage, process.stdin)
         try:
             # Past its buffer, which would be filled before it gave anything.
@@ -200,31 +197,6 @@ def take_pictures(
         pictures.fail(f"ffmpeg: {said[0]}")
     pictures.new_sizes = messages.new_sizes()
     return pictures
-
-
-class _Watch:
-    """Kills an ffmpeg that gives no picture for too long.
-
-    Attributes:
-        ended_it: Whether that happened.
-    """
-
-    def __init__(self, process: Process, pictures: Pictures, limit_seconds: float) -> None:
-        self._process, self._pictures, self._limit = process, pictures, limit_seconds
-        self._over = threading.Event()
-        self.ended_it = False
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
-        while not self._over.wait(max(0.0, self._limit - self._pictures.silent_seconds)):
-            if self._pictures.silent_seconds >= self._limit:
-                self.ended_it = True
-                self._process.kill()
-                return
-
-    def end(self) -> None:
-        """Watch no longer."""
-        self._over.set()
 
 
 def _start_feeding(footage: Footage, pipe: IO[bytes] | None) -> threading.Thread:

@@ -4,7 +4,7 @@ import fcntl
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
@@ -138,6 +138,44 @@ def _widen(pipe: IO[bytes] | None) -> None:
     if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
         with suppress(OSError):  # a user may have only so many wide ones
             fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+class Watch:
+    """Kills a program that is silent for too long.
+
+    Attributes:
+        ended_it: Whether that happened.
+    """
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        silent_seconds: Callable[[], float],
+        *,
+        limit_seconds: float,
+    ) -> None:
+        """Begin to watch.
+
+        Args:
+            process: The program.
+            silent_seconds: Tells how long nothing has come from it.
+            limit_seconds: Too long.
+        """
+        self._process, self._silent, self._limit = process, silent_seconds, limit_seconds
+        self._over = threading.Event()
+        self.ended_it = False
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(max(0.0, self._limit - self._silent())):
+            if self._silent() >= self._limit:
+                self.ended_it = True
+                self._process.kill()
+                return
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._over.set()
 
 
 class Messages:
