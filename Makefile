@@ -67,6 +67,7 @@ bench: setup  ## time and memory of the engines and the store, as ratios within 
 	$(BIN)/python tests/benchmarks/engines.py
 	$(BIN)/python tests/benchmarks/parts.py
 	$(BIN)/python tests/benchmarks/store.py
+	$(BIN)/python tests/benchmarks/loader.py
 	$(BIN)/python tests/benchmarks/long.py --control
 	$(BIN)/python tests/benchmarks/cheaper_backward.py
 
