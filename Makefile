@@ -63,7 +63,7 @@ mutants: setup  ## break the method in every way of tests/mutations.py: a test m
 	$(BIN)/python tests/mutants.py
 
 bench: export OMP_WAIT_POLICY = PASSIVE  # as the command sets it
-bench: setup  ## time and memory of the engines and the store, as ratios within one run (8 minutes)
+bench: setup  ## time and memory of the engines, the store and the loader, as ratios within one run (10 minutes)
 	$(BIN)/python tests/benchmarks/engines.py
 	$(BIN)/python tests/benchmarks/parts.py
 	$(BIN)/python tests/benchmarks/store.py

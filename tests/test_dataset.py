@@ -232,6 +232,12 @@ def test_batches_need_no_shared_memory(frames: Path) -> None:
             assert not getattr(batch, name).is_shared()
 
 
+def test_a_video_alone_is_not_copied() -> None:
+    """A batch of one video, which may be a long one, is that video's bytes themselves."""
+    video = sample_video(sample_pictures("a", 3))
+    assert np.shares_memory(collate([(video, 0, "a", 0)]).encoded.numpy(), video.jpeg)
+
+
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_as_many_batches_are_ahead_as_workers(
     frames: Path, monkeypatch: pytest.MonkeyPatch, workers: int

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchcodec.decoders import decode_jpeg
@@ -269,7 +270,7 @@ def collate(items: Sequence[tuple[EncodedVideo, int, str, int]]) -> FrameBatch:
     bases = np.cumsum([0, *(len(video.jpeg) for video in videos)])
     offsets = [video.offsets[:-1] + base for video, base in zip(videos, bases[:-1], strict=True)]
     return FrameBatch(
-        encoded=torch.from_numpy(np.concatenate([video.jpeg for video in videos])),
+        encoded=torch.from_numpy(_joined([video.jpeg for video in videos])),
         offsets=torch.from_numpy(np.concatenate([*offsets, bases[-1:]])),
         lengths=tuple(video.num_frames for video in videos),
         picture_sizes=tuple((video.height, video.width) for video in videos),
@@ -278,6 +279,11 @@ def collate(items: Sequence[tuple[EncodedVideo, int, str, int]]) -> FrameBatch:
         pts_seconds=torch.from_numpy(np.concatenate([video.pts_seconds for video in videos])),
         epoch=items[0][3],
     )
+
+
+def _joined(pictures: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Lay bytes one after the other; a video alone, which may be a long one, is not copied."""
+    return pictures[0] if len(pictures) == 1 else np.concatenate(pictures)
 
 
 def load_batches(
