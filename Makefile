@@ -63,10 +63,11 @@ mutants: setup  ## break the method in every way of tests/mutations.py: a test m
 	$(BIN)/python tests/mutants.py
 
 bench: export OMP_WAIT_POLICY = PASSIVE  # as the command sets it
-bench: setup  ## time and memory of the engines, the store and extraction, as ratios within one run (14 minutes)
+bench: setup  ## time and memory of the engines, the store, the loader and extraction, as ratios within one run (16 minutes)
 	$(BIN)/python tests/benchmarks/engines.py
 	$(BIN)/python tests/benchmarks/parts.py
 	$(BIN)/python tests/benchmarks/store.py
+	$(BIN)/python tests/benchmarks/loader.py
 	$(BIN)/python tests/benchmarks/extraction.py
 	$(BIN)/python tests/benchmarks/long.py --control
 	$(BIN)/python tests/benchmarks/cheaper_backward.py

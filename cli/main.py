@@ -135,7 +135,7 @@ app.command()(verify)
 
 def main() -> None:
     """Run the command line."""
-    # GNU OpenMP reads this when torch is loaded. Waiting threads then leave the core to the workers that
-    # read and to other programs: faster on a busy machine (tests/benchmarks/README.md).
+    # GNU OpenMP reads this when torch is loaded. Waiting threads then leave the core to those that
+    # read and decode, and to other programs: faster on a busy machine (tests/benchmarks/README.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

@@ -15,7 +15,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a complete
 Device = Annotated[
     DeviceName | None, typer.Option("--device", help="auto takes a GPU when there is one.")
 ]
-Workers = Annotated[int | None, typer.Option("--workers", help="Processes that read or decode.")]
+Workers = Annotated[int | None, typer.Option("--workers", help="Threads that read ahead.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same numbers.")]
 SplitOption = Annotated[Split, typer.Option("--split", help="Which videos of the source CSV.")]
 Checkpoint = Annotated[

@@ -128,7 +128,7 @@ class TrainConfig(Settings):
     )
     device: DeviceName = "auto"
     precision: PrecisionName = "auto"
-    workers: int = Field(2, ge=0, description="processes that read shards; 0 reads in this one")
+    workers: int = Field(2, ge=0, description="threads that read ahead; 0 reads when asked")
     seed: int = Field(0, ge=0, lt=2**63)
     allow_partial: bool = Field(False, description="train on videos known to be incomplete")
 

@@ -1,6 +1,8 @@
 """Ragged batches: every byte arrives, the same at every call, and what a worker meets is told as it is."""
 
 import io
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -221,6 +223,52 @@ def test_sampled_videos_have_k_frames(frames: Path) -> None:
     test = _dataset(frames, samples=4, random=False)
     # 12 frames: segments 0..2, 3..5, 6..8, 9..11
     assert (test[0, 4][0].pts_seconds * 25).round().tolist() == [1, 4, 7, 10]
+
+
+def test_batches_need_no_shared_memory(frames: Path) -> None:
+    """Nothing read ahead lies in shared memory, of which a container has 64 MB: 4,000 frames."""
+    for batch in load_batches(_dataset(frames), [[(0, 0)], [(0, 1), (0, 2)], [(0, 3)]], workers=2):
+        for name in ("encoded", "offsets", "labels", "pts_seconds"):
+            assert not getattr(batch, name).is_shared()
+
+
+def test_a_video_alone_is_not_copied() -> None:
+    """A batch of one video, which may be a long one, is that video's bytes themselves."""
+    video = sample_video(sample_pictures("a", 3))
+    assert np.shares_memory(collate([(video, 0, "a", 0)]).encoded.numpy(), video.jpeg)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_as_many_batches_are_ahead_as_workers(
+    frames: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Memory is bounded: beside the batch in use, a batch a worker is read or being read, and no more."""
+    read = []
+    monkeypatch.setattr(VideoDataset, "batch", lambda _self, places: read.append(places))
+    batches = [[(0, at)] for at in range(6)]
+    loaded = load_batches(_dataset(frames), batches, workers=workers)
+    for in_use in range(3):
+        next(loaded)
+        _wait_for(read, in_use + 1 + workers)
+        time.sleep(0.02)  # for one too many
+        assert sorted(read) == batches[: in_use + 1 + workers]
+    loaded.close()
+
+
+def test_leaving_early_ends_the_readers(frames: Path) -> None:
+    """Who stops midway leaves no thread behind."""
+    before = set(threading.enumerate())
+    loaded = load_batches(_dataset(frames), [[(0, at)] for at in range(6)], workers=2)
+    next(loaded)
+    assert set(threading.enumerate()) > before
+    loaded.close()
+    assert set(threading.enumerate()) == before
+
+
+def _wait_for(found: Sequence[object], number: int) -> None:
+    deadline = time.monotonic() + 5
+    while len(found) < number and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

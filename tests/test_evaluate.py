@@ -157,7 +157,7 @@ def test_a_videos_prediction_is_its_own(run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(run: Path, tmp_path: Path, workers: int) -> None:
-    """The same bytes are written with and without worker processes."""
+    """The same bytes are written with and without threads that read ahead."""
     _evaluate(run, tmp_path / "a")
     _evaluate(run, tmp_path / "b", workers=workers)
     for name in stage.OUTPUTS[:3]:

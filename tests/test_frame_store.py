@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,17 @@ def test_few_files_stay_open(tmp_path: Path) -> None:
             store.read(name, "v")
         assert list(store._files) == [names[2], names[0]]
     assert not store._files
+
+
+def test_threads_share_a_store(tmp_path: Path) -> None:
+    """Each thread gets the video it asked for, also while others make room for shards of theirs."""
+    videos = {f"shards/shard-{n:05d}.h5": _video([n + 1] * 3) for n in range(3)}
+    for name, video in videos.items():
+        write_shard(tmp_path / name, [("v", video)])
+    asked = list(videos) * 60
+    with FrameStore(tmp_path, max_open=1) as store, ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda name: store.read(name, "v"), asked))
+    assert all(_same(video, videos[name]) for name, video in zip(asked, found, strict=True))
 
 
 def test_pickling_drops_handles(store: FrameStore) -> None:

@@ -155,7 +155,7 @@ def test_resumed_after_the_last_epoch_only_finishes(
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_same_seed_same_numbers(frames: Path, whole: Path, tmp_path: Path, workers: int) -> None:
-    """A second run with the same seed is the same to the bit, with and without worker processes."""
+    """A second run with the same seed is the same to the bit, with and without threads that read ahead."""
     _assert_same_training(whole, _train(frames, tmp_path / "again", workers=workers))
 
 

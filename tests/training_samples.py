@@ -69,7 +69,7 @@ def sample_pictures(name: str, num_frames: int) -> list[bytes]:
 def sample_video(pictures: Sequence[bytes]) -> EncodedVideo:
     """Lay pictures one after the other, 25 a second."""
     return EncodedVideo(
-        jpeg=np.frombuffer(b"".join(pictures), dtype=np.uint8),
+        jpeg=np.frombuffer(b"".join(pictures), dtype=np.uint8).copy(),  # writable, as from a store
         offsets=np.cumsum([0, *map(len, pictures)], dtype=np.int64),
         pts_seconds=np.arange(len(pictures)) / 25,
         width=WIDTH,

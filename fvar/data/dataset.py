@@ -1,19 +1,20 @@
-"""Ragged batches of videos: encoded frames in workers, pictures on the device chunk by chunk.
+"""Ragged batches of videos: encoded frames read ahead, pictures on the device chunk by chunk.
 
 Letters: B videos, T frames of a video, N = sum of all T, n frames of a chunk, S side in px.
 """
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from torchcodec.decoders import decode_jpeg
 
 from fvar.data.encoded import EncodedVideo
@@ -21,7 +22,7 @@ from fvar.data.frame_store import FrameStore
 from fvar.data.jpeg import picture_size
 from fvar.data.sampling import draw_key, uniform_frames
 from fvar.data.transforms import CROPS, Framing
-from fvar.errors import FrameStoreError, FvarError
+from fvar.errors import FrameStoreError
 from fvar.machine import usable_processors
 
 
@@ -213,8 +214,8 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(usable_processors(), thread_name_prefix="decode")
 
 
-class VideoDataset(Dataset[tuple[EncodedVideo, int, str, int]]):
-    """Reads videos of a store; an item is asked for as (epoch, position), so that workers know the epoch."""
+class VideoDataset:
+    """Reads videos of a store; an item is asked for as (epoch, position): what is drawn depends on both."""
 
     def __init__(self, folder: Path, videos: Sequence[StoredVideo], view: View) -> None:
         self._store, self._videos, self._view = FrameStore(folder), list(videos), view
@@ -246,6 +247,10 @@ class VideoDataset(Dataset[tuple[EncodedVideo, int, str, int]]):
             )
         return encoded, video.label, video.id, epoch
 
+    def batch(self, places: Sequence[tuple[int, int]]) -> FrameBatch:
+        """Return the videos at these places as one batch; any thread may ask."""
+        return collate([self[at] for at in places])
+
 
 def pick_frames(video: EncodedVideo, frames: Sequence[int]) -> EncodedVideo:
     """Return a video of the named frames alone, which may repeat and must not fall."""
@@ -265,7 +270,7 @@ def collate(items: Sequence[tuple[EncodedVideo, int, str, int]]) -> FrameBatch:
     bases = np.cumsum([0, *(len(video.jpeg) for video in videos)])
     offsets = [video.offsets[:-1] + base for video, base in zip(videos, bases[:-1], strict=True)]
     return FrameBatch(
-        encoded=torch.from_numpy(np.concatenate([video.jpeg for video in videos])),
+        encoded=torch.from_numpy(_joined([video.jpeg for video in videos])),
         offsets=torch.from_numpy(np.concatenate([*offsets, bases[-1:]])),
         lengths=tuple(video.num_frames for video in videos),
         picture_sizes=tuple((video.height, video.width) for video in videos),
@@ -276,63 +281,34 @@ def collate(items: Sequence[tuple[EncodedVideo, int, str, int]]) -> FrameBatch:
     )
 
 
+def _joined(pictures: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Lay bytes one after the other; a video alone, which may be a long one, is not copied."""
+    return pictures[0] if len(pictures) == 1 else np.concatenate(pictures)
+
+
 def load_batches(
     dataset: VideoDataset, batches: Iterable[Sequence[tuple[int, int]]], *, workers: int
 ) -> Iterator[FrameBatch]:
-    """Yield the batches in order; each names its videos as (epoch, position). Workers read ahead.
+    """Yield the batches in order; each names its videos as (epoch, position).
+
+    So many threads read ahead, a batch each; with 0 a batch is read when it is asked for. Threads, because
+    what processes hand over lies in shared memory, of which a container has 64 MB (4,000 frames), or is
+    copied three times; reading and hashing leave the interpreter to others.
 
     Raises:
-        FvarError: What a worker met, as it met it.
+        FvarError: What a video met, when its batch is asked for.
     """
-    loader = DataLoader(
-        _Guarded(dataset),
-        batch_sampler=_Listed(batches),
-        num_workers=workers,
-        collate_fn=_collate_or_error,
-        worker_init_fn=_one_thread if workers else None,
-    )
-    for loaded in loader:
-        if isinstance(loaded, FvarError):
-            raise loaded
-        yield loaded
-
-
-class _Guarded(Dataset[tuple[EncodedVideo, int, str, int] | FvarError]):
-    """Hands errors over as values: torch would rebuild them in the parent from their text alone."""
-
-    def __init__(self, dataset: VideoDataset) -> None:
-        self._dataset = dataset
-
-    def __getitem__(self, at: tuple[int, int]) -> tuple[EncodedVideo, int, str, int] | FvarError:
-        try:
-            return self._dataset[at]
-        except FvarError as error:
-            return error
-
-
-class _Listed:
-    """A batch sampler over batches that are known beforehand."""
-
-    def __init__(self, batches: Iterable[Sequence[tuple[int, int]]]) -> None:
-        self._batches = [list(batch) for batch in batches]
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return iter(self._batches)
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-
-def _collate_or_error(
-    items: Sequence[tuple[EncodedVideo, int, str, int] | FvarError],
-) -> FrameBatch | FvarError:
-    good = []
-    for item in items:
-        if isinstance(item, FvarError):
-            return item
-        good.append(item)
-    return collate(good)
-
-
-def _one_thread(_worker: int) -> None:
-    torch.set_num_threads(1)
+    if not workers:
+        yield from map(dataset.batch, batches)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
+    ahead = deque[Future[FrameBatch]]()
+    try:
+        for batch in batches:
+            ahead.append(pool.submit(dataset.batch, batch))
+            if len(ahead) > workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

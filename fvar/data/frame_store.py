@@ -8,6 +8,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from threading import RLock
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -87,7 +88,8 @@ class FrameStore:
     """Reads videos from the shards of one extraction.
 
     Shards are opened when first read and the last few stay open. Handles belong to the process that opened
-    them: they are dropped on pickling and reopened after a fork. One store serves one thread.
+    them: they are dropped on pickling and reopened after a fork. Threads share a store: HDF5 serves one at a
+    time, as it always does; the bytes are checked side by side.
     """
 
     def __init__(self, folder: Path, *, max_open: int = _MAX_OPEN) -> None:
@@ -95,6 +97,9 @@ class FrameStore:
         self._max_open = max_open
         self._files: OrderedDict[str, h5py.File] = OrderedDict()
         self._pid = os.getpid()
+        self._lock = (
+            RLock()
+        )  # a file is not closed to make room for another while a thread reads it
 
     def read(self, shard: str, video_id: str) -> EncodedVideo:
         """Return all frames of a video, checked against its checksum.
@@ -106,14 +111,15 @@ class FrameStore:
         Raises:
             FrameStoreError: Names shard and video, what is wrong and what to do.
         """
-        file = self._file(shard)
         thing = f"{self.folder / shard}: video {video_id!r}"
-        try:
-            video, checksum = _read_video(file, video_id)
-        except FrameStoreError as error:
-            raise FrameStoreError(thing, error.problem, fix=REDO) from None
-        except _DAMAGE as error:
-            raise FrameStoreError(thing, f"cannot be read ({error})", fix=REDO) from error
+        with self._lock:
+            file = self._file(shard)
+            try:
+                video, checksum = _read_video(file, video_id)
+            except FrameStoreError as error:
+                raise FrameStoreError(thing, error.problem, fix=REDO) from None
+            except _DAMAGE as error:
+                raise FrameStoreError(thing, f"cannot be read ({error})", fix=REDO) from error
         if video.checksum() != checksum:
             raise FrameStoreError(
                 thing, "its bytes are not those that were written (checksum differs)", fix=REDO
@@ -126,12 +132,13 @@ class FrameStore:
         Raises:
             FrameStoreError: Names the shard, what is wrong and what to do.
         """
-        file = self._file(shard)
-        try:
-            return len(file)
-        except _DAMAGE as error:
-            path = self.folder / shard
-            raise FrameStoreError(path, f"cannot be read ({error})", fix=REDO) from error
+        with self._lock:
+            file = self._file(shard)
+            try:
+                return len(file)
+            except _DAMAGE as error:
+                path = self.folder / shard
+                raise FrameStoreError(path, f"cannot be read ({error})", fix=REDO) from error
 
     def _file(self, shard: str) -> h5py.File:
         if self._pid != os.getpid():  # a fork: HDF5 would share the parent's descriptor
@@ -148,8 +155,9 @@ class FrameStore:
 
     def close(self) -> None:
         """Close what is open; reading opens it again."""
-        while self._files:
-            self._files.popitem()[1].close()
+        with self._lock:
+            while self._files:
+                self._files.popitem()[1].close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,6 @@
-"""What the store costs: reading a video against having its bytes in memory, and memory of loader workers.
+"""What the store costs: reading a video against having its bytes in memory.
 
-Usage: python tests/benchmarks/store.py [--frames RUN/frames] [--passes 3] [--videos 240]
+Usage: python tests/benchmarks/store.py [--frames RUN/frames] [--passes 3]
 
 ``--frames`` is an extraction; without it 20 videos of 100 made-up pictures are written to a temporary folder.
 Each video is read from the store and decoded, then its bytes, by then in memory, are decoded by a bare loop;
@@ -9,8 +9,6 @@ cache: what is measured is what the store adds (HDF5, checksum, checks), not the
 """
 
 import argparse
-import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,17 +19,14 @@ import torch
 from measuring import jpeg_clip, print_machine, print_table
 from torchcodec.decoders import decode_jpeg
 
-from fvar.config import TrainConfig
-from fvar.data.dataset import StoredVideo, VideoDataset, load_batches
+from fvar.data.dataset import StoredVideo
 from fvar.data.encoded import EncodedVideo
 from fvar.data.frame_store import FrameStore, write_shard
 from fvar.manifest import FramesManifest, read_manifest
-from fvar.training.views import stored_videos, testing_view
+from fvar.training.views import stored_videos
 
 CHUNK = 16  # frames decoded at once, the default of chunk_frames
-WORKERS = 2
 MADE_UP = (20, 100)  # videos, frames of each
-_BYTES_PER_MB = 1e6
 
 
 @contextmanager
@@ -98,40 +93,14 @@ def compare_reading(folder: Path, videos: list[StoredVideo], *, passes: int) -> 
     )
 
 
-def _resident_mb() -> list[float]:
-    """Return the resident set of each child of this process, in MB; by their address spaces, Linux alone."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return [
-        int(Path(f"/proc/{child}/statm").read_text().split()[1]) * page / _BYTES_PER_MB
-        for child in children
-    ]
-
-
-def compare_memory(folder: Path, videos: list[StoredVideo], *, num_videos: int) -> None:
-    """Print the memory of the loader's workers a tenth into an epoch, half-way, and at its end."""
-    dataset = VideoDataset(folder, videos, testing_view(TrainConfig(size=112)))
-    batches = [[(0, number % len(videos))] for number in range(num_videos)]
-    marks = {num_videos // 10: "10 %", num_videos // 2: "50 %", num_videos - 1: "end"}
-    rows: list[tuple[str, ...]] = []
-    for number, _ in enumerate(load_batches(dataset, batches, workers=WORKERS)):
-        if number in marks:
-            rows.append((marks[number], *(f"{mb:.0f}" for mb in _resident_mb()[-WORKERS:])))
-    columns = ("", *(f"worker {number} MB" for number in range(WORKERS)))
-    print_table(f"loader workers over an epoch of {num_videos} videos", columns, rows)
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=Path)
     parser.add_argument("--passes", type=int, default=3)
-    parser.add_argument("--videos", type=int, default=240, help="in the epoch")
     flags = parser.parse_args()
     with some_store(flags.frames) as (folder, videos):
         compare_reading(folder, videos, passes=flags.passes)
-        if sys.platform == "linux":
-            compare_memory(folder, videos, num_videos=flags.videos)
     print_machine()
 
 
