@@ -1,7 +1,9 @@
 """The ffmpeg program: finding one that can do the work, running it, ending it."""
 
 import fcntl
+import os
 import re
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -99,13 +101,13 @@ class Running:
             _widen(process.stdout)
             self._processes.add(process)
             if self._stopped:
-                process.kill()
+                end(process)
         try:
             with process:
                 try:
                     yield process
                 finally:
-                    process.kill()
+                    end(process)
         finally:
             with self._lock:
                 self._processes.discard(process)
@@ -120,7 +122,17 @@ class Running:
         with self._lock:
             self._stopped = True
             for process in self._processes:
-                process.kill()
+                end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program that `Running.start` started, and what it started itself.
+
+    A script around ffmpeg is killed in vain while the ffmpeg that it started holds our pipes open.
+    """
+    if process.returncode is None:  # else its number may be another's by now
+        with suppress(ProcessLookupError, PermissionError):  # all of its session have ended
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _widen(pipe: IO[bytes] | None) -> None:
