@@ -10,7 +10,7 @@ import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -74,20 +74,30 @@ def write_json(path: Path, value: object) -> None:
         file.write("\n")
 
 
-def sha256_of(path: Path, *, remember_from_bytes: int = _REMEMBER_FROM_BYTES) -> str:
+def sha256_of(
+    path: Path,
+    *,
+    remember_from_bytes: int = _REMEMBER_FROM_BYTES,
+    beat: Callable[[], None] = lambda: None,
+) -> str:
     """Return the SHA-256 of a file's content as 64 hex digits.
 
     A large file's hash is remembered by its device, inode, size and times in the user's cache folder, so
     that a terabyte is not read again for nothing. Change and modification time both count, and a file that
     changed within the last two seconds is not remembered.
 
+    Args:
+        path: Of the file.
+        remember_from_bytes: Size from which on the hash is remembered.
+        beat: Called at every MB; raises to end the reading, which may take minutes.
+
     Raises:
         ManifestError: The file cannot be read.
     """
     try:
         if path.stat().st_size < remember_from_bytes:
-            return _read_sha256(path)
-        return _remembered_sha256(path)
+            return _read_sha256(path, beat)
+        return _remembered_sha256(path, beat)
     except OSError as error:
         raise ManifestError(
             path,
@@ -96,7 +106,7 @@ def sha256_of(path: Path, *, remember_from_bytes: int = _REMEMBER_FROM_BYTES) ->
         ) from error
 
 
-def _remembered_sha256(path: Path) -> str:
+def _remembered_sha256(path: Path, beat: Callable[[], None]) -> str:
     status = path.stat()
     identity = (
         status.st_dev,
@@ -109,17 +119,18 @@ def _remembered_sha256(path: Path) -> str:
     with _hash_cache() as cache:
         digest = cache.get(key)
         if digest is None:
-            digest = _read_sha256(path)
+            digest = _read_sha256(path, beat)
             if time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED_SECONDS:
                 cache.put(key, digest)
     return digest
 
 
-def _read_sha256(path: Path) -> str:
+def _read_sha256(path: Path, beat: Callable[[], None]) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
+            beat()
     return digest.hexdigest()
 
 

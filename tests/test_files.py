@@ -6,6 +6,7 @@ import hashlib
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,9 @@ def _hashes_read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     read: list[Path] = []
     original = files._read_sha256
 
-    def count(path: Path) -> str:
+    def count(path: Path, beat: Callable[[], None]) -> str:
         read.append(path)
-        return original(path)
+        return original(path, beat)
 
     monkeypatch.setattr(files, "_read_sha256", count)
     return read

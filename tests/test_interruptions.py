@@ -262,6 +262,46 @@ def test_a_source_that_vanishes(
     ]
 
 
+def test_a_source_that_changes(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file replaced after it was hashed is no frames under a wrong hash: failed, until `update`."""
+    decode = making.decode_video
+
+    def replace(path: Path, **arguments: Any) -> Any:
+        if path.name == NAMES[1]:
+            (videos / "turned.mp4").replace(path)
+        return decode(path, **arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "decode_video", replace)
+        manifest = _run(tmp_path, videos)
+    assert [video.status for video in manifest.videos] == ["ok", "failed", "ok"]
+    assert manifest.videos[1].reason == f"{videos / NAMES[1]} changed while it was read"
+    assert _run(tmp_path, videos, update=True).summary.ok == 3
+
+
+def test_hashing_ends_with_the_rest(videos: Path, tmp_path: Path) -> None:
+    """Ctrl-C does not wait until a source of gigabytes is read to its end."""
+    with (videos / "vfr.mp4").open("ab") as file:
+        file.truncate(1 << 40)  # a hole, which takes no room and hours to read
+    source = write_source(tmp_path, ["vfr.mp4", *NAMES[:2]])
+    command = [sys.executable, "-m", "cli", "extract", str(source), "--videos", str(videos)]
+    command += ["--out", str(tmp_path / "o"), "--reserve-gb", "0", "--short-side", "16"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("o/shards/.*.partial")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == 3
+    assert errors.startswith(b"fvar: interrupted")
+
+
 def test_a_disk_of_videos_that_is_taken_away(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -162,16 +162,23 @@ def _fingerprint(jobs: Sequence[Job], config: ExtractConfig, ffmpeg_version: str
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def hash_source(path: Path) -> tuple[str | None, str | None]:
-    """Return the SHA-256 of a video file or of a folder's pictures, or None and why it cannot be read."""
+def hash_source(
+    path: Path, *, beat: Callable[[], None] = lambda: None
+) -> tuple[str | None, str | None]:
+    """Return the SHA-256 of a video file or of a folder's pictures, or None and why it cannot be read.
+
+    Args:
+        path: Of the file or folder.
+        beat: Called at every MB; raises to end the reading.
+    """
     try:
         if not path.exists():
             return None, f"{path} does not exist"
         if path.is_dir():
-            return hash_series(path), None
+            return hash_series(path, beat=beat), None
         if not path.is_file():
             return None, f"{path} is not a file or folder"
-        return sha256_of(path), None
+        return sha256_of(path, beat=beat), None
     except UnreadableError as error:
         return None, f"{path} {error}"
     except (OSError, ManifestError) as error:
