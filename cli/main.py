@@ -1,12 +1,15 @@
 """``fvar``: the commands, and the one boundary where errors become a line and an exit code."""
 
+import io
 import os
 import platform
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -44,8 +47,11 @@ class _Boundary(TyperGroup):
                 "a training with --resume"
             )
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        except (typer.Exit, typer.Abort, BrokenPipeError):  # a reader like `head` has gone
+        except (typer.Exit, typer.Abort):
             raise
+        except BrokenPipeError:  # a reader like `head` has gone
+            _print_no_more()
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         except Exception as error:
             if _is_usage(error):
                 raise
@@ -77,6 +83,12 @@ def _ended_like_ctrl_c() -> Iterator[None]:
     finally:
         for ours, handler in before.items():
             signal.signal(ours, handler)
+
+
+def _print_no_more() -> None:
+    """Let what is still to be printed go nowhere: Python would stumble over it when it ends."""
+    with suppress(io.UnsupportedOperation), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _is_usage(error: Exception) -> bool:
@@ -138,4 +150,9 @@ def main() -> None:
     # GNU OpenMP reads this when torch is loaded. Waiting threads then leave the core to the workers that
     # read and to other programs: faster on a busy machine (tests/benchmarks/README.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    app()
+    try:
+        app()
+    finally:
+        # All is done and the code is decided: a second Ctrl-C must not change it while Python ends.
+        for ours in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ours, signal.SIG_IGN)
