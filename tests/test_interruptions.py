@@ -262,6 +262,54 @@ def test_a_source_that_vanishes(
     ]
 
 
+class _Warnings(SilentReporter):
+    """Remembers warnings."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def warning(self, message: str) -> None:
+        self.heard.append(message)
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_sources_put_away(videos: Path, tmp_path: Path, update: bool) -> None:
+    """Frames whose videos are gone (deleted to save room, a share not mounted) stay when rows are added."""
+    _run(tmp_path, videos)
+    before = finished_shards(tmp_path / "out")
+    if not update:
+        (tmp_path / "out" / "manifest.json").unlink()
+    for name in NAMES:
+        (videos / name).unlink()
+    source = write_source(tmp_path, [*NAMES, "turned.mp4"])
+    reporter = _Warnings()
+    arguments = source, tmp_path / "out", _config(videos), reporter
+    found = preview(*arguments, update=update)
+    assert (found.absent, found.num_kept) == ([], 3)
+    manifest = extract(*arguments, update=update)
+    assert manifest.summary.ok == 4
+    assert finished_shards(tmp_path / "out").items() >= before.items()
+    told = "3 videos are no longer there, first plain.mp4: their frames are kept"
+    assert reporter.heard == [told, told]
+
+
+def test_frames_that_could_not_be_made_again(videos: Path, tmp_path: Path) -> None:
+    """Where a shard would be made again without a video that is gone, nothing is touched."""
+    settings = {"videos_per_shard": 3}
+    _run(tmp_path, videos, settings=settings)
+    before = finished_shards(tmp_path / "out")
+    (videos / NAMES[0]).unlink()
+    names = [*NAMES[:2], "turned.mp4"]
+    gone = f"{NAMES[0]}: cannot be read, and shards/shard-00000.h5, which holds .* --overwrite"
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=gone):
+            _run(tmp_path, videos, names=names, settings=settings, update=True)
+    assert finished_shards(tmp_path / "out") == before
+    assert (tmp_path / "out" / "manifest.json").exists()
+    manifest = _run(tmp_path, videos, names=names, settings=settings, overwrite=True)
+    assert [video.status for video in manifest.videos] == ["failed", "ok", "ok"]
+
+
 def test_a_source_that_changes(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,7 +184,9 @@ def hash_series(folder: Path, *, beat: Callable[[], None] = lambda: None) -> str
     """
     digest = hashlib.sha256()
     for path in read_series(folder).paths:
-        digest.update(f"{path.name}\0{sha256_of(path, beat=beat)}\0".encode(errors="surrogateescape"))
+        digest.update(
+            f"{path.name}\0{sha256_of(path, beat=beat)}\0".encode(errors="surrogateescape")
+        )
     return digest.hexdigest()
 
 

@@ -1,7 +1,7 @@
 """From a source CSV to a frame store: every frame of every video as JPEG in HDF5 shards."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from fvar.data.shards import (
     FOLDER,
     Shard,
     ShardRecord,
+    check_nothing_lost,
     finished,
     plan_shards,
     remove_strangers,
@@ -28,6 +29,7 @@ from fvar.manifest import (
     FramesManifest,
     FramesSummary,
     InputFile,
+    VideoEntry,
     check_out,
     input_file,
     tool_versions,
@@ -73,8 +75,8 @@ def extract(
         Probes(Running()) as probes,
     ):
         budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
-        kept = run.kept(progress, budget, overwrite=overwrite)
-        missing = [shard for shard in run.shards if shard.name not in kept]
+        kept = run.kept(progress, budget, reporter, overwrite=overwrite)
+        missing = run.missing(kept, overwrite=overwrite)
         run.foretell(missing, cluster, probes, reporter, freed=run.freed(kept))
         run.clear(overwrite=overwrite)
         records = kept | {
@@ -90,7 +92,7 @@ class Preview:
 
     Attributes:
         num_videos: Rows of the source.
-        absent: Those whose video is not there.
+        absent: Those whose video is not there, nor its frames in the store.
         num_kept: Rows that are in the store already.
         num_shards: To be made.
         redone: Names of those of them that are there, but of other rows, settings or videos, or damaged.
@@ -126,12 +128,12 @@ def preview(
         Probes(Running()) as probes,
     ):
         budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
-        kept = run.kept(progress, budget, overwrite=overwrite)
-        missing = [shard for shard in run.shards if shard.name not in kept]
+        kept = run.kept(progress, budget, reporter, overwrite=overwrite)
+        missing = run.missing(kept, overwrite=overwrite)
         estimate = run.foretell(missing, cluster, probes, reporter, freed=run.freed(kept))
     return Preview(
         num_videos=len(run.rows),
-        absent=[row for row, path in zip(run.rows, run.paths, strict=True) if not path.exists()],
+        absent=run.absent(video.id for video in _with_frames(kept)),
         num_kept=len(run.rows) - sum(shard.num_rows for shard in missing),
         num_shards=len(missing),
         redone=[shard.name for shard in missing if (out_dir / shard.name).exists()],
@@ -203,8 +205,21 @@ class _Run:
     shards: list[Shard]
     source: InputFile
 
+    def absent(self, held: Iterable[str] = ()) -> list[SourceRow]:
+        """Return the rows whose video is not there, but those of ids `held`."""
+        ids = set(held)
+        pairs = zip(self.rows, self.paths, strict=True)
+        return [row for row, path in pairs if row.id not in ids and not _exists(path)]
+
+    def missing(self, kept: Mapping[str, ShardRecord], *, overwrite: bool) -> list[Shard]:
+        """Return the shards to be made."""
+        missing = [shard for shard in self.shards if shard.name not in kept]
+        if not overwrite:
+            check_nothing_lost(self.work.out_dir, missing, kept)
+        return missing
+
     def kept(
-        self, progress: Progress, budget: Budget, *, overwrite: bool
+        self, progress: Progress, budget: Budget, reporter: Reporter, *, overwrite: bool
     ) -> dict[str, ShardRecord]:
         """Find the shards that need not be made, and count them."""
         kept = {}
@@ -216,6 +231,11 @@ class _Run:
                     sum(video.num_bytes for video in record.videos),
                 )
                 progress.advance(shard.num_rows, note=f"{shard.name} is there already")
+        held = {video.id for video in _with_frames(kept)}
+        if gone := [row for row in self.absent() if row.id in held]:
+            reporter.warning(
+                f"{len(gone)} videos are no longer there, first {gone[0].video}: their frames are kept"
+            )
         return kept
 
     def freed(self, kept: dict[str, ShardRecord]) -> int:
@@ -308,6 +328,10 @@ class _Run:
         )
         write_manifest(self.work.out_dir, manifest)
         return manifest
+
+
+def _with_frames(kept: Mapping[str, ShardRecord]) -> list[VideoEntry]:
+    return [video for record in kept.values() for video in record.videos if video.num_frames]
 
 
 def _summary(records: list[ShardRecord]) -> FramesSummary:
