@@ -168,13 +168,13 @@ def _truncate(path: Path) -> None:
             lambda r: (r / "source.csv").write_text("id,video,label,split\n"),
             "source.csv",
             "changed since `fvar extract` read it",
-            "rerun `fvar extract` with --out",
+            "frames --update",
         ),
         (
             lambda r: (r / "train/manifest.json").write_text("{"),
             "train/manifest.json",
             "is not a readable manifest",
-            "rerun the stage that wrote it",
+            "delete it and rerun the stage that wrote it",
         ),
         (
             lambda r: edit_manifest(r / "train", lambda data: data.update(schema="fvar.x/1")),
