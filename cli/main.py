@@ -1,5 +1,6 @@
 """``fvar``: the commands, and the one boundary where errors become a line and an exit code."""
 
+import errno
 import io
 import os
 import platform
@@ -24,10 +25,13 @@ from cli.manifest import manifest
 from cli.toy import toy
 from cli.train import train
 from cli.verify import verify
-from fvar.errors import FvarError
+from fvar.errors import FvarError, one_line
 
-EXIT_INTERRUPTED = 3
+EXIT_STOPPED = 3
 EXIT_BUG = 70
+
+# A right that is lacking, a disk that fails: met in any place, and no bug of ours.
+_OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EROFS}
 
 
 class _Boundary(TyperGroup):
@@ -46,15 +50,23 @@ class _Boundary(TyperGroup):
                 "interrupted: what is complete is kept; run the same command again to go on, "
                 "a training with --resume"
             )
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+            raise typer.Exit(EXIT_STOPPED) from None
         except (typer.Exit, typer.Abort):
             raise
         except BrokenPipeError:  # a reader like `head` has gone
             _print_no_more()
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+            raise typer.Exit(EXIT_STOPPED) from None
         except Exception as error:
             if _is_usage(error):
                 raise
+            if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM and error.filename:
+                print_error(
+                    one_line(
+                        f"{os.fsdecode(error.filename)}: cannot be used ({error.strerror}); "
+                        "mend that and run the same command again"
+                    )
+                )
+                raise typer.Exit(EXIT_STOPPED) from None
             traceback.print_exc()
             print_error(
                 f"this is a bug in fvar {fvar.__version__} ({type(error).__name__}); "

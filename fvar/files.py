@@ -24,7 +24,11 @@ NEVER = 1 << 63  # no file is as large: `sha256_of(path, remember_from_bytes=NEV
 _BLOCK_BYTES = 1 << 20
 _REMEMBER_FROM_BYTES = 32 << 20  # below, hashing again costs less than it could ever save
 _SETTLED_SECONDS = 2.0  # a file younger than this may change again within one clock tick
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_MENDS = {
+    errno.ENOSPC: "free the disk",
+    errno.EDQUOT: "free the disk",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) or take another disk",
+}
 
 
 @contextlib.contextmanager
@@ -43,15 +47,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        full = error.errno in _NO_ROOM
         raise StoppedError(
             path,
             f"cannot be written ({error.strerror or error})",
-            fix=f"{'free the disk' if full else 'make its folder writable'} and run again",
+            fix=f"{mend(error)} and run again",
         ) from error
     finally:
         with contextlib.suppress(OSError):  # what went wrong above may forbid this too
             temporary.unlink()
+
+
+def mend(error: OSError) -> str:
+    """Return what the user does about a file that could not be written."""
+    return _MENDS.get(error.errno or 0, "make its folder writable")
 
 
 @contextlib.contextmanager
@@ -183,11 +191,13 @@ def check_out_dir(folder: Path, *, overwrite: bool, fix: str = REPLACE) -> None:
     """Refuse an output folder that holds a complete run, with the advice `fix`. Writes nothing.
 
     Raises:
-        ManifestError: `folder` is a file, or holds a complete run and `overwrite` is off.
+        ManifestError: `folder` or what is above it is a file, or it holds a complete run and `overwrite`
+            is off.
     """
-    if folder.exists() and not folder.is_dir():
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
         raise ManifestError(
-            folder, "is a file, an output must be a folder", fix="choose another --out"
+            there, "is a file, an output must be a folder", fix="choose another --out"
         )
     if is_complete(folder) and not overwrite:
         raise ManifestError(

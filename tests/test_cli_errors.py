@@ -100,6 +100,15 @@ def test_interrupted_is_3(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_lack_of_rights_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system refuses, in whatever place, is one line with the file and code 3."""
+    result = _failing(monkeypatch, PermissionError(13, "Permission denied", "a\nb"))()
+    assert result.exit_code == 3
+    assert result.stderr == (
+        "fvar: a\\nb: cannot be used (Permission denied); mend that and run the same command again\n"
+    )
+
+
 def test_reader_that_has_gone_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     """``fvar ... | head`` ends without a traceback of ours."""
     result = _failing(monkeypatch, BrokenPipeError())()

@@ -266,10 +266,11 @@ def test_complete_out_dir_wants_overwrite(tmp_path: Path) -> None:
 
 
 def test_out_dir_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    """An output must be a folder, whatever may be overwritten."""
+    """An output, and what is above it, must be a folder, whatever may be overwritten."""
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ManifestError, match=r"file: is a file, an output must be a folder"):
-        check_out_dir(tmp_path / "file", overwrite=True)
+    for folder in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
+        with pytest.raises(ManifestError, match=r"file: is a file, an output must be a folder"):
+            check_out_dir(folder, overwrite=True)
 
 
 def test_remove_outputs_removes_what_is_named(tmp_path: Path) -> None:

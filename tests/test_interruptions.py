@@ -20,7 +20,7 @@ from cli.main import app
 from fvar.config import ExtractConfig
 from fvar.data import budget, frame_store, making, shards
 from fvar.data.frame_store import FrameStore
-from fvar.errors import ConfigError, StoppedError
+from fvar.errors import ConfigError, ManifestError, StoppedError
 from fvar.manifest import FramesManifest
 from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract, preview
@@ -433,6 +433,16 @@ def test_the_command_tries_dry(videos: Path, tmp_path: Path) -> None:
     assert "4 of 4 videos to extract, into 1 shards" in ended.stdout
     assert "nothing was written" in ended.stdout
     assert not (tmp_path / "o").exists()
+
+
+def test_a_file_where_shards_belong(videos: Path, tmp_path: Path) -> None:
+    """It is refused before anything is estimated, by `--dry-run` too."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "shards").touch()
+    source = write_source(tmp_path, NAMES)
+    for command in (extract, preview):
+        with pytest.raises(ManifestError, match=r"shards: is a file, an output must be a folder"):
+            command(source, tmp_path / "out", _config(videos), SilentReporter())
 
 
 def test_update_and_overwrite_exclude_each_other(videos: Path, tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_remembered_hash_is_not_believed(chain: Path, monkeypatch: pytest.Monkey
     vouch(chain / "train", LAST)
     before = sha256_of(path)
     _flip_byte(path, at=1 << 20)
-    monkeypatch.setattr(files, "_remembered_sha256", lambda _path: before)
+    monkeypatch.setattr(files, "_remembered_sha256", lambda _path, _beat: before)
     assert sha256_of(path) == before
     assert [fault for fault in _faults(chain / "train") if f"{path}: is not what" in fault]
 

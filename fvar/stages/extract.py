@@ -24,7 +24,7 @@ from fvar.data.shards import (
     remove_strangers,
 )
 from fvar.errors import ConfigError, StoppedError
-from fvar.files import remove_outputs
+from fvar.files import check_out_dir, remove_outputs
 from fvar.manifest import (
     FramesManifest,
     FramesSummary,
@@ -150,6 +150,7 @@ def _prepare(
         overwrite=overwrite or update,
         fix="choose another --out, pass --update to add and redo what changed, or --overwrite",
     )
+    check_out_dir(out_dir / FOLDER, overwrite=True)
     rows = read_source(source_csv)
     program = find_ffmpeg(config.ffmpeg)
     paths = _paths(Path(config.videos), rows)
