@@ -59,20 +59,23 @@ class _Boundary(TyperGroup):
         except Exception as error:
             if _is_usage(error):
                 raise
-            if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM and error.filename:
-                print_error(
-                    one_line(
-                        f"{os.fsdecode(error.filename)}: cannot be used ({error.strerror}); "
-                        "mend that and run the same command again"
-                    )
-                )
-                raise typer.Exit(EXIT_STOPPED) from None
-            traceback.print_exc()
-            print_error(
-                f"this is a bug in fvar {fvar.__version__} ({type(error).__name__}); "
-                "please report it with the lines above and `fvar --version`"
-            )
-            raise typer.Exit(EXIT_BUG) from None
+            raise typer.Exit(_tell(error)) from None
+
+
+def _tell(error: Exception) -> int:
+    """Print what nobody expected, and return the exit code."""
+    if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM and error.filename:
+        thing = one_line(os.fsdecode(error.filename))
+        print_error(
+            f"{thing}: cannot be used ({error.strerror}); mend that and run the same command again"
+        )
+        return EXIT_STOPPED
+    traceback.print_exception(error)
+    print_error(
+        f"this is a bug in fvar {fvar.__version__} ({type(error).__name__}); "
+        "please report it with the lines above and `fvar --version`"
+    )
+    return EXIT_BUG
 
 
 @contextmanager
