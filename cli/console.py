@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,7 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from fvar.errors import one_line
+from fvar.errors import StoppedError, one_line
 from fvar.reporting import Progress as ProgressProtocol
 from fvar.reporting import Reporter, SilentReporter
 
@@ -33,6 +34,31 @@ class _RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(f"{_rate(task.completed, task.elapsed)} {task.fields['unit']}/s", style="dim")
+
+
+class OutputConsole(Console):
+    """A console that says so when what it prints cannot be written."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave the exit code to the boundary: rich would end with 1."""
+        raise  # noqa: PLE0704  # called while the error is handled
+
+    def print(self, *objects: Any, **style: Any) -> None:
+        """Print as rich does.
+
+        Raises:
+            StoppedError: The disk of a log is full, or another error but that of a reader that has gone.
+        """
+        try:
+            super().print(*objects, **style)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise StoppedError(
+                "what is printed",
+                f"cannot be written ({error.strerror or error})",
+                fix="send it elsewhere and run the same command again",
+            ) from error
 
 
 class _BarTask:
@@ -85,7 +111,7 @@ class ConsoleReporter:
     """Rich progress bars on a terminal, plain lines elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console()
+        self._console = console or OutputConsole()
 
     def info(self, message: str) -> None:
         """Print a line."""
@@ -135,7 +161,7 @@ def print_summary(
     """Print what a command ends with: its figures, what it wrote if anything, the next command to type."""
     if not _is_main_process():
         return
-    console = Console()
+    console = OutputConsole()
     table = Table(
         title=title, title_justify="left", title_style="bold", show_header=False, box=None
     )

@@ -1,12 +1,16 @@
 """``fvar``: the commands, and the one boundary where errors become a line and an exit code."""
 
+import errno
+import io
 import os
 import platform
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -21,10 +25,13 @@ from cli.manifest import manifest
 from cli.toy import toy
 from cli.train import train
 from cli.verify import verify
-from fvar.errors import FvarError
+from fvar.errors import FvarError, one_line
 
-EXIT_INTERRUPTED = 3
+EXIT_STOPPED = 3
 EXIT_BUG = 70
+
+# A right that is lacking, a disk that fails: met in any place, and no bug of ours.
+_OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EROFS}
 
 
 class _Boundary(TyperGroup):
@@ -43,18 +50,32 @@ class _Boundary(TyperGroup):
                 "interrupted: what is complete is kept; run the same command again to go on, "
                 "a training with --resume"
             )
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        except (typer.Exit, typer.Abort, BrokenPipeError):  # a reader like `head` has gone
+            raise typer.Exit(EXIT_STOPPED) from None
+        except (typer.Exit, typer.Abort):
             raise
+        except BrokenPipeError:  # a reader like `head` has gone
+            _print_no_more()
+            raise typer.Exit(EXIT_STOPPED) from None
         except Exception as error:
             if _is_usage(error):
                 raise
-            traceback.print_exc()
-            print_error(
-                f"this is a bug in fvar {fvar.__version__} ({type(error).__name__}); "
-                "please report it with the lines above and `fvar --version`"
-            )
-            raise typer.Exit(EXIT_BUG) from None
+            raise typer.Exit(_tell(error)) from None
+
+
+def _tell(error: Exception) -> int:
+    """Print what nobody expected, and return the exit code."""
+    if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM and error.filename:
+        thing = one_line(os.fsdecode(error.filename))
+        print_error(
+            f"{thing}: cannot be used ({error.strerror}); mend that and run the same command again"
+        )
+        return EXIT_STOPPED
+    traceback.print_exception(error)
+    print_error(
+        f"this is a bug in fvar {fvar.__version__} ({type(error).__name__}); "
+        "please report it with the lines above and `fvar --version`"
+    )
+    return EXIT_BUG
 
 
 @contextmanager
@@ -77,6 +98,12 @@ def _ended_like_ctrl_c() -> Iterator[None]:
     finally:
         for ours, handler in before.items():
             signal.signal(ours, handler)
+
+
+def _print_no_more() -> None:
+    """Let what is still to be printed go nowhere: Python would stumble over it when it ends."""
+    with suppress(io.UnsupportedOperation), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _is_usage(error: Exception) -> bool:
@@ -138,4 +165,9 @@ def main() -> None:
     # GNU OpenMP reads this when torch is loaded. Waiting threads then leave the core to those that
     # read and decode, and to other programs: faster on a busy machine (tests/benchmarks/README.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    app()
+    try:
+        app()
+    finally:
+        # All is done and the code is decided: a second Ctrl-C must not change it while Python ends.
+        for ours in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ours, signal.SIG_IGN)

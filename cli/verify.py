@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from cli.console import ConsoleReporter, print_error, print_summary
+from cli.console import ConsoleReporter, OutputConsole, print_error, print_summary
 from fvar.config import VerifyConfig, parse
 from fvar.machine import usable_processors
 
@@ -55,7 +54,7 @@ def verify(
 
     settings = {"workers": usable_processors() if workers is None else workers}
     config = parse(VerifyConfig, settings, source="command line")
-    console = Console(stderr=as_json)
+    console = OutputConsole(stderr=as_json)
     reporter = ConsoleReporter(console)
     verdict = stage(run, config, reporter)
     for video in verdict.not_ok[:_SHOWN]:

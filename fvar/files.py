@@ -11,7 +11,7 @@ import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -25,7 +25,11 @@ NEVER = 1 << 63  # no file is as large: `sha256_of(path, remember_from_bytes=NEV
 _BLOCK_BYTES = 1 << 20
 _REMEMBER_FROM_BYTES = 32 << 20  # below, hashing again costs less than it could ever save
 _SETTLED_SECONDS = 2.0  # a file younger than this may change again within one clock tick
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_MENDS = {
+    errno.ENOSPC: "free the disk",
+    errno.EDQUOT: "free the disk",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) or take another disk",
+}
 
 
 @contextlib.contextmanager
@@ -44,15 +48,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        full = error.errno in _NO_ROOM
         raise StoppedError(
             path,
             f"cannot be written ({error.strerror or error})",
-            fix=f"{'free the disk' if full else 'make its folder writable'} and run again",
+            fix=f"{mend(error)} and run again",
         ) from error
     finally:
         with contextlib.suppress(OSError):  # what went wrong above may forbid this too
             temporary.unlink()
+
+
+def mend(error: OSError) -> str:
+    """Return what the user does about a file that could not be written."""
+    return _MENDS.get(error.errno or 0, "make its folder writable")
 
 
 @contextlib.contextmanager
@@ -75,20 +83,30 @@ def write_json(path: Path, value: object) -> None:
         file.write("\n")
 
 
-def sha256_of(path: Path, *, remember_from_bytes: int = _REMEMBER_FROM_BYTES) -> str:
+def sha256_of(
+    path: Path,
+    *,
+    remember_from_bytes: int = _REMEMBER_FROM_BYTES,
+    beat: Callable[[], None] = lambda: None,
+) -> str:
     """Return the SHA-256 of a file's content as 64 hex digits.
 
     A large file's hash is remembered by its device, inode, size and times in the user's cache folder, so
     that a terabyte is not read again for nothing. Change and modification time both count, and a file that
     changed within the last two seconds is not remembered.
 
+    Args:
+        path: Of the file.
+        remember_from_bytes: Size from which on the hash is remembered.
+        beat: Called at every MB; raises to end the reading, which may take minutes.
+
     Raises:
         ManifestError: The file cannot be read.
     """
     try:
         if path.stat().st_size < remember_from_bytes:
-            return _read_sha256(path)
-        return _remembered_sha256(path)
+            return _read_sha256(path, beat)
+        return _remembered_sha256(path, beat)
     except OSError as error:
         raise ManifestError(
             path,
@@ -97,7 +115,7 @@ def sha256_of(path: Path, *, remember_from_bytes: int = _REMEMBER_FROM_BYTES) ->
         ) from error
 
 
-def _remembered_sha256(path: Path) -> str:
+def _remembered_sha256(path: Path, beat: Callable[[], None]) -> str:
     status = path.stat()
     identity = (
         status.st_dev,
@@ -110,17 +128,18 @@ def _remembered_sha256(path: Path) -> str:
     with _hash_cache() as cache:
         digest = cache.get(key)
         if digest is None:
-            digest = _read_sha256(path)
+            digest = _read_sha256(path, beat)
             if time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED_SECONDS:
                 cache.put(key, digest)
     return digest
 
 
-def _read_sha256(path: Path) -> str:
+def _read_sha256(path: Path, beat: Callable[[], None]) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
+            beat()
     return digest.hexdigest()
 
 
@@ -209,11 +228,13 @@ def check_out_dir(folder: Path, *, overwrite: bool, fix: str = REPLACE) -> None:
     """Refuse an output folder that holds a complete run, with the advice `fix`. Writes nothing.
 
     Raises:
-        ManifestError: `folder` is a file, or holds a complete run and `overwrite` is off.
+        ManifestError: `folder` or what is above it is a file, or it holds a complete run and `overwrite`
+            is off.
     """
-    if folder.exists() and not folder.is_dir():
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
         raise ManifestError(
-            folder, "is a file, an output must be a folder", fix="choose another --out"
+            there, "is a file, an output must be a folder", fix="choose another --out"
         )
     if is_complete(folder) and not overwrite:
         raise ManifestError(

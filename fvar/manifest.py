@@ -259,7 +259,7 @@ def read_any_manifest(path: Path) -> StageManifest:
 
 
 def _read_json(path: Path) -> Any:
-    fix = "rerun the stage that wrote it"
+    fix = "restore it, or delete it and rerun the stage that wrote it"
     try:
         num_bytes = path.stat().st_size
         if num_bytes <= _MAX_BYTES:
@@ -368,7 +368,9 @@ def _hash(path: Path, *, anew: bool) -> str:
 
 def rerun(manifest: StageManifest, folder: Path) -> str:
     """Return how a file of the run in `folder` is mended."""
-    return f"restore it, or rerun `{manifest.COMMAND}` with --out {folder} --overwrite"
+    # Of an extraction only what is not as it was is made again: its videos may be gone by now.
+    flag = "--update" if isinstance(manifest, FramesManifest) else "--overwrite"
+    return f"restore it, or rerun `{manifest.COMMAND}` with --out {folder} {flag}"
 
 
 def tool_versions(packages: Iterable[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The boundary of the command line: one line and an exit code for each kind of error."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -99,10 +100,48 @@ def test_interrupted_is_3(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_lack_of_rights_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system refuses, in whatever place, is one line with the file and code 3."""
+    result = _failing(monkeypatch, PermissionError(13, "Permission denied", "a\nb"))()
+    assert result.exit_code == 3
+    assert result.stderr == (
+        "fvar: a\\nb: cannot be used (Permission denied); mend that and run the same command again\n"
+    )
+
+
 def test_reader_that_has_gone_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     """``fvar ... | head`` ends without a traceback of ours."""
     result = _failing(monkeypatch, BrokenPipeError())()
     assert "this is a bug" not in result.output
+    assert result.exit_code == 3
+
+
+def _toy(tmp_path: Path, output: int) -> subprocess.CompletedProcess[bytes]:
+    """Run a command that prints, with `output` as its standard output."""
+    command = [sys.executable, "-m", "cli", "toy", "--out", str(tmp_path / "toy")]
+    command += ["--clips-per-class", "1", "--frames", "8", "--informative", "4", "--size", "32"]
+    return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, timeout=120, check=False)
+
+
+def test_reader_that_has_gone_ends_with_3(tmp_path: Path) -> None:
+    """1 would say that all was done: whoever stopped reading stopped the command, in silence."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = _toy(tmp_path, writer)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (3, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_log_on_a_full_disk_is_no_bug(tmp_path: Path) -> None:
+    """What cannot be printed for want of room is one line with code 3."""
+    with Path("/dev/full").open("wb") as full:
+        result = _toy(tmp_path, full.fileno())
+    assert result.returncode == 3
+    assert result.stderr == (
+        b"fvar: what is printed: cannot be written (No space left on device); "
+        b"send it elsewhere and run the same command again\n"
+    )
 
 
 @pytest.mark.parametrize(

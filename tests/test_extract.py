@@ -420,7 +420,7 @@ def test_a_folder_that_cannot_be_cleared(
 def test_unreadable_sources_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A video that is there but cannot be read has the system's reason."""
 
-    def refuse(path: Path) -> str:
+    def refuse(path: Path, **_: object) -> str:
         raise ManifestError(path, "cannot be read (Input/output error)", fix="x")
 
     monkeypatch.setattr(shards, "sha256_of", refuse)

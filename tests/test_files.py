@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,9 @@ def _hashes_read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     read: list[Path] = []
     original = files._read_sha256
 
-    def count(path: Path) -> str:
+    def count(path: Path, beat: Callable[[], None]) -> str:
         read.append(path)
-        return original(path)
+        return original(path, beat)
 
     monkeypatch.setattr(files, "_read_sha256", count)
     return read
@@ -269,10 +270,11 @@ def test_complete_out_dir_wants_overwrite(tmp_path: Path) -> None:
 
 
 def test_out_dir_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    """An output must be a folder, whatever may be overwritten."""
+    """An output, and what is above it, must be a folder, whatever may be overwritten."""
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ManifestError, match=r"file: is a file, an output must be a folder"):
-        check_out_dir(tmp_path / "file", overwrite=True)
+    for folder in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
+        with pytest.raises(ManifestError, match=r"file: is a file, an output must be a folder"):
+            check_out_dir(folder, overwrite=True)
 
 
 def test_a_folder_has_one_writer(tmp_path: Path) -> None:

@@ -330,11 +330,11 @@ def test_random_damage_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_stops(tmp_path: Path) -> None:
-    """A file that may not grow, as on a full disk, is a StoppedError; nothing is left behind."""
+    """A file that may not grow is a StoppedError with the cause; nothing is left behind."""
     code = _FULL_DISK.format(tests=str(Path(__file__).parent), path=str(tmp_path / "s.h5"))
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert "stopped: " in ended.stderr
-    assert "free the disk and run again" in ended.stderr
+    assert "File too large); raise the limit on the size of files (ulimit -f)" in ended.stderr
     assert not list(tmp_path.iterdir())

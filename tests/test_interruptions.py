@@ -22,7 +22,7 @@ from cli.main import app
 from fvar.config import ExtractConfig
 from fvar.data import budget, frame_store, making, shards
 from fvar.data.frame_store import FrameStore
-from fvar.errors import ConfigError, StoppedError
+from fvar.errors import ConfigError, ManifestError, StoppedError
 from fvar.manifest import FramesManifest
 from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract, preview
@@ -107,6 +107,7 @@ def test_an_ffmpeg_asked_to_end_is_no_verdict(videos: Path, tmp_path: Path) -> N
     ("body", "reason"),
     [
         ("exec sleep 60", "ffmpeg gave no picture for 2 s (--time-limit)"),
+        ("sleep 60", "ffmpeg gave no picture for 2 s (--time-limit)"),  # a script around ffmpeg
         ("kill -KILL $$", "ffmpeg was killed, perhaps for want of memory"),
     ],
 )
@@ -263,6 +264,94 @@ def test_a_source_that_vanishes(
     ]
 
 
+class _Warnings(SilentReporter):
+    """Remembers warnings."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def warning(self, message: str) -> None:
+        self.heard.append(message)
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_sources_put_away(videos: Path, tmp_path: Path, update: bool) -> None:
+    """Frames whose videos are gone (deleted to save room, a share not mounted) stay when rows are added."""
+    _run(tmp_path, videos)
+    before = finished_shards(tmp_path / "out")
+    if not update:
+        (tmp_path / "out" / "manifest.json").unlink()
+    for name in NAMES:
+        (videos / name).unlink()
+    source = write_source(tmp_path, [*NAMES, "turned.mp4"])
+    reporter = _Warnings()
+    arguments = source, tmp_path / "out", _config(videos), reporter
+    found = preview(*arguments, update=update)
+    assert (found.absent, found.num_kept) == ([], 3)
+    manifest = extract(*arguments, update=update)
+    assert manifest.summary.ok == 4
+    assert finished_shards(tmp_path / "out").items() >= before.items()
+    told = "3 videos are no longer there, first plain.mp4: their frames are kept"
+    assert reporter.heard == [told, told]
+
+
+def test_frames_that_could_not_be_made_again(videos: Path, tmp_path: Path) -> None:
+    """Where a shard would be made again without a video that is gone, nothing is touched."""
+    settings = {"videos_per_shard": 3}
+    _run(tmp_path, videos, settings=settings)
+    before = finished_shards(tmp_path / "out")
+    (videos / NAMES[0]).unlink()
+    names = [*NAMES[:2], "turned.mp4"]
+    gone = f"{NAMES[0]}: cannot be read, and shards/shard-00000.h5, which holds .* --overwrite"
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=gone):
+            _run(tmp_path, videos, names=names, settings=settings, update=True)
+    assert finished_shards(tmp_path / "out") == before
+    assert (tmp_path / "out" / "manifest.json").exists()
+    manifest = _run(tmp_path, videos, names=names, settings=settings, overwrite=True)
+    assert [video.status for video in manifest.videos] == ["failed", "ok", "ok"]
+
+
+def test_a_source_that_changes(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file replaced after it was hashed is no frames under a wrong hash: failed, until `update`."""
+    decode = making.decode_video
+
+    def replace(path: Path, **arguments: Any) -> Any:
+        if path.name == NAMES[1]:
+            (videos / "turned.mp4").replace(path)
+        return decode(path, **arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "decode_video", replace)
+        manifest = _run(tmp_path, videos)
+    assert [video.status for video in manifest.videos] == ["ok", "failed", "ok"]
+    assert manifest.videos[1].reason == f"{videos / NAMES[1]} changed while it was read"
+    assert _run(tmp_path, videos, update=True).summary.ok == 3
+
+
+def test_hashing_ends_with_the_rest(videos: Path, tmp_path: Path) -> None:
+    """Ctrl-C does not wait until a source of gigabytes is read to its end."""
+    with (videos / "vfr.mp4").open("ab") as file:
+        file.truncate(1 << 40)  # a hole, which takes no room and hours to read
+    source = write_source(tmp_path, ["vfr.mp4", *NAMES[:2]])
+    command = [sys.executable, "-m", "cli", "extract", str(source), "--videos", str(videos)]
+    command += ["--out", str(tmp_path / "o"), "--reserve-gb", "0", "--short-side", "16"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("o/shards/.*.partial")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == 3
+    assert errors.startswith(b"fvar: interrupted")
+
+
 def test_a_disk_of_videos_that_is_taken_away(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,6 +435,16 @@ def test_the_command_tries_dry(videos: Path, tmp_path: Path) -> None:
     assert "4 of 4 videos to extract, into 1 shards" in ended.stdout
     assert "nothing was written" in ended.stdout
     assert not (tmp_path / "o").exists()
+
+
+def test_a_file_where_shards_belong(videos: Path, tmp_path: Path) -> None:
+    """It is refused before anything is estimated, by `--dry-run` too."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "shards").touch()
+    source = write_source(tmp_path, NAMES)
+    for command in (extract, preview):
+        with pytest.raises(ManifestError, match=r"shards: is a file, an output must be a folder"):
+            command(source, tmp_path / "out", _config(videos), SilentReporter())
 
 
 def test_update_and_overwrite_exclude_each_other(videos: Path, tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def test_changed_shard_is_named(mine: Path) -> None:
         _check(mine)
     assert str(error.value) == (
         f"{shard}: is not what `fvar extract` wrote (its SHA-256 differs from {mine / 'manifest.json'}); "
-        f"restore it, or rerun `fvar extract` with --out {mine} --overwrite"
+        f"restore it, or rerun `fvar extract` with --out {mine} --update"
     )
 
 
@@ -300,7 +300,7 @@ def test_changed_source_is_named(mine: Path) -> None:
         _check(mine)
     assert str(error.value) == (
         f"{source}: changed since `fvar extract` read it; "
-        f"restore it, or rerun `fvar extract` with --out {mine} --overwrite"
+        f"restore it, or rerun `fvar extract` with --out {mine} --update"
     )
 
 

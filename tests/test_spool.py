@@ -66,6 +66,6 @@ def test_a_disk_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(spool, "_BLOCK_BYTES", 4)
     gathered = Spool(tmp_path / "gone")
     with pytest.raises(
-        StoppedError, match=r"gone: cannot take the pictures .*No such file.*; free"
+        StoppedError, match=r"gone: cannot take the pictures .*No such file.*; make"
     ):
         gathered.append(b"abcd")

@@ -168,13 +168,13 @@ def _truncate(path: Path) -> None:
             lambda r: (r / "source.csv").write_text("id,video,label,split\n"),
             "source.csv",
             "changed since `fvar extract` read it",
-            "rerun `fvar extract` with --out",
+            "frames --update",
         ),
         (
             lambda r: (r / "train/manifest.json").write_text("{"),
             "train/manifest.json",
             "is not a readable manifest",
-            "rerun the stage that wrote it",
+            "delete it and rerun the stage that wrote it",
         ),
         (
             lambda r: edit_manifest(r / "train", lambda data: data.update(schema="fvar.x/1")),
@@ -226,7 +226,7 @@ def test_remembered_hash_is_not_believed(chain: Path, monkeypatch: pytest.Monkey
     vouch(chain / "train", LAST)
     before = sha256_of(path)
     _flip_byte(path, at=1 << 20)
-    monkeypatch.setattr(files, "_remembered_sha256", lambda _path: before)
+    monkeypatch.setattr(files, "_remembered_sha256", lambda _path, _beat: before)
     assert sha256_of(path) == before
     assert [fault for fault in _faults(chain / "train") if f"{path}: is not what" in fault]
 

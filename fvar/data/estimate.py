@@ -89,16 +89,13 @@ def estimate_work(
     )
     if not (trials := [trial for trial in tries if trial.frames]):
         return None
-    pixels = sum(trial.frames * trial.pixels for trial in trials)
     kept = [_kept(job, found, settings) * scale for job, found in looked]
     shapes = [_shape(found, settings.short_side) for _, found in looked]
     decoded = sum(found.frames for _, found in looked) * scale
     return Estimate(
         frames=round(sum(kept)),
         num_bytes=round(
-            sum(map(math.prod, zip(kept, shapes, strict=True)))
-            * sum(trial.num_bytes for trial in trials)
-            / pixels
+            sum(map(math.prod, zip(kept, shapes, strict=True))) * _bytes_of_a_pixel(trials)
         ),
         seconds=decoded * _seconds_of_a_frame(trials) / min(workers, len(jobs)),
     )
@@ -120,6 +117,12 @@ def _seconds_of_a_frame(trials: Sequence["_Trial"]) -> float:
     """Return the mean over the frames of all videos tried: a long one counts as often as it has frames."""
     seconds = sum(trial.of_frames * trial.seconds / trial.frames for trial in trials)
     return seconds / sum(trial.of_frames for trial in trials)
+
+
+def _bytes_of_a_pixel(trials: Sequence["_Trial"]) -> float:
+    """Return the mean over the pixels of all videos tried, as `_seconds_of_a_frame` over the frames."""
+    num_bytes = sum(trial.of_frames * trial.num_bytes / trial.frames for trial in trials)
+    return num_bytes / sum(trial.of_frames * trial.pixels for trial in trials)
 
 
 def _look(path: Path, probes: Probes) -> Glance | None:

@@ -1,7 +1,7 @@
 """One extraction: planned, foretold, made and finished."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +17,18 @@ from fvar.data.shards import (
     FOLDER,
     Shard,
     ShardRecord,
+    check_nothing_lost,
     finished,
     plan_shards,
     remove_strangers,
 )
 from fvar.errors import ConfigError, StoppedError
-from fvar.files import remove_outputs
+from fvar.files import check_out_dir, remove_outputs
 from fvar.manifest import (
     FramesManifest,
     FramesSummary,
     InputFile,
+    VideoEntry,
     check_out,
     input_file,
     tool_versions,
@@ -51,6 +53,7 @@ def plan_extraction(
         overwrite=overwrite or update,
         fix="choose another --out, pass --update to add and redo what changed, or --overwrite",
     )
+    check_out_dir(out_dir / FOLDER, overwrite=True)
     rows = read_source(source_csv)
     program = find_ffmpeg(config.ffmpeg)
     paths = _paths(Path(config.videos), rows)
@@ -105,8 +108,25 @@ class Extraction:
     shards: list[Shard]
     source: InputFile
 
+    def absent(self, held: Iterable[str] = ()) -> list[SourceRow]:
+        """Return the rows whose video is not there, but those of ids `held`."""
+        ids = set(held)
+        pairs = zip(self.rows, self.paths, strict=True)
+        return [row for row, path in pairs if row.id not in ids and not _exists(path)]
+
+    def missing(self, kept: Mapping[str, ShardRecord], *, overwrite: bool) -> list[Shard]:
+        """Return the shards to be made.
+
+        Raises:
+            ConfigError: Frames would be lost whose video is no longer there.
+        """
+        missing = [shard for shard in self.shards if shard.name not in kept]
+        if not overwrite:
+            check_nothing_lost(self.work.out_dir, missing, kept)
+        return missing
+
     def kept(
-        self, progress: Progress, budget: Budget, *, overwrite: bool
+        self, progress: Progress, budget: Budget, reporter: Reporter, *, overwrite: bool
     ) -> dict[str, ShardRecord]:
         """Find the shards that need not be made, and count them."""
         kept = {}
@@ -118,6 +138,11 @@ class Extraction:
                     sum(video.num_bytes for video in record.videos),
                 )
                 progress.advance(shard.num_rows, note=f"{shard.name} is there already")
+        held = {video.id for video in with_frames(kept)}
+        if gone := [row for row in self.absent() if row.id in held]:
+            reporter.warning(
+                f"{len(gone)} videos are no longer there, first {gone[0].video}: their frames are kept"
+            )
         return kept
 
     def freed(self, kept: dict[str, ShardRecord]) -> int:
@@ -225,6 +250,11 @@ class Extraction:
         )
         write_manifest(self.work.out_dir, manifest)
         return manifest
+
+
+def with_frames(kept: Mapping[str, ShardRecord]) -> list[VideoEntry]:
+    """Return the videos that are in the shards."""
+    return [video for record in kept.values() for video in record.videos if video.num_frames]
 
 
 def _summary(records: list[ShardRecord]) -> FramesSummary:

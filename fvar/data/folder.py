@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -171,8 +171,12 @@ def _prefix_and_number(path: Path, folder: Path) -> tuple[str, int]:
     return found[1], int(found[2])
 
 
-def hash_series(folder: Path) -> str:
+def hash_series(folder: Path, *, beat: Callable[[], None] = lambda: None) -> str:
     """Return the SHA-256 of the names and contents of a folder's numbered pictures, in hex.
+
+    Args:
+        folder: That holds them.
+        beat: Called at every MB, as by `sha256_of`.
 
     Raises:
         UnreadableError: As `read_series` does.
@@ -180,7 +184,9 @@ def hash_series(folder: Path) -> str:
     """
     digest = hashlib.sha256()
     for path in read_series(folder).paths:
-        digest.update(f"{path.name}\0{sha256_of(path)}\0".encode(errors="surrogateescape"))
+        digest.update(
+            f"{path.name}\0{sha256_of(path, beat=beat)}\0".encode(errors="surrogateescape")
+        )
     return digest.hexdigest()
 
 

@@ -15,7 +15,7 @@ import ffmpeg
 from fvar.data.container import FORMATS, MAX_PIXELS, short
 from fvar.data.jpeg import picture_size
 from fvar.data.parts import Sink
-from fvar.data.program import Ffmpeg, Messages, Running, Watch
+from fvar.data.program import Ffmpeg, Messages, Running, Watch, end
 from fvar.errors import StoppedError
 
 _STAND_IN = "file:input"
@@ -171,11 +171,11 @@ def take_pictures(
             broken = pictures.take(pipe, footage.seconds)
             given_up = broken is not None and process.poll() is None
             if given_up:
-                process.kill()
+                end(process)
             code = process.wait()
         finally:
             watch.end()
-            process.kill()  # so that the threads beside come to their end
+            end(process)  # so that the threads beside come to their end
             feeder.join()
             messages.join()
     if code in _ASKED_TO_END or messages.signal() is not None:

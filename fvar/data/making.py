@@ -153,7 +153,12 @@ class Work:
             yield waiting.popleft()
 
     def _decode(self, job: Job, *, probes: Probes, budget: Budget) -> "_Result":
-        sha256, problem = hash_source(job.path)
+        def go_on() -> None:
+            if probes.running.stopped:  # what was killed is no verdict on the video
+                raise StoppedError(job.path, "its decoding was stopped", fix=_RERUN)
+
+        before = _identity(job.path)
+        sha256, problem = hash_source(job.path, beat=go_on)
         if sha256 is None:
             return self._without(job, problem)
         try:
@@ -170,10 +175,15 @@ class Work:
             raise StoppedError(
                 job.path, f"cannot be decoded with {self.program.path} ({error})", fix=_RERUN
             ) from error
-        if probes.running.stopped:  # what was killed is no verdict on the video
-            raise StoppedError(job.path, "its decoding was stopped", fix=_RERUN)
+        go_on()
         if any(part.status != "ok" for part in decoded) and not job.path.exists():
             return self._without(job, f"{job.path} vanished while it was read")
+        if _identity(job.path) not in (
+            before,
+            None,
+        ):  # hash and frames may be those of different files
+            changed = f"{job.path} changed while it was read"
+            decoded = [Decoded("failed", changed, None, passing=True)] * len(job.rows)
         return _Result(job, sha256, decoded)
 
     def _without(self, job: Job, problem: str | None) -> "_Result":
@@ -186,6 +196,15 @@ class Work:
                 fix=f"bring the videos back and {_RERUN}",
             )
         return _Result(job, None, [Decoded("failed", problem, None)] * len(job.rows))
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Return what tells a file from another and from what it was before; None: it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _result(future: "Future[_Result]", tell: Callable[[int], None]) -> "_Result":

@@ -1,7 +1,9 @@
 """The ffmpeg program: finding one that can do the work, running it, ending it."""
 
 import fcntl
+import os
 import re
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -109,13 +111,13 @@ class Running:
             _widen(process.stdout)
             self._processes.add(process)
             if self._stopped:
-                process.kill()
+                end(process)
         try:
             with process:
                 try:
                     yield process
                 finally:
-                    process.kill()
+                    end(process)
         finally:
             with self._lock:
                 self._processes.discard(process)
@@ -130,7 +132,17 @@ class Running:
         with self._lock:
             self._stopped = True
             for process in self._processes:
-                process.kill()
+                end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program that `Running.start` started, and what it started itself.
+
+    A script around ffmpeg is killed in vain while the ffmpeg that it started holds our pipes open.
+    """
+    if process.returncode is None:  # else its number may be another's by now
+        with suppress(ProcessLookupError, PermissionError):  # all of its session have ended
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _widen(pipe: IO[bytes] | None) -> None:
@@ -170,7 +182,7 @@ class Watch:
         while not self._over.wait(max(0.0, self._limit - self._silent())):
             if self._silent() >= self._limit:
                 self.ended_it = True
-                self._process.kill()
+                end(self._process)
                 return
 
     def end(self) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -14,7 +14,7 @@ from fvar.data.annotations import SourceRow
 from fvar.data.container import UnreadableError
 from fvar.data.folder import hash_series
 from fvar.data.frame_store import VERSION
-from fvar.errors import FvarError, ManifestError
+from fvar.errors import ConfigError, FvarError, ManifestError
 from fvar.files import sha256_of, write_json
 from fvar.manifest import OutputFile, Sha256, VideoEntry, output_file
 
@@ -162,16 +162,23 @@ def _fingerprint(jobs: Sequence[Job], config: ExtractConfig, ffmpeg_version: str
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def hash_source(path: Path) -> tuple[str | None, str | None]:
-    """Return the SHA-256 of a video file or of a folder's pictures, or None and why it cannot be read."""
+def hash_source(
+    path: Path, *, beat: Callable[[], None] = lambda: None
+) -> tuple[str | None, str | None]:
+    """Return the SHA-256 of a video file or of a folder's pictures, or None and why it cannot be read.
+
+    Args:
+        path: Of the file or folder.
+        beat: Called at every MB; raises to end the reading.
+    """
     try:
         if not path.exists():
             return None, f"{path} does not exist"
         if path.is_dir():
-            return hash_series(path), None
+            return hash_series(path, beat=beat), None
         if not path.is_file():
             return None, f"{path} is not a file or folder"
-        return sha256_of(path), None
+        return sha256_of(path, beat=beat), None
     except UnreadableError as error:
         return None, f"{path} {error}"
     except (OSError, ManifestError) as error:
@@ -197,19 +204,48 @@ def finished(folder: Path, shard: Shard) -> ShardRecord | None:
     """Return the record of a shard that is whole and what `shard` would become again; None: it must be made.
 
     Rows, settings, ffmpeg and the bytes of every video must be those it was made from, its own bytes those
-    that were written.
+    that were written. A video that is no longer there, or cannot be read now, takes nothing from the store.
     """
     record = _read_record(folder / shard.record_name)
     path = folder / shard.name
     if record is None or record.fingerprint != shard.fingerprint or not path.is_file():
         return None
-    if record.sources != [hash_source(job.path)[0] for job in shard.jobs]:
+    now = [hash_source(job.path)[0] for job in shard.jobs]
+    if any(new not in (old, None) for old, new in zip(record.sources, now, strict=True)):
         return None
     try:
         whole = output_file(folder, shard.name) == record.shard
     except (OSError, ManifestError):
         return None  # it cannot be read: made again, it can
     return record if whole else None
+
+
+def check_nothing_lost(folder: Path, missing: Sequence[Shard], kept: Collection[str]) -> None:
+    """Make sure that what is to be made again can be.
+
+    Args:
+        folder: Of the store.
+        missing: Shards to be made.
+        kept: Names of those that stay.
+
+    Raises:
+        ConfigError: A video of `missing` is no longer there, and a shard that will not stay holds its frames.
+    """
+    held = {
+        video.video: name
+        for name, record in _records(folder).items()
+        if name not in kept and (folder / name).is_file()
+        for video in record.videos
+        if video.num_frames
+    }
+    for job in (job for shard in missing for job in shard.jobs):
+        video = job.rows[0].video
+        if video in held and hash_source(job.path)[0] is None:
+            raise ConfigError(
+                job.path,
+                f"cannot be read, and {held[video]}, which holds its frames, would be made again",
+                fix="bring it back, take its rows out of the CSV, or pass --overwrite",
+            )
 
 
 def discard(folder: Path, shards: Sequence[Shard]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fvar.errors import StoppedError
+from fvar.files import mend
 
 _BLOCK_BYTES = 16 << 20  # in memory at most; a clip of a minute fits
 
@@ -58,7 +59,7 @@ class Spool:
             raise StoppedError(
                 self._folder or tempfile.gettempdir(),
                 f"cannot take the pictures of the next video ({error.strerror or error})",
-                fix="free the disk or make it writable, and run the same command again",
+                fix=f"{mend(error)} and run the same command again",
             ) from error
         self._block.clear()
 

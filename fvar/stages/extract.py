@@ -10,7 +10,7 @@ from fvar.data.annotations import SourceRow
 from fvar.data.budget import Budget
 from fvar.data.cluster import Cluster, connect
 from fvar.data.estimate import Estimate
-from fvar.data.extraction import plan_extraction
+from fvar.data.extraction import plan_extraction, with_frames
 from fvar.data.probes import Probes
 from fvar.data.program import Running
 from fvar.files import sole_writer
@@ -53,8 +53,8 @@ def extract(
         Probes(Running()) as probes,
     ):
         budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
-        kept = run.kept(progress, budget, overwrite=overwrite)
-        missing = [shard for shard in run.shards if shard.name not in kept]
+        kept = run.kept(progress, budget, reporter, overwrite=overwrite)
+        missing = run.missing(kept, overwrite=overwrite)
         run.foretell(missing, cluster, probes, reporter, freed=run.freed(kept))
         with sole_writer(out_dir):
             run.clear(overwrite=overwrite)
@@ -71,7 +71,7 @@ class Preview:
 
     Attributes:
         num_videos: Rows of the source.
-        absent: Those whose video is not there.
+        absent: Those whose video is not there, nor its frames in the store.
         num_kept: Rows that are in the store already.
         num_shards: To be made.
         redone: Names of those of them that are there, but of other rows, settings or videos, or damaged.
@@ -107,12 +107,12 @@ def preview(
         Probes(Running()) as probes,
     ):
         budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
-        kept = run.kept(progress, budget, overwrite=overwrite)
-        missing = [shard for shard in run.shards if shard.name not in kept]
+        kept = run.kept(progress, budget, reporter, overwrite=overwrite)
+        missing = run.missing(kept, overwrite=overwrite)
         estimate = run.foretell(missing, cluster, probes, reporter, freed=run.freed(kept))
     return Preview(
         num_videos=len(run.rows),
-        absent=[row for row, path in zip(run.rows, run.paths, strict=True) if not path.exists()],
+        absent=run.absent(video.id for video in with_frames(kept)),
         num_kept=len(run.rows) - sum(shard.num_rows for shard in missing),
         num_shards=len(missing),
         redone=[shard.name for shard in missing if (out_dir / shard.name).exists()],
