@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fvar.training import host_memory
-from fvar.training.host_memory import keep_freed_memory, total_host_memory
+from fvar import host_memory
+from fvar.host_memory import count_chunk, keep_freed_memory, total_host_memory
 
 
 class _Libc:
@@ -17,11 +17,16 @@ class _Libc:
 
     def __init__(self, answer: int) -> None:
         self.calls: list[tuple[int, int]] = []
+        self.trims: list[int] = []
         self._answer = answer
 
     def mallopt(self, parameter: int, value: int) -> int:
         self.calls.append((parameter, value))
         return self._answer
+
+    def malloc_trim(self, pad: int) -> int:
+        self.trims.append(pad)
+        return 1
 
 
 @pytest.mark.parametrize(("answer", "taken"), [(1, True), (0, False)])
@@ -32,6 +37,21 @@ def test_settings_of_glibc(monkeypatch: pytest.MonkeyPatch, answer: int, taken: 
     monkeypatch.setattr(sys, "platform", "linux")
     assert keep_freed_memory() is taken
     assert dict(libc.calls) == {-4: 0, -1: 2**31 - 1, -2: 64 << 20}
+
+
+def test_what_is_free_goes_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every 128th chunk, once glibc was told to keep what is freed; before that nothing is called."""
+    libc = _Libc(1)
+    monkeypatch.setattr(host_memory, "_ALLOCATOR", host_memory._Allocator())
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
+    monkeypatch.setattr(sys, "platform", "linux")
+    for _ in range(100):
+        count_chunk()
+    assert libc.trims == []
+    keep_freed_memory()
+    for _ in range(256):
+        count_chunk()
+    assert libc.trims == [0, 0]
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

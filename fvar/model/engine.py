@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fvar.host_memory import count_chunk
 from fvar.model.backbone import Backbone
 from fvar.model.clustering import (
     NEEDS_DISTANCES,
@@ -184,6 +185,7 @@ class _Sweeps:
         return output.detach()
 
     def _run(self, video: int, chunk: Sequence[int], *, tape: bool) -> Tensor:
+        count_chunk()
         with torch.set_grad_enabled(tape), self._autocast.entered():
             return self._stem(self._clips[video].pictures(chunk), self._weights)
 

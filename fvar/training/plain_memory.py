@@ -5,10 +5,10 @@ import copy
 import torch
 
 from fvar.errors import ConfigError
+from fvar.host_memory import total_host_memory
 from fvar.model.kept import TapeMeter
 from fvar.model.recognizer import Recognizer
 from fvar.model.rows import Rows
-from fvar.training.host_memory import total_host_memory
 
 _PROBED_FRAMES = 2  # a batch norm that trains needs two values
 

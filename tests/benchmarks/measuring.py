@@ -20,10 +20,10 @@ from rich.table import Table
 from fvar.config import TrainConfig
 from fvar.data.dataset import EncodedClip, VideoDataset, collate
 from fvar.data.transforms import center_framing
+from fvar.host_memory import keep_freed_memory
 from fvar.manifest import FramesManifest, read_manifest
 from fvar.model.build import build_recognizer
 from fvar.model.recognizer import Recognizer
-from fvar.training.host_memory import keep_freed_memory
 from fvar.training.views import stored_videos, testing_view
 
 PICTURE = (256, 344)  # height and width of stored pictures, px; 15 to 20 KB each

@@ -1,15 +1,21 @@
-"""The host's memory: how much there is, and how its allocator is told to keep what is freed.
+"""The host's memory: how much there is, and how its allocator is told to keep what is freed, for a while.
 
 Without the latter a training on a Linux CPU waits for page faults:
 
 glibc hands every block above 32 MB back to the system when it is freed, and the next chunk's activations are
 mapped and zeroed anew, page by page. Measured on 2 cores, MobileNetV2's stem at 112 px, chunks of 32 frames:
 85 frames a second forward and backward with the default, 213 with this.
+
+But it cannot use all that it keeps: torch asks for aligned blocks, and the hole that one leaves is mostly too
+small for another of its size. Measured with MobileNetV2 at 224 px, evaluating 10,000 frames in chunks of 8:
+0.3 MB a frame, 5.0 GB in the end, of which 1.4 were in use. With what is free going back to the system every 128
+chunks: 2.1 GB, after 1,000 frames as after 10,000. It takes about 20 ms each time.
 """
 
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # mallopt(3): parameters of glibc's <malloc.h>
@@ -17,7 +23,20 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _NEVER_TRIM = 2**31 - 1
 _GROW_BY_BYTES = 64 << 20
 
+_CHUNKS = 128  # of frames, after which what is free goes back
+
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container; a number or "max"
+
+
+class _Allocator:
+    """That of this process: how it gives back what is free, once it was told to keep it."""
+
+    def __init__(self) -> None:
+        self.trim: Callable[[int], int] | None = None
+        self.num_chunks = 0
+
+
+_ALLOCATOR = _Allocator()
 
 
 def keep_freed_memory() -> bool:
@@ -25,12 +44,21 @@ def keep_freed_memory() -> bool:
     if sys.platform != "linux":
         return False
     try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        libc = ctypes.CDLL("libc.so.6")
+        mallopt, trim = libc.mallopt, libc.malloc_trim
     except (OSError, AttributeError):  # another C library
         return False
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER_TRIM), (_M_TOP_PAD, _GROW_BY_BYTES))
     accepted = [mallopt(parameter, value) == 1 for parameter, value in settings]
+    _ALLOCATOR.trim = trim
     return all(accepted)
+
+
+def count_chunk() -> None:
+    """Hear of another chunk of frames; now and then give back what is free."""
+    _ALLOCATOR.num_chunks += 1
+    if _ALLOCATOR.trim is not None and _ALLOCATOR.num_chunks % _CHUNKS == 0:
+        _ALLOCATOR.trim(0)
 
 
 def total_host_memory() -> int:
