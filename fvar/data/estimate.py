@@ -17,6 +17,7 @@ from fvar.data.jpeg_pipe import DecodeSettings, Footage, take_pictures
 from fvar.data.probes import Probes
 from fvar.data.program import Ffmpeg, Running
 from fvar.data.shards import Job
+from fvar.machine import usable_processors
 
 _LOOKED_AT = 64  # headers read: opening one takes milliseconds, a hundred thousand take minutes
 _LOOK_SECONDS = 30.0  # for one header; 24 hours of MP4 take 4
@@ -97,7 +98,10 @@ def estimate_work(
         num_bytes=round(
             sum(map(math.prod, zip(kept, shapes, strict=True))) * _bytes_of_a_pixel(trials)
         ),
-        seconds=decoded * _seconds_of_a_frame(trials) / min(workers, len(jobs)),
+        # Beyond the processors there are, more at once take longer each, as the trials did.
+        seconds=decoded
+        * _seconds_of_a_frame(trials)
+        / min(workers, len(jobs), max(len(tried), usable_processors())),
     )
 
 
