@@ -1,8 +1,6 @@
 """The frame store: what is written is read, and nothing else is ever taken for it."""
 
 import contextlib
-import multiprocessing
-import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -248,32 +246,6 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
     with FrameStore(tmp_path, max_open=1) as store, ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda name: store.read(name, "v"), asked))
     assert all(_same(video, videos[name]) for name, video in zip(asked, found, strict=True))
-
-
-def test_pickling_drops_handles(store: FrameStore) -> None:
-    """A pickled store holds no handle and reads as before."""
-    before = store.read(SHARD, "a/b")
-    copy = pickle.loads(pickle.dumps(store))  # noqa: S301  # our own bytes
-    assert not copy._files
-    assert _same(copy.read(SHARD, "a/b"), before)
-    copy.close()
-
-
-def _read_in_child(store: FrameStore, inherited: h5py.File) -> None:
-    assert store.read(SHARD, "a/b").num_frames == 3
-    assert store._files[SHARD] is not inherited
-    assert not inherited
-
-
-def test_a_fork_opens_its_own_handles(store: FrameStore) -> None:
-    """A forked child closes what it inherited and opens the shard itself."""
-    store.read(SHARD, "a/b")
-    context = multiprocessing.get_context("fork")
-    child = context.Process(target=_read_in_child, args=(store, store._files[SHARD]))
-    child.start()
-    child.join()
-    assert child.exitcode == 0
-    assert store.read(SHARD, "a/b").num_frames == 3
 
 
 def test_ids_come_once(tmp_path: Path) -> None:

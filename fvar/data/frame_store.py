@@ -4,11 +4,10 @@ A shard is ``format``, ``version`` and one group a video, named by its escaped i
 datasets (``jpeg``, ``offsets``, ``pts_seconds``) and attributes. ``data_manifests/README.md`` specifies it.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from threading import RLock
+from threading import Lock
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -87,19 +86,16 @@ def _group_name(video_id: str) -> str:
 class FrameStore:
     """Reads videos from the shards of one extraction.
 
-    Shards are opened when first read and the last few stay open. Handles belong to the process that opened
-    them: they are dropped on pickling and reopened after a fork. Threads share a store: HDF5 serves one at a
-    time, as it always does; the bytes are checked side by side.
+    Shards are opened when first read and the last few stay open. Threads share a store: HDF5 serves one at a
+    time, as it always does; the bytes are checked side by side. Processes make a store each.
     """
 
     def __init__(self, folder: Path, *, max_open: int = _MAX_OPEN) -> None:
         self.folder = folder
         self._max_open = max_open
         self._files: OrderedDict[str, h5py.File] = OrderedDict()
-        self._pid = os.getpid()
-        self._lock = (
-            RLock()
-        )  # a file is not closed to make room for another while a thread reads it
+        # A file is not closed to make room for another while a thread reads it.
+        self._lock = Lock()
 
     def read(self, shard: str, video_id: str) -> EncodedVideo:
         """Return all frames of a video, checked against its checksum.
@@ -141,9 +137,6 @@ class FrameStore:
                 raise FrameStoreError(path, f"cannot be read ({error})", fix=REDO) from error
 
     def _file(self, shard: str) -> h5py.File:
-        if self._pid != os.getpid():  # a fork: HDF5 would share the parent's descriptor
-            self.close()
-            self._pid = os.getpid()
         if shard in self._files:
             self._files.move_to_end(shard)
             return self._files[shard]
@@ -164,12 +157,6 @@ class FrameStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "max_open": self._max_open}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["folder"], max_open=state["max_open"])  # type: ignore[misc]  # as if built anew
 
 
 def _open(folder: Path, shard: str) -> h5py.File:

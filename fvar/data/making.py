@@ -178,10 +178,8 @@ class Work:
         go_on()
         if any(part.status != "ok" for part in decoded) and not job.path.exists():
             return self._without(job, f"{job.path} vanished while it was read")
-        if _identity(job.path) not in (
-            before,
-            None,
-        ):  # hash and frames may be those of different files
+        # Hash and frames may then be those of different files.
+        if _identity(job.path) not in (before, None):
             changed = f"{job.path} changed while it was read"
             decoded = [Decoded("failed", changed, None, passing=True)] * len(job.rows)
         return _Result(job, sha256, decoded)

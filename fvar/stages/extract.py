@@ -10,12 +10,13 @@ from fvar.data.annotations import SourceRow
 from fvar.data.budget import Budget
 from fvar.data.cluster import Cluster, connect
 from fvar.data.estimate import Estimate
-from fvar.data.extraction import plan_extraction, with_frames
+from fvar.data.extraction import Extraction, plan_extraction, with_frames
 from fvar.data.probes import Probes
 from fvar.data.program import Running
+from fvar.data.shards import Shard, ShardRecord
 from fvar.files import sole_writer
 from fvar.manifest import FramesManifest
-from fvar.reporting import Reporter
+from fvar.reporting import Progress, Reporter
 
 
 def extract(
@@ -47,22 +48,11 @@ def extract(
             shards are kept.
     """
     run = plan_extraction(source_csv, out_dir, config, overwrite=overwrite, update=update)
-    with (
-        _cluster(config, reporter) as cluster,
-        reporter.progress("extract", total=len(run.rows), unit="videos") as progress,
-        Probes(Running()) as probes,
-    ):
-        budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
-        kept = run.kept(progress, budget, reporter, overwrite=overwrite)
-        missing = run.missing(kept, overwrite=overwrite)
-        run.foretell(missing, cluster, probes, reporter, freed=run.freed(kept))
-        with sole_writer(out_dir):
-            run.clear(overwrite=overwrite)
-            records = kept | {
-                record.shard.path: record
-                for record in run.make(missing, cluster, probes, budget, progress)
-            }
-            return run.finish([records[shard.name] for shard in run.shards])
+    with _begun(run, "extract", reporter, overwrite=overwrite) as begun, sole_writer(out_dir):
+        run.clear(overwrite=overwrite)
+        made = run.make(begun.missing, begun.cluster, begun.probes, begun.budget, begun.progress)
+        records = begun.kept | {record.shard.path: record for record in made}
+        return run.finish([records[shard.name] for shard in run.shards])
 
 
 @dataclass(frozen=True)
@@ -101,23 +91,43 @@ def preview(
         InputError: As `extract` does.
     """
     run = plan_extraction(source_csv, out_dir, config, overwrite=overwrite, update=update)
+    with _begun(run, "check", reporter, overwrite=overwrite) as begun:
+        return Preview(
+            num_videos=len(run.rows),
+            absent=run.absent(video.id for video in with_frames(begun.kept)),
+            num_kept=len(run.rows) - sum(shard.num_rows for shard in begun.missing),
+            num_shards=len(begun.missing),
+            redone=[shard.name for shard in begun.missing if (out_dir / shard.name).exists()],
+            estimate=begun.estimate,
+        )
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """An extraction of which all is known that can be before anything is written."""
+
+    cluster: Cluster | None
+    progress: Progress
+    probes: Probes
+    budget: Budget
+    kept: dict[str, ShardRecord]
+    missing: list[Shard]
+    estimate: Estimate | None
+
+
+@contextmanager
+def _begun(run: Extraction, what: str, reporter: Reporter, *, overwrite: bool) -> Iterator[_Begun]:
+    config, out_dir = run.work.config, run.work.out_dir
     with (
         _cluster(config, reporter) as cluster,
-        reporter.progress("check", total=len(run.rows), unit="videos") as progress,
+        reporter.progress(what, total=len(run.rows), unit="videos") as progress,
         Probes(Running()) as probes,
     ):
         budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
         kept = run.kept(progress, budget, reporter, overwrite=overwrite)
         missing = run.missing(kept, overwrite=overwrite)
         estimate = run.foretell(missing, cluster, probes, reporter, freed=run.freed(kept))
-    return Preview(
-        num_videos=len(run.rows),
-        absent=run.absent(video.id for video in with_frames(kept)),
-        num_kept=len(run.rows) - sum(shard.num_rows for shard in missing),
-        num_shards=len(missing),
-        redone=[shard.name for shard in missing if (out_dir / shard.name).exists()],
-        estimate=estimate,
-    )
+        yield _Begun(cluster, progress, probes, budget, kept, missing, estimate)
 
 
 @contextmanager
