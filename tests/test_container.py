@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fvar.data.container import Claims, Glance, UnreadableError, glance
+from fvar.data.claims import Claims, Glance, UnreadableError
+from fvar.data.container import glance
 
+MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # as libavformat calls it
 CLAIMS = Claims(
+    format=MP4,
     frames=10,
     packets=10,
     empty=0,
@@ -50,8 +53,8 @@ def test_claims_are_held_against_the_frames(
 
 def test_a_glance_at_the_header(samples: Path) -> None:
     """Frames come from the count or from duration and rate; a file without either is unreadable."""
-    assert glance(samples / "plain.mp4") == Glance(50, 2.0, (64, 48))
-    assert glance(samples / "plain.mkv") == Glance(50, 2.0, (64, 48))
+    assert glance(samples / "plain.mp4") == Glance(MP4, 50, 2.0, (64, 48))
+    assert glance(samples / "plain.mkv") == Glance("matroska,webm", 50, 2.0, (64, 48))
     for name in ("text.mp4", "sound.m4a"):
         with pytest.raises(UnreadableError):
             glance(samples / name)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fvar.data.jpeg_pipe import DecodeSettings
+from fvar.data.command import DecodeSettings
 from fvar.data.probes import Probes
 from fvar.data.program import find_ffmpeg
-from fvar.data.video import Decoded, decode_video
+from fvar.data.video import Decoded, Decoder, Source
 
 CONTAINERS = [
     "plain.mp4",
@@ -31,7 +31,7 @@ Extract = Callable[[Path], Decoded]
 def extract(probes: Probes) -> Extract:
     def run(path: Path) -> Decoded:
         settings = DecodeSettings(16, 5, threads=4)
-        (decoded,) = decode_video(path, program=find_ffmpeg(), settings=settings, probes=probes)
+        (decoded,) = Decoder(find_ffmpeg(), settings, probes).decode(Source(path))
         return decoded
 
     return run

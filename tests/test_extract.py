@@ -17,8 +17,9 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from fvar.config import ExtractConfig
-from fvar.data import extraction, making, shards
+from fvar.data import extraction, shards
 from fvar.data.frame_store import FrameStore
+from fvar.data.video import Decoded, Decoder, Source
 from fvar.errors import ConfigError, InputError, ManifestError, SourceError, StoppedError
 from fvar.files import sha256_of
 from fvar.manifest import FramesManifest, VideoEntry, check_files, read_manifest
@@ -250,14 +251,15 @@ def test_a_complete_run_is_not_replaced(samples: Path, tmp_path: Path) -> None:
 class _DecodeCounter:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, stop_at: str | None = None) -> None:
         self.names: list[str] = []
-        self._decode, self._stop_at = making.decode_video, stop_at
-        monkeypatch.setattr(making, "decode_video", self)
+        decode = Decoder.decode
 
-    def __call__(self, path: Path, **arguments: Any) -> Any:
-        self.names.append(path.name)
-        if path.name == self._stop_at:
-            raise KeyboardInterrupt
-        return self._decode(path, **arguments)
+        def count(decoder: Decoder, source: Source) -> list[Decoded]:
+            self.names.append(source.path.name)
+            if source.path.name == stop_at:
+                raise KeyboardInterrupt
+            return decode(decoder, source)
+
+        monkeypatch.setattr(Decoder, "decode", count)
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fvar.data.annotations import SourceRow
-from fvar.data.container import UnreadableError
+from fvar.data.claims import UnreadableError
+from fvar.data.command import DecodeSettings
 from fvar.data.encoded import EncodedVideo
 from fvar.data.estimate import estimate_work
 from fvar.data.folder import Series, read_series
-from fvar.data.jpeg_pipe import DecodeSettings
 from fvar.data.probes import Probes
 from fvar.data.program import find_ffmpeg
 from fvar.data.shards import Job, hash_source
-from fvar.data.video import Decoded, decode_video
+from fvar.data.video import Decoded, Decoder, Source
 
 Extract = Callable[..., Decoded]
 
@@ -35,12 +35,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def take(folder: Path, probes: Probes) -> Extract:
     def run(**settings: int) -> Decoded:
-        (decoded,) = decode_video(
-            folder,
-            program=find_ffmpeg(),
-            settings=DecodeSettings(32, 2, **settings),
-            probes=probes,
-        )
+        decoder = Decoder(find_ffmpeg(), DecodeSettings(32, 2, **settings), probes)
+        (decoded,) = decoder.decode(Source(folder))
         return decoded
 
     return run

@@ -6,6 +6,7 @@ import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ from opened import opened_in
 from PIL import Image
 
 from fvar.config import ExtractConfig
-from fvar.data.container import Claims, UnreadableError, read_claims
-from fvar.data.jpeg_pipe import DecodeSettings
+from fvar.data.claims import Claims, UnreadableError
+from fvar.data.command import DecodeSettings
+from fvar.data.container import read_claims
 from fvar.data.probes import Probes
 from fvar.data.program import find_ffmpeg
-from fvar.data.video import Decoded, decode_video
+from fvar.data.video import Decoded, Decoder, Source
 from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract
 
@@ -72,7 +74,7 @@ Decode = Callable[[Path], Decoded]
 def decode(probes: Probes) -> Decode:
     def run(path: Path) -> Decoded:
         settings = DecodeSettings(32, 2, threads=1, time_limit_seconds=30)
-        (decoded,) = decode_video(path, program=find_ffmpeg(), settings=settings, probes=probes)
+        (decoded,) = Decoder(find_ffmpeg(), settings, probes).decode(Source(path))
         return decoded
 
     return run
@@ -167,10 +169,10 @@ def test_no_format_reaches_the_network(
     port = listening.getsockname()[1]
     path.write_text(_REFERENCES[path.name].format(far=far, port=port))
     claims = _read(far / "secret.mp4")
-    for module in ("container", "jpeg_pipe"):
-        monkeypatch.setattr(f"fvar.data.{module}.FORMATS", "hls,mpegts")
+    monkeypatch.setattr("fvar.data.container.FORMATS", "hls,mpegts")
     with pytest.raises(UnreadableError):
         _read(path)
+    claims = replace(claims, format="hls,mpegts")
     monkeypatch.setattr(Probes, "claims", lambda *_, **__: claims)
     assert decode(path).status == "failed"
     with pytest.raises(BlockingIOError):

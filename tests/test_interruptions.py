@@ -22,6 +22,7 @@ from cli.main import app
 from fvar.config import ExtractConfig
 from fvar.data import budget, frame_store, making, shards
 from fvar.data.frame_store import FrameStore
+from fvar.data.video import Decoded, Decoder, Source
 from fvar.errors import ConfigError, ManifestError, StoppedError
 from fvar.manifest import FramesManifest
 from fvar.reporting import SilentReporter
@@ -245,15 +246,15 @@ def test_a_source_that_vanishes(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its video has failed and says why; when it is back, `update` extracts it alone."""
-    decode = making.decode_video
+    decode = Decoder.decode
 
-    def vanish(path: Path, **arguments: Any) -> Any:
-        if path.name == NAMES[1]:
-            path.rename(tmp_path / "away")
-        return decode(path, **arguments)
+    def vanish(decoder: Decoder, source: Source) -> list[Decoded]:
+        if source.path.name == NAMES[1]:
+            source.path.rename(tmp_path / "away")
+        return decode(decoder, source)
 
     with monkeypatch.context() as patch:
-        patch.setattr(making, "decode_video", vanish)
+        patch.setattr(Decoder, "decode", vanish)
         manifest = _run(tmp_path, videos)
     assert [video.status for video in manifest.videos] == ["ok", "failed", "ok"]
     assert "vanished while it was read" in (manifest.videos[1].reason or "")
@@ -319,15 +320,15 @@ def test_a_source_that_changes(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file replaced after it was hashed is no frames under a wrong hash: failed, until `update`."""
-    decode = making.decode_video
+    decode = Decoder.decode
 
-    def replace(path: Path, **arguments: Any) -> Any:
-        if path.name == NAMES[1]:
-            (videos / "turned.mp4").replace(path)
-        return decode(path, **arguments)
+    def replace(decoder: Decoder, source: Source) -> list[Decoded]:
+        if source.path.name == NAMES[1]:
+            (videos / "turned.mp4").replace(source.path)
+        return decode(decoder, source)
 
     with monkeypatch.context() as patch:
-        patch.setattr(making, "decode_video", replace)
+        patch.setattr(Decoder, "decode", replace)
         manifest = _run(tmp_path, videos)
     assert [video.status for video in manifest.videos] == ["ok", "failed", "ok"]
     assert manifest.videos[1].reason == f"{videos / NAMES[1]} changed while it was read"
@@ -359,14 +360,14 @@ def test_a_disk_of_videos_that_is_taken_away(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the whole folder is gone, its videos have not failed: we stop, and what is done is kept."""
-    decode = making.decode_video
+    decode = Decoder.decode
 
-    def take_away(path: Path, **arguments: Any) -> Any:
-        decoded = decode(path, **arguments)
+    def take_away(decoder: Decoder, source: Source) -> list[Decoded]:
+        decoded = decode(decoder, source)
         videos.rename(tmp_path / "away")
         return decoded
 
-    monkeypatch.setattr(making, "decode_video", take_away)
+    monkeypatch.setattr(Decoder, "decode", take_away)
     with pytest.raises(StoppedError, match=r"videos: is gone or empty; bring the videos back"):
         _run(tmp_path, videos)
     assert list(finished_shards(tmp_path / "out")) == ["shard-00000.h5"]
@@ -385,13 +386,13 @@ def test_rows_added_afterwards(
     lines.insert(place + 1, "new,turned.mp4,c,test")
     source.write_text("\n".join(lines))
     decoded: list[str] = []
-    decode = making.decode_video
+    decode = Decoder.decode
 
-    def note(path: Path, **arguments: Any) -> Any:
-        decoded.append(path.name)
-        return decode(path, **arguments)
+    def note(decoder: Decoder, source: Source) -> list[Decoded]:
+        decoded.append(source.path.name)
+        return decode(decoder, source)
 
-    monkeypatch.setattr(making, "decode_video", note)
+    monkeypatch.setattr(Decoder, "decode", note)
     manifest = extract(source, tmp_path / "out", _config(videos), SilentReporter(), update=True)
     assert decoded == ["turned.mp4"]
     assert [video.video for video in manifest.videos] == names

@@ -18,7 +18,7 @@ from boxes import rebuild, same_byte
 from fvar.config import ExtractConfig
 from fvar.data import container, probe
 from fvar.data import probes as pool
-from fvar.data.container import Claims, Glance, UnreadableError
+from fvar.data.claims import Claims, Glance, UnreadableError
 from fvar.data.probes import Probes
 from fvar.data.program import Running
 from fvar.errors import StoppedError
@@ -80,7 +80,9 @@ def test_a_name_survives(probes: Probes, samples: Path, tmp_path: Path) -> None:
     """A path with line breaks, quotes, and bytes that are not UTF-8 arrives as it is."""
     path = tmp_path / "a\n\"b'\udcff.mp4"
     path.symlink_to(samples / "plain.mp4")
-    assert probes.glance(path, time_limit_seconds=60) == Glance(50, 2.0, (64, 48))
+    assert probes.glance(path, time_limit_seconds=60) == Glance(
+        "mov,mp4,m4a,3gp,3g2,mj2", 50, 2.0, (64, 48)
+    )
 
 
 def test_what_cannot_be_read_says_why(probes: Probes, samples: Path, tmp_path: Path) -> None:
@@ -207,12 +209,12 @@ def test_a_long_file_is_not_a_hanging_one(
     fresh: Probes, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While signs of progress come, a reading may take longer than the limit."""
-    claims = json.dumps({"answer": {"frames": 7, "seconds": 1.0, "size": [4, 3]}})
+    claims = json.dumps({"answer": {"format": "", "frames": 7, "seconds": 1.0, "size": [4, 3]}})
     beats = "[(time.sleep(0.15), print('{\"packets\": 1}', flush=True)) for _ in range(8)]; "
     answer = f"print({claims!r}, flush=True); time.sleep(60)"
     monkeypatch.setattr(pool, "_START", _SAYS_READY + beats + answer)
     found = fresh.glance(samples / "plain.mp4", time_limit_seconds=0.8)
-    assert found == Glance(7, 1.0, (4, 3))
+    assert found == Glance("", 7, 1.0, (4, 3))
 
 
 def test_the_heart_beats_while_packets_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from fvar.data.making import Work
 from fvar.data.probes import Probes
 from fvar.data.program import Running, find_ffmpeg
 from fvar.data.shards import Shard, ShardRecord, finished, plan_shards
-from fvar.data.video import Decoded
+from fvar.data.video import Decoded, Decoder, Source
 from fvar.errors import StoppedError
 
 _STEPS = 4  # unlink an old record | write the shard | hash it | write the record
@@ -169,16 +169,16 @@ def test_two_makers_whose_bytes_differ(
 def _make_canned(work: tuple[Work, Shard], monkeypatch: pytest.MonkeyPatch) -> None:
     """Decode once for all."""
     found: list[Decoded] = []
-    decode = making.decode_video
+    decode = Decoder.decode
 
-    def note(*arguments: Any, **options: Any) -> list[Decoded]:
-        found.extend(decode(*arguments, **options))
+    def note(decoder: Decoder, source: Source) -> list[Decoded]:
+        found.extend(decode(decoder, source))
         return found
 
-    monkeypatch.setattr(making, "decode_video", note)
+    monkeypatch.setattr(Decoder, "decode", note)
     _make(*work)
     assert [part.status for part in found] == ["ok"]
-    monkeypatch.setattr(making, "decode_video", lambda *_, **__: found)
+    monkeypatch.setattr(Decoder, "decode", lambda *_: found)
 
 
 def _worker(monkeypatch: pytest.MonkeyPatch, **state: Any) -> SimpleNamespace:
@@ -220,9 +220,9 @@ def test_a_task_that_is_not_wanted(
     """Taken back, on a worker that ends, or overtaken by another maker: ffmpeg ends, nothing has failed."""
     worker = _worker(monkeypatch)
     (work[0].out_dir / "shards").mkdir(parents=True)
-    decode = making.decode_video
+    decode = Decoder.decode
 
-    def meanwhile(*arguments: Any, probes: Probes, **options: Any) -> list[Decoded]:
+    def meanwhile(decoder: Decoder, source: Source) -> list[Decoded]:
         if what == "cancelled":
             worker.state.tasks["k"].state = "cancelled"
         elif what == "forgotten":
@@ -231,12 +231,12 @@ def test_a_task_that_is_not_wanted(
             worker.status.name = "closing"
         waiting = threading.Event()
         for _ in range(1000):
-            if probes.running.stopped or what == "replaced":
+            if decoder.probes.running.stopped or what == "replaced":
                 break
             waiting.wait(0.01)
-        return decode(*arguments, probes=probes, **options)
+        return decode(decoder, source)
 
-    monkeypatch.setattr(making, "decode_video", meanwhile)
+    monkeypatch.setattr(Decoder, "decode", meanwhile)
     if what == "replaced":
         monkeypatch.setattr(cluster_task, "output_file", lambda *_: None)
     with pytest.raises(_Reschedule):

@@ -15,11 +15,11 @@ import pytest
 from av.video.reformatter import Colorspace
 from PIL import Image
 
+from fvar.data.command import DecodeSettings
 from fvar.data.encoded import EncodedVideo
-from fvar.data.jpeg_pipe import DecodeSettings
 from fvar.data.probes import Probes
 from fvar.data.program import Ffmpeg, Running, find_ffmpeg
-from fvar.data.video import Decoded, decode_video
+from fvar.data.video import Decoded, Decoder, Source
 
 Decode = Callable[..., Decoded]
 
@@ -40,13 +40,8 @@ def decode(samples: Path, program: Ffmpeg, probes: Probes) -> Decode:
         interval: tuple[float | None, float | None] = (None, None),
     ) -> Decoded:
         settings = DecodeSettings(short_side, quality, threads=1, time_limit_seconds=limit)
-        (decoded,) = decode_video(
-            samples / name,
-            program=program,
-            settings=settings,
-            probes=probes,
-            intervals=[interval],
-        )
+        source = Source(samples / name, intervals=[interval])
+        (decoded,) = Decoder(program, settings, probes).decode(source)
         return decoded
 
     return run
@@ -220,12 +215,9 @@ def decode_with(probes: Probes, tmp_path: Path) -> Decode:
         program = tmp_path / "ffmpeg"
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
-        (decoded,) = decode_video(
-            path,
-            program=Ffmpeg(str(program), "9"),
-            settings=DecodeSettings(32, 2, time_limit_seconds=limit),
-            probes=probes,
-        )
+        settings = DecodeSettings(32, 2, time_limit_seconds=limit)
+        decoder = Decoder(Ffmpeg(str(program), "9"), settings, probes)
+        (decoded,) = decoder.decode(Source(path))
         return decoded
 
     return run

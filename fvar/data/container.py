@@ -13,6 +13,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from fvar.data.claims import MAX_PIXELS, Claims, Glance, UnreadableError
 from fvar.data.structure import cut_short
 
 # An MPEG-4 packet of this size holds no picture: a lone N-VOP (not coded) takes 5 to 8 bytes, what is left of
@@ -43,58 +44,7 @@ _DEVICES = {"alsa", "fbdev", "kmsgrab", "lavfi", "oss", "v4l2", "video4linux2", 
 _TOLD_BY_NAME = {"adf", "bin", "bitpacked", "idf", "rawvideo", "tty", "v210", "v210x", "xbin"}
 _KNOWN = {name for names in av.formats_available for name in names.split(",")}
 FORMATS = ",".join(sorted(_KNOWN - _NAME_OTHERS - _DEVICES - _TOLD_BY_NAME))
-"""What an untrusted file may be, PyAV's names; ffmpeg is held to them too."""
-
-MAX_PIXELS = 1 << 26
-"""Of a picture: 8192x8192, twice 8K. A hundred bytes may claim more, and the decoder would make room."""
-
-
-@dataclass(frozen=True)
-class Claims:
-    """What the container says."""
-
-    frames: int  # in its header; 0: it does not say
-    packets: int  # there are
-    empty: int  # of these hold no picture
-    one_each: bool  # every other packet holds one picture, which is shown
-    hidden: int  # of these lie outside the edit list: decoded, never shown
-    time_base: Fraction
-    fps: float | None
-    rotation: int
-    size: tuple[int, int]  # of the first picture as it is coded, px
-    hdr: str | None  # transfer function of high dynamic range, by ffmpeg's name
-    error: str | None  # that ended the counting
-    cut: str | None = None  # why its end is missing, by its outermost structure
-
-    def doubt(self, decoded: int) -> str | None:
-        """Return why frames may be missing when `decoded` were found; None: they are all there."""
-        if self.cut:
-            return f"{self.cut}, {decoded} frames decoded"
-        if self.error:
-            return f"its packets cannot all be read ({self.error}), {decoded} frames decoded"
-        if self.frames > self.packets:
-            return (
-                f"it is cut short: its header claims {self.frames} frames, it holds {self.packets}, "
-                f"{decoded} decoded"
-            )
-        why = f"; its edit list hides {self.hidden}" if self.hidden else ""
-        if self.frames > decoded + self.empty:
-            return f"its header claims {self.frames} frames, {decoded} decoded{why}"
-        if self.one_each and self.packets > decoded + self.empty:
-            return f"it holds {self.packets - self.empty} coded frames, {decoded} decoded{why}"
-        return None
-
-
-class UnreadableError(Exception):
-    """The file holds nothing to decode; the message is the reason.
-
-    Attributes:
-        passing: Whether that may be the moment's fault rather than the file's.
-    """
-
-    def __init__(self, reason: str, *, passing: bool = False) -> None:
-        super().__init__(reason)
-        self.passing = passing
+"""What an untrusted file may be, libavformat's names; ffmpeg is held to the one that it was found to be."""
 
 
 def read_claims(path: Path, *, progress: Callable[[], None]) -> Claims:
@@ -111,7 +61,7 @@ def read_claims(path: Path, *, progress: Callable[[], None]) -> Claims:
         with _open(path) as container:
             stream = _video_stream(container)
             claims = _count(container, stream, max_packets=path.stat().st_size, progress=progress)
-            cut = cut_short(path, container.format.name, progress=progress)
+            cut = cut_short(path, claims.format, progress=progress)
             return replace(claims, cut=cut)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(f"cannot be opened as a video ({short(error)})") from error
@@ -167,6 +117,7 @@ def _count(
         problem = short(error)
     rate = stream.average_rate
     return Claims(
+        format=container.format.name,
         frames=stream.frames,
         packets=packets,
         empty=empty,
@@ -216,15 +167,6 @@ def short(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-@dataclass(frozen=True)
-class Glance:
-    """What a header promises: frames, by count or by duration and rate; seconds (0: unknown); size, px."""
-
-    frames: int
-    seconds: float
-    size: tuple[int, int]
-
-
 def glance(path: Path) -> Glance:
     """Return what the header promises, without reading on.
 
@@ -237,10 +179,11 @@ def glance(path: Path) -> Glance:
             seconds = (container.duration or 0) / av.time_base
             frames = stream.frames or round(seconds * (stream.average_rate or 0))
             size = _coded_size(stream)
+            name = container.format.name
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(short(error)) from error
     if frames <= 0 or min(size) <= 0:
         raise UnreadableError("promises no frames")
     if frames > (num_bytes := path.stat().st_size):
         raise UnreadableError(f"promises more frames than the {num_bytes} bytes it has")
-    return Glance(frames, max(seconds, 0.0), size)
+    return Glance(name, frames, max(seconds, 0.0), size)

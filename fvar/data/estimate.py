@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from fvar.data.annotations import SourceRow
-from fvar.data.container import Glance, UnreadableError
+from fvar.data.claims import Glance, UnreadableError
+from fvar.data.command import DecodeSettings, Footage, Take
 from fvar.data.folder import glance_at_series, read_series
 from fvar.data.jpeg import picture_size
-from fvar.data.jpeg_pipe import DecodeSettings, Footage, take_pictures
+from fvar.data.jpeg_pipe import take_pictures
 from fvar.data.probes import Probes
 from fvar.data.program import Ffmpeg, Running
 from fvar.data.shards import Job
@@ -181,11 +182,10 @@ def _try(
         footage = (
             read_series(path).feeder().footage()
             if path.is_dir()
-            else Footage(f"file:{path}", {"t": str(seconds)}, _CLOCK)
+            else Footage(f"file:{path}", found.format, {"t": str(seconds)}, _CLOCK)
         )
         take_pictures(
-            footage,
-            [trial],
+            Take(footage, [trial]),
             program=program,
             settings=replace(settings, time_limit_seconds=limit),
             running=running,

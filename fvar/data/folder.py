@@ -13,13 +13,15 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
-from fvar.data.container import MAX_PIXELS, Glance, UnreadableError
-from fvar.data.jpeg_pipe import Footage, Size
+from fvar.data.claims import MAX_PIXELS, Glance, UnreadableError
+from fvar.data.command import Footage
+from fvar.data.pictures import Size
 from fvar.files import sha256_of
 
 _PICTURE = re.compile(r"(.*?)([0-9]{1,18})\.(jpg|jpeg|png|webp|bmp)", re.IGNORECASE | re.DOTALL)
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # of Pillow, told by content
+_RAW = "rawvideo"  # of libavformat: pictures without any header
 _SHOWN = 3
 
 # A picture whose header claims a hundred million pixels is refused before any is decoded.
@@ -88,13 +90,13 @@ class Feeder:
     def footage(self) -> Footage:
         """Return what ffmpeg reads: raw pictures, of which the time in seconds is the number in the name."""
         options: dict[str, str | int | Size] = {
-            "format": "rawvideo",
+            "format": _RAW,
             "pixel_format": "rgb24",
             "video_size": self.size,
             "framerate": 1,
         }
         # The list grows as pictures are given, each time before its picture.
-        return Footage("pipe:0", options, Fraction(1), feed=self._feed, seconds=self._seconds)
+        return Footage("pipe:0", _RAW, options, Fraction(1), feed=self._feed, seconds=self._seconds)
 
     def _feed(self, pipe: IO[bytes]) -> None:
         # Where ffmpeg ends before it has taken all, it says why itself.
@@ -197,4 +199,4 @@ def glance_at_series(folder: Path) -> Glance:
         UnreadableError: As `read_series` does, or the first picture cannot be opened.
     """
     paths = read_series(folder).paths
-    return Glance(len(paths), float(len(paths)), _open_picture(paths[0]).size)
+    return Glance("", len(paths), float(len(paths)), _open_picture(paths[0]).size)

@@ -22,7 +22,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fvar.data.container import UnreadableError, glance, read_claims
+from fvar.data.claims import UnreadableError
+from fvar.data.container import glance, read_claims
 
 MEMORY_BYTES = 2 << 30
 """Of addresses, that a probe may use. Measured: 0.25 GiB with a small file, 0.86 with the index of 24 hours

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, cast
 
-from fvar.data.container import Claims, Glance, UnreadableError
+from fvar.data.claims import Claims, Glance, UnreadableError
 from fvar.data.probe import MEMORY_BYTES, Message, as_line
 from fvar.data.program import Running
 from fvar.errors import StoppedError

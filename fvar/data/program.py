@@ -6,9 +6,10 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from typing import IO
 
 import imageio_ffmpeg
@@ -96,9 +97,15 @@ class Running:
 
     @contextmanager
     def start(
-        self, arguments: list[str], *, with_input: bool = False
+        self, arguments: list[str], *, with_input: bool = False, pass_fds: Sequence[int] = ()
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a program without a shell, output and errors piped; it ends with the block at the latest."""
+        """Run a program without a shell, output and errors piped; it ends with the block at the latest.
+
+        Args:
+            arguments: The program and its arguments.
+            with_input: Whether its input is a pipe, too, or empty.
+            pass_fds: Files of ours that it shall have under the same numbers.
+        """
         with self._lock:
             # In a session of its own: Ctrl-C in the terminal reaches us, and we end it.
             process = subprocess.Popen(
@@ -106,9 +113,10 @@ class Running:
                 stdin=subprocess.PIPE if with_input else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                pass_fds=pass_fds,
                 start_new_session=True,
             )
-            _widen(process.stdout)
+            widen(process.stdout)
             self._processes.add(process)
             if self._stopped:
                 end(process)
@@ -145,7 +153,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _widen(pipe: IO[bytes] | None) -> None:
+def widen(pipe: IO[bytes] | FileIO | None) -> None:
     """Let a pipe hold 80 pictures rather than 5, so that who writes seldom waits for who reads."""
     if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
         with suppress(OSError):  # a user may have only so many wide ones

@@ -11,7 +11,7 @@ from typing import Any
 
 from fvar.config import ExtractConfig, Settings, parse
 from fvar.data.annotations import SourceRow
-from fvar.data.container import UnreadableError
+from fvar.data.claims import UnreadableError
 from fvar.data.folder import hash_series
 from fvar.data.frame_store import VERSION
 from fvar.errors import ConfigError, FvarError, ManifestError

@@ -11,18 +11,39 @@ from pathlib import Path
 
 import numpy as np
 
-from fvar.data.container import Claims, UnreadableError
+from fvar.data.claims import Claims, UnreadableError
+from fvar.data.command import DecodeSettings, Footage, Take
 from fvar.data.encoded import EncodedVideo
 from fvar.data.folder import read_series
-from fvar.data.jpeg_pipe import DecodeSettings, Footage, Pictures, Size, take_pictures
+from fvar.data.jpeg_pipe import take_pictures, take_together
 from fvar.data.parts import Interval, Part
+from fvar.data.pictures import Pictures, Size
 from fvar.data.probes import Probes
-from fvar.data.program import Ffmpeg, Running
+from fvar.data.program import Ffmpeg
 from fvar.data.spool import Spool
 from fvar.data.thinning import keep_frames
 from fvar.manifest import Status
 
 WHOLE: Interval = (None, None)
+
+_SHARED_PIXELS = (
+    1 << 21
+)  # of a picture, HD: what is decoded beside others takes memory beside theirs
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video, and what of it is wanted.
+
+    Attributes:
+        path: Absolute, of a video file or of a folder of numbered pictures.
+        sha256: Kept with the frames.
+        intervals: Parts wanted: frames with ``start <= time < end``, in seconds from the container's start.
+    """
+
+    path: Path
+    sha256: str = ""
+    intervals: Sequence[Interval] = (WHOLE,)
 
 
 @dataclass(frozen=True)
@@ -46,112 +67,169 @@ class Decoded:
     passing: bool = False
 
 
-def decode_video(
-    path: Path,
-    *,
-    program: Ffmpeg,
-    settings: DecodeSettings,
-    probes: Probes,
-    source_sha256: str = "",
-    intervals: Sequence[Interval] = (WHOLE,),
-    new_spool: Callable[[], Spool] = Spool,
-) -> list[Decoded]:
-    """Decode a video once, to JPEG pictures: upright, square pixels, short side exact, long side even.
+@dataclass(frozen=True)
+class Decoder:
+    """Decodes videos to JPEG pictures: upright, square pixels, short side exact, long side even.
 
-    Args:
-        path: Absolute path of a video file, or of a folder of numbered pictures.
+    Attributes:
         program: From `find_ffmpeg`.
         settings: Size, quality, limits and which frames to leave out.
-        probes: Read what the file claims; ffmpeg is entered in the same `running`.
-        source_sha256: Kept with the frames.
-        intervals: Parts wanted: frames with ``start <= time < end``, in seconds from the container's start.
+        probes: Read what files claim; ffmpeg is entered in the same `running`.
         new_spool: Makes what gathers the pictures of a part.
-
-    Returns:
-        One result for each interval. ``ok`` only when ffmpeg ended well, every packet was read and the header
-        claims nothing more; otherwise a reason, and the frames there are. The file's verdict is that of
-        each part: where a damaged file lacks frames is not known.
     """
-    run = _Run(program, settings, probes.running, intervals, new_spool)
-    try:
-        if path.is_dir():
-            return _decode_folder(path, run, source_sha256)
-        claims = probes.claims(path, time_limit_seconds=settings.time_limit_seconds)
-        return _decode_file(path, run, claims, source_sha256)
-    except UnreadableError as error:
-        failed = Decoded("failed", str(error), None, passing=error.passing)
-        return [failed] * len(intervals)
 
-
-@dataclass(frozen=True)
-class _Run:
     program: Ffmpeg
     settings: DecodeSettings
-    running: Running
-    intervals: Sequence[Interval]
-    new_spool: Callable[[], Spool]
+    probes: Probes
+    new_spool: Callable[[], Spool] = Spool
 
-    def take(self, footage: Footage, *, box: Size | None = None) -> tuple[Pictures, list[Part]]:
-        settings = self.settings
-        parts = [
-            Part(
-                interval,
-                keep_frames(
-                    fps=settings.fps,
-                    stride=settings.stride,
-                    clock_seconds=float(footage.time_base),
-                ),
-                self.new_spool(),
-            )
-            for interval in self.intervals
+    def decode(self, source: Source) -> list[Decoded]:
+        """Decode a video once.
+
+        Returns:
+            One result for each interval. ``ok`` only when ffmpeg ended well, every packet was read and the
+            header claims nothing more; otherwise a reason, and the frames there are. The file's verdict is
+            that of each part: where a damaged file lacks frames is not known.
+        """
+        try:
+            if source.path.is_dir():
+                return self._decode_folder(source)
+            return self._decode_file(source)
+        except UnreadableError as error:
+            failed = Decoded("failed", str(error), None, passing=error.passing)
+            return [failed] * len(source.intervals)
+
+    def decode_together(self, sources: Sequence[Source]) -> list[list[Decoded] | None]:
+        """Decode several files with one ffmpeg, which saves starting it for each.
+
+        Args:
+            sources: Files. What each of them takes is in memory at once.
+
+        Returns:
+            For each of them what `decode` returns; None where it is to be asked: more is to be said than that
+            all is well, or the pictures are too large to be decoded side by side.
+        """
+        decoded: list[list[Decoded] | None] = [None] * len(sources)
+        if len(sources) < 2:
+            return decoded
+        small = [
+            (index, source, claims)
+            for index, source in enumerate(sources)
+            if (claims := self._small(source)) is not None
         ]
-        pictures = take_pictures(
-            footage,
-            parts,
+        if len(small) < 2:
+            return decoded
+        footage = [_footage(source, claims) for _, source, claims in small]
+        parts = [
+            self._parts(source, each) for (_, source, _), each in zip(small, footage, strict=True)
+        ]
+        taken = take_together(
+            [Take(*pair) for pair in zip(footage, parts, strict=True)],
             program=self.program,
-            settings=settings,
-            running=self.running,
-            box=box,
+            settings=self.settings,
+            running=self.probes.running,
+        )
+        if taken is None:
+            return decoded
+        for (index, source, claims), filled, pictures in zip(small, parts, taken, strict=True):
+            if claims.doubt(pictures.num_decoded) is None:
+                decoded[index] = [
+                    self._decoded(part, pictures, source, claims=claims) for part in filled
+                ]
+        return decoded
+
+    def _small(self, source: Source) -> Claims | None:
+        """Return what a file claims that may be decoded beside others; None: it may not."""
+        try:
+            claims = self._claims(source)
+        except UnreadableError:
+            return None
+        width, height = claims.size
+        return claims if claims.hdr is None and width * height <= _SHARED_PIXELS else None
+
+    def _claims(self, source: Source) -> Claims:
+        limit = self.settings.time_limit_seconds
+        return self.probes.claims(source.path, time_limit_seconds=limit)
+
+    def _decode_file(self, source: Source) -> list[Decoded]:
+        claims = self._claims(source)
+        footage = _footage(source, claims)
+        pictures, parts = self._take(source, footage)
+        note = None
+        if others := [size for size in pictures.new_sizes if size != claims.size]:
+            # Whoever asked for one size gets it: ffmpeg would stretch what follows to the first one's shape.
+            pictures, parts = self._take(source, footage, box=pictures.size)
+            note = _size_note(claims.size, others[0], pictures)
+        reason = _joined(claims.doubt(pictures.num_decoded), pictures.problem)
+        return [
+            self._decoded(part, pictures, source, reason=reason, note=note, claims=claims)
+            for part in parts
+        ]
+
+    def _decode_folder(self, source: Source) -> list[Decoded]:
+        series = read_series(source.path)
+        feeder = series.feeder()
+        pictures, parts = self._take(source, feeder.footage())
+        reason = _joined(series.gaps(), feeder.problem, pictures.problem)
+        other = feeder.other_size
+        note = None if other is None else _size_note(feeder.size, other, pictures)
+        return [self._decoded(part, pictures, source, reason=reason, note=note) for part in parts]
+
+    def _take(
+        self, source: Source, footage: Footage, *, box: Size | None = None
+    ) -> tuple[Pictures, list[Part]]:
+        parts = self._parts(source, footage)
+        pictures = take_pictures(
+            Take(footage, parts, box),
+            program=self.program,
+            settings=self.settings,
+            running=self.probes.running,
         )
         return pictures, parts
 
+    def _parts(self, source: Source, footage: Footage) -> list[Part]:
+        settings, clock = self.settings, float(footage.time_base)
+        return [
+            Part(
+                interval,
+                keep_frames(fps=settings.fps, stride=settings.stride, clock_seconds=clock),
+                self.new_spool(),
+            )
+            for interval in source.intervals
+        ]
 
-def _decode_file(path: Path, run: _Run, claims: Claims, source_sha256: str) -> list[Decoded]:
-    footage = Footage(f"file:{path}", {}, claims.time_base, hdr=claims.hdr)
-    pictures, parts = run.take(footage)
-    note = None
-    if others := [size for size in pictures.new_sizes if size != claims.size]:
-        # Whoever asked for one size gets it: ffmpeg would stretch what follows to the first picture's shape.
-        pictures, parts = run.take(footage, box=pictures.size)
-        note = _size_note(claims.size, others[0], pictures)
-    reason = _joined(claims.doubt(pictures.num_decoded), pictures.problem)
-    return [
-        _decoded(
-            part,
-            pictures,
-            reason=reason,
-            note=note,
-            fps=claims.fps,
-            rotation=claims.rotation,
-            origin=(source_sha256, run.program.version),
+    def _decoded(
+        self,
+        part: Part,
+        pictures: Pictures,
+        source: Source,
+        *,
+        reason: str | None = None,
+        note: str | None = None,
+        claims: Claims | None = None,
+    ) -> Decoded:
+        if not part.pts_seconds:
+            found, last = pictures.num_decoded, pictures.last_seconds
+            empty = part.why_empty(found, last) if found else "ffmpeg found no picture"
+            why = _joined(reason, empty if found or not reason else None)
+            return Decoded("failed", why, None, passing=pictures.passing)
+        video = EncodedVideo(
+            jpeg=part.jpeg.array(),
+            offsets=np.array(part.offsets, dtype=np.int64),
+            pts_seconds=np.array(part.pts_seconds, dtype=np.float64),
+            width=pictures.size[0],
+            height=pictures.size[1],
+            fps=claims.fps if claims else None,
+            rotation=claims.rotation if claims else 0,
+            source_sha256=source.sha256,
+            ffmpeg_version=self.program.version,
         )
-        for part in parts
-    ]
+        status: Status = "partial" if reason else "ok"
+        return Decoded(status, reason, video, part.num_decoded, note, pictures.passing)
 
 
-def _decode_folder(path: Path, run: _Run, source_sha256: str) -> list[Decoded]:
-    series = read_series(path)
-    feeder = series.feeder()
-    pictures, parts = run.take(feeder.footage())
-    reason = _joined(series.gaps(), feeder.problem, pictures.problem)
-    other = feeder.other_size
-    note = None if other is None else _size_note(feeder.size, other, pictures)
-    return [
-        _decoded(
-            part, pictures, reason=reason, note=note, origin=(source_sha256, run.program.version)
-        )
-        for part in parts
-    ]
+def _footage(source: Source, claims: Claims) -> Footage:
+    return Footage(f"file:{source.path}", claims.format, {}, claims.time_base, hdr=claims.hdr)
 
 
 def _joined(*doubts: str | None) -> str | None:
@@ -163,33 +241,3 @@ def _size_note(first: Size, other: Size, pictures: Pictures) -> str:
         f"its picture changes from {first[0]}x{first[1]} to {other[0]}x{other[1]} px; all are stored with "
         f"{pictures.size[0]}x{pictures.size[1]} px, in black bars where the shape differs"
     )
-
-
-def _decoded(
-    part: Part,
-    pictures: Pictures,
-    *,
-    reason: str | None,
-    note: str | None,
-    origin: tuple[str, str],
-    fps: float | None = None,
-    rotation: int = 0,
-) -> Decoded:
-    if not part.pts_seconds:
-        found, last = pictures.num_decoded, pictures.last_seconds
-        empty = part.why_empty(found, last) if found else "ffmpeg found no picture"
-        why = _joined(reason, empty if found or not reason else None)
-        return Decoded("failed", why, None, passing=pictures.passing)
-    video = EncodedVideo(
-        jpeg=part.jpeg.array(),
-        offsets=np.array(part.offsets, dtype=np.int64),
-        pts_seconds=np.array(part.pts_seconds, dtype=np.float64),
-        width=pictures.size[0],
-        height=pictures.size[1],
-        fps=fps,
-        rotation=rotation,
-        source_sha256=origin[0],
-        ffmpeg_version=origin[1],
-    )
-    status: Status = "partial" if reason else "ok"
-    return Decoded(status, reason, video, part.num_decoded, note, pictures.passing)

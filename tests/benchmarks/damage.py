@@ -23,10 +23,10 @@ import imageio_ffmpeg
 from rich.console import Console
 from rich.table import Table
 
-from fvar.data.jpeg_pipe import DecodeSettings
+from fvar.data.command import DecodeSettings
 from fvar.data.probes import Probes
 from fvar.data.program import Running, find_ffmpeg
-from fvar.data.video import Decoded, decode_video
+from fvar.data.video import Decoded, Decoder, Source
 
 STEP_PERCENT = 5
 UNITS = {"whole-packets.ts": 188}  # cut between two packets: nothing in the file tells
@@ -146,7 +146,7 @@ def _flip(whole: bytes, places: list[int]) -> bytes:
 
 def _extract(path: Path, probes: Probes) -> Decoded:
     settings = DecodeSettings(64, 5, threads=2, time_limit_seconds=60)
-    (decoded,) = decode_video(path, program=find_ffmpeg(), settings=settings, probes=probes)
+    (decoded,) = Decoder(find_ffmpeg(), settings, probes).decode(Source(path))
     return decoded
 
 
