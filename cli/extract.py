@@ -9,6 +9,8 @@ import typer
 from cli.console import ConsoleReporter, print_summary
 from cli.options import Out, Overwrite, given
 from fvar.config import ExtractConfig, parse
+from fvar.data.probes import Probes
+from fvar.data.program import Running
 from fvar.errors import ConfigError
 from fvar.machine import usable_processors
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 EXIT_NOT_ALL_OK = 1
 
+_PROBES_AT_ONCE = 2  # started while Python reads the rest of the program; more when they are wanted
 _SHOWN = 5  # videos that are not ok; the manifest lists them all
 
 
@@ -122,8 +125,6 @@ def extract(
 
     fvar extract clips.csv --videos /shared/clips --out /shared/frames --dask tcp://head:8786
     """
-    from fvar.stages import extract as stage
-
     if update and overwrite:
         raise ConfigError("--update", "excludes --overwrite", fix="pass one of the two")
     folder = out or Path("runs") / source.stem / "frames"
@@ -142,13 +143,18 @@ def extract(
     )
     config = parse(ExtractConfig, flags, source="command line")
     reporter = ConsoleReporter()
-    if dry_run:
-        preview = stage.preview(
-            source, folder, config, reporter, overwrite=overwrite, update=update
+    with Probes(Running()) as probes:
+        probes.begin(_PROBES_AT_ONCE)
+        from fvar.stages import extract as stage
+
+        what = stage.preview if dry_run else stage.extract
+        found = what(
+            source, folder, config, reporter, overwrite=overwrite, update=update, probes=probes
         )
-        _show_preview(preview, reporter)
+    if isinstance(found, stage.Preview):
+        _show_preview(found, reporter)
         return
-    manifest = stage.extract(source, folder, config, reporter, overwrite=overwrite, update=update)
+    manifest = found
     _list_bad(manifest, reporter)
     _show(manifest, folder)
     if manifest.summary.ok < manifest.summary.num_videos:

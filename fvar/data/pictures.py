@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from io import RawIOBase
 
-import av
-
 from fvar.data.jpeg import picture_size
 from fvar.data.parts import Sink
 
@@ -70,21 +68,30 @@ class Pictures:
                 self.count()
                 for part in self.parts:
                     part.offer(data, shown)
-        except av.error.FFmpegError as error:
+        except _BrokenError as error:
             # Without a single picture there is no stream to open: ffmpeg's code and words tell why.
-            return f"the pictures stop ({error.strerror})" if self.num_decoded else None
+            return f"the pictures stop ({error})" if self.num_decoded else None
         finally:
             for part in self.parts:
                 part.close()
         return None
 
 
+class _BrokenError(Exception):
+    """The stream ends where it should go on; the message is why."""
+
+
 def _read_nut(pipe: RawIOBase) -> Iterator[tuple[bytes, float]]:
     """Yield each picture as it comes, with its time in seconds."""
+    import av  # noqa: PLC0415  # takes 50 ms, in which the first ffmpeg starts
+
     options = {"fpsprobesize": "0"}  # to guess a rate, ten pictures would be waited for
-    with av.open(pipe, mode="r", format="nut", options=options) as container:
-        tick = container.streams.video[0].time_base or Fraction(1)
-        ticks, seconds = tick.denominator, tick.numerator
-        for packet in container.demux(video=0):
-            if packet.size and packet.pts is not None:
-                yield bytes(packet), packet.pts * seconds / ticks
+    try:
+        with av.open(pipe, mode="r", format="nut", options=options) as container:
+            tick = container.streams.video[0].time_base or Fraction(1)
+            ticks, seconds = tick.denominator, tick.numerator
+            for packet in container.demux(video=0):
+                if packet.size and packet.pts is not None:
+                    yield bytes(packet), packet.pts * seconds / ticks
+    except av.error.FFmpegError as error:
+        raise _BrokenError(error.strerror) from error

@@ -20,27 +20,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from fvar.data.claims import UnreadableError
 from fvar.data.container import glance, read_claims
-
-MEMORY_BYTES = 2 << 30
-"""Of addresses, that a probe may use. Measured: 0.25 GiB with a small file, 0.86 with the index of 24 hours
-at 60 frames a second with sound (MP4, the greediest of the containers), 0.55 with the first picture of 8K
-HEVC in high dynamic range."""
+from fvar.data.questions import Message, as_line
 
 _HARD_FACTOR = 2  # see `_limit_memory`
 _HEARTBEAT_SECONDS = 1.0
-
-Message = dict[str, Any]
-"""A line of JSON. Asked: `question` (claims, glance) and `path`. Heard: `ready` once, `packets` while it goes
-on, and then `answer`, `unreadable`, `memory` (bytes that were not enough; it has ended) or `bug`."""
-
-
-def as_line(message: Message) -> bytes:
-    """Return `message` as JSON in ASCII: the parts of a path that are not UTF-8 survive as escapes."""
-    return json.dumps(message, default=str).encode() + b"\n"
 
 
 def answer_questions(*, memory_bytes: int) -> None:

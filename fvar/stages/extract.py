@@ -27,6 +27,7 @@ def extract(
     *,
     overwrite: bool = False,
     update: bool = False,
+    probes: Probes | None = None,
 ) -> FramesManifest:
     """Decode every video of `source_csv` into `out_dir`.
 
@@ -40,6 +41,7 @@ def extract(
         reporter: Told how it goes.
         overwrite: Replace a complete run.
         update: Go on in a complete run: keep what is as it was, add and redo the rest.
+        probes: Started already; None: are started when they are wanted.
 
     Raises:
         InputError: The CSV, the videos' folder, ffmpeg, `out_dir`, the disk's room or the cluster is not fit,
@@ -47,12 +49,16 @@ def extract(
         StoppedError: The disk is full, the store would outgrow ``max_gb``, or a cluster failed; finished
             shards are kept.
     """
-    run = plan_extraction(source_csv, out_dir, config, overwrite=overwrite, update=update)
-    with _begun(run, "extract", reporter, overwrite=overwrite) as begun, sole_writer(out_dir):
-        run.clear(overwrite=overwrite)
-        made = run.make(begun.missing, begun.cluster, begun.probes, begun.budget, begun.progress)
-        records = begun.kept | {record.shard.path: record for record in made}
-        return run.finish([records[shard.name] for shard in run.shards])
+    with _opened(probes) as asked:
+        run = plan_extraction(source_csv, out_dir, config, overwrite=overwrite, update=update)
+        with (
+            _begun(run, "extract", asked, reporter, overwrite=overwrite) as begun,
+            sole_writer(out_dir),
+        ):
+            run.clear(overwrite=overwrite)
+            made = run.make(begun.missing, begun.cluster, asked, begun.budget, begun.progress)
+            records = begun.kept | {record.shard.path: record for record in made}
+            return run.finish([records[shard.name] for shard in run.shards])
 
 
 @dataclass(frozen=True)
@@ -84,22 +90,33 @@ def preview(
     *,
     overwrite: bool = False,
     update: bool = False,
+    probes: Probes | None = None,
 ) -> Preview:
     """Check all that `extract` checks with the same arguments before it begins, and write nothing.
 
     Raises:
         InputError: As `extract` does.
     """
-    run = plan_extraction(source_csv, out_dir, config, overwrite=overwrite, update=update)
-    with _begun(run, "check", reporter, overwrite=overwrite) as begun:
-        return Preview(
-            num_videos=len(run.rows),
-            absent=run.absent(video.id for video in with_frames(begun.kept)),
-            num_kept=len(run.rows) - sum(shard.num_rows for shard in begun.missing),
-            num_shards=len(begun.missing),
-            redone=[shard.name for shard in begun.missing if (out_dir / shard.name).exists()],
-            estimate=begun.estimate,
-        )
+    with _opened(probes) as asked:
+        run = plan_extraction(source_csv, out_dir, config, overwrite=overwrite, update=update)
+        with _begun(run, "check", asked, reporter, overwrite=overwrite) as begun:
+            return Preview(
+                num_videos=len(run.rows),
+                absent=run.absent(video.id for video in with_frames(begun.kept)),
+                num_kept=len(run.rows) - sum(shard.num_rows for shard in begun.missing),
+                num_shards=len(begun.missing),
+                redone=[shard.name for shard in begun.missing if (out_dir / shard.name).exists()],
+                estimate=begun.estimate,
+            )
+
+
+@contextmanager
+def _opened(probes: Probes | None) -> Iterator[Probes]:
+    if probes is not None:
+        yield probes
+        return
+    with Probes(Running()) as ours:
+        yield ours
 
 
 @dataclass(frozen=True)
@@ -108,7 +125,6 @@ class _Begun:
 
     cluster: Cluster | None
     progress: Progress
-    probes: Probes
     budget: Budget
     kept: dict[str, ShardRecord]
     missing: list[Shard]
@@ -116,18 +132,19 @@ class _Begun:
 
 
 @contextmanager
-def _begun(run: Extraction, what: str, reporter: Reporter, *, overwrite: bool) -> Iterator[_Begun]:
+def _begun(
+    run: Extraction, what: str, probes: Probes, reporter: Reporter, *, overwrite: bool
+) -> Iterator[_Begun]:
     config, out_dir = run.work.config, run.work.out_dir
     with (
         _cluster(config, reporter) as cluster,
         reporter.progress(what, total=len(run.rows), unit="videos") as progress,
-        Probes(Running()) as probes,
     ):
         budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
         kept = run.kept(progress, budget, reporter, overwrite=overwrite)
         missing = run.missing(kept, overwrite=overwrite)
         estimate = run.foretell(missing, cluster, probes, reporter, freed=run.freed(kept))
-        yield _Begun(cluster, progress, probes, budget, kept, missing, estimate)
+        yield _Begun(cluster, progress, budget, kept, missing, estimate)
 
 
 @contextmanager
