@@ -23,8 +23,8 @@ from fvar.machine import usable_processors
 _LOOKED_AT = 64  # headers read: opening one takes milliseconds, a hundred thousand take minutes
 _LOOK_SECONDS = 30.0  # for one header; 24 hours of MP4 take 4
 _TRIED = 4, 16  # videos decoded: at least, and at most where more are decoded at once
-# Of a video: at most enough to make starting ffmpeg a small part of it, and no more of all than a fiftieth.
-_TRIAL_SECONDS, _TRIAL_SHARE, _TRIAL_LEAST_SECONDS = 10.0, 0.02, 1.0
+# Of a video: at most enough to make starting ffmpeg a small part of it, and no more of all than a hundredth.
+_TRIAL_SECONDS, _TRIAL_SHARE, _TRIAL_LEAST_SECONDS = 10.0, 0.01, 1.0
 _TRIAL_LIMIT_SECONDS = 5.0  # of our time; what has come by then counts
 _CLOCK = Fraction(1, 90_000)  # of the trial's pictures, whose times nobody reads
 

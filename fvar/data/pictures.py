@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from io import RawIOBase
 
+import av
+
 from fvar.data.jpeg import picture_size
 from fvar.data.parts import Sink
 
@@ -83,8 +85,6 @@ class _BrokenError(Exception):
 
 def _read_nut(pipe: RawIOBase) -> Iterator[tuple[bytes, float]]:
     """Yield each picture as it comes, with its time in seconds."""
-    import av  # noqa: PLC0415  # takes 50 ms, in which the first ffmpeg starts
-
     options = {"fpsprobesize": "0"}  # to guess a rate, ten pictures would be waited for
     try:
         with av.open(pipe, mode="r", format="nut", options=options) as container:
