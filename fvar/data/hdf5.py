@@ -12,6 +12,7 @@ import h5py
 from fvar.files import atomic_path
 
 _METADATA_BYTES = 64 << 10  # for what HDF5 writes about one group; about 2 KB a video were seen
+_SYNC_BYTES = 32 << 20
 _EOF_ADDRESS = slice(28, 36)  # in the superblock of version 2 and 3: how long the file is
 
 
@@ -34,12 +35,19 @@ def atomic_hdf5(path: Path) -> Iterator[h5py.File]:
 def claim(file: h5py.File, num_bytes: int) -> None:
     """Claim room on the disk for a group of `num_bytes`, before HDF5 needs it.
 
-    HDF5 does not survive a disk that it finds full when it closes a file: the process dies (1.14).
+    HDF5 does not survive a disk that it finds full when it closes a file: the process dies (1.14). Now and then
+    what is there is brought to the disk, while others still decode, so that little is left to wait for at the
+    end.
 
     Raises:
         OSError: The disk is full.
     """
-    _claim(Path(file.filename), file.id.get_filesize() + num_bytes)
+    path, before = Path(file.filename), file.id.get_filesize()
+    after = before + num_bytes
+    _claim(path, after)
+    if before // _SYNC_BYTES != after // _SYNC_BYTES:
+        with path.open("rb") as written:
+            os.fsync(written.fileno())
 
 
 def _claim(path: Path, num_bytes: int) -> None:
