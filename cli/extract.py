@@ -58,8 +58,8 @@ def extract(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Videos decoded at once; small ones count four as one. Default: one a processor that we may use; "
-            "with --dask, one a task.",
+            help="Videos decoded at once; four small ones count as one. Default: one a processor that we may "
+            "use; with --dask, one a task.",
             show_default=False,
         ),
     ] = None,

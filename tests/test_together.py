@@ -113,13 +113,13 @@ def test_together_is_as_alone(
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_neighbour(samples: Path, probes: Probes, name: str) -> None:
-    """Whatever is not simply well is left to be decoded alone, and what is not is as alone."""
+    """What can be told of each is what is told of it alone; the rest is left to be decoded alone."""
     decoder = Decoder(find_ffmpeg(), SETTINGS, probes)
     sources = _sources(samples, [GOOD[0], name, GOOD[3]])
-    before, bad, after = decoder.decode_together(sources)
-    assert bad is None
-    for source, found in ((sources[0], before), (sources[2], after)):
+    together = decoder.decode_together(sources)
+    for source, found in zip(sources, together, strict=True):
         assert found is None or _plain(found) == _plain(decoder.decode(source))
+    assert together[1] is None or together[1][0].status == "failed"
 
 
 def test_one_is_not_decoded_together(samples: Path, probes: Probes, started: list[int]) -> None:
@@ -127,7 +127,10 @@ def test_one_is_not_decoded_together(samples: Path, probes: Probes, started: lis
     decoder = Decoder(find_ffmpeg(), SETTINGS, probes)
     assert decoder.decode_together(_sources(samples, [])) == []
     assert decoder.decode_together(_sources(samples, [GOOD[0]])) == [None]
-    assert decoder.decode_together(_sources(samples, [GOOD[0], "gone.mp4"])) == [None, None]
+    alone, gone = decoder.decode_together(_sources(samples, [GOOD[0], "gone.mp4"]))
+    assert alone is None
+    assert gone is not None
+    assert gone[0].reason == "cannot be opened as a video (No such file or directory)"
     assert not started
 
 

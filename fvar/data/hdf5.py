@@ -35,9 +35,9 @@ def atomic_hdf5(path: Path) -> Iterator[h5py.File]:
 def claim(file: h5py.File, num_bytes: int) -> None:
     """Claim room on the disk for a group of `num_bytes`, before HDF5 needs it.
 
-    HDF5 does not survive a disk that it finds full when it closes a file: the process dies (1.14). Now and then
-    what is there is brought to the disk, while others still decode, so that little is left to wait for at the
-    end.
+    HDF5 does not survive a disk that it finds full when it closes a file: the process dies (1.14). Now and
+    then what is there is brought to the disk, while others still decode, so that little is left to wait for
+    at the end.
 
     Raises:
         OSError: The disk is full.

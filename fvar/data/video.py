@@ -96,8 +96,7 @@ class Decoder:
                 return self._decode_folder(source)
             return self._decode_file(source)
         except UnreadableError as error:
-            failed = Decoded("failed", str(error), None, passing=error.passing)
-            return [failed] * len(source.intervals)
+            return _failed(source, error)
 
     def decode_together(self, sources: Sequence[Source]) -> list[list[Decoded] | None]:
         """Decode several files with one ffmpeg, which saves starting it for each.
@@ -106,23 +105,32 @@ class Decoder:
             sources: Files. What each of them takes is in memory at once.
 
         Returns:
-            For each of them what `decode` returns; None where it is to be asked: more is to be said than that
+            For each of them what `decode` returns; None where it is to be asked: ffmpeg said more than that
             all is well, or the pictures are too large to be decoded side by side.
         """
         decoded: list[list[Decoded] | None] = [None] * len(sources)
         if len(sources) < 2:
             return decoded
-        small = [
-            (index, source, claims)
-            for index, source in enumerate(sources)
-            if (claims := self._small(source)) is not None
-        ]
-        if len(small) < 2:
-            return decoded
-        footage = [_footage(source, claims) for _, source, claims in small]
-        parts = [
-            self._parts(source, each) for (_, source, _), each in zip(small, footage, strict=True)
-        ]
+        small: dict[int, Claims] = {}
+        for index, source in enumerate(sources):
+            try:
+                claims = self._claims(source)
+            except UnreadableError as error:
+                decoded[index] = _failed(source, error)
+            else:
+                if _is_small(claims):
+                    small[index] = claims
+        if len(small) > 1:
+            found = self._decode_small([sources[index] for index in small], list(small.values()))
+            for index, parts in zip(small, found, strict=True):
+                decoded[index] = parts
+        return decoded
+
+    def _decode_small(
+        self, sources: Sequence[Source], claims: Sequence[Claims]
+    ) -> list[list[Decoded] | None]:
+        footage = [_footage(*pair) for pair in zip(sources, claims, strict=True)]
+        parts = [self._parts(*pair) for pair in zip(sources, footage, strict=True)]
         taken = take_together(
             [Take(*pair) for pair in zip(footage, parts, strict=True)],
             program=self.program,
@@ -130,22 +138,13 @@ class Decoder:
             running=self.probes.running,
         )
         if taken is None:
-            return decoded
-        for (index, source, claims), filled, pictures in zip(small, parts, taken, strict=True):
-            if claims.doubt(pictures.num_decoded) is None:
-                decoded[index] = [
-                    self._decoded(part, pictures, source, claims=claims) for part in filled
-                ]
-        return decoded
-
-    def _small(self, source: Source) -> Claims | None:
-        """Return what a file claims that may be decoded beside others; None: it may not."""
-        try:
-            claims = self._claims(source)
-        except UnreadableError:
-            return None
-        width, height = claims.size
-        return claims if claims.hdr is None and width * height <= _SHARED_PIXELS else None
+            return [None] * len(sources)
+        return [
+            [self._decoded(part, pictures, source, claims=claimed) for part in filled]
+            if claimed.doubt(pictures.num_decoded) is None
+            else None
+            for source, claimed, filled, pictures in zip(sources, claims, parts, taken, strict=True)
+        ]
 
     def _claims(self, source: Source) -> Claims:
         limit = self.settings.time_limit_seconds
@@ -226,6 +225,17 @@ class Decoder:
         )
         status: Status = "partial" if reason else "ok"
         return Decoded(status, reason, video, part.num_decoded, note, pictures.passing)
+
+
+def _failed(source: Source, error: UnreadableError) -> list[Decoded]:
+    failed = Decoded("failed", str(error), None, passing=error.passing)
+    return [failed] * len(source.intervals)
+
+
+def _is_small(claims: Claims) -> bool:
+    """Tell whether a file may be decoded beside others."""
+    width, height = claims.size
+    return claims.hdr is None and width * height <= _SHARED_PIXELS
 
 
 def _footage(source: Source, claims: Claims) -> Footage:
