@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +26,7 @@ _TRIED = 4, 16  # videos decoded: at least, and at most where more are decoded a
 # Of a video: at most enough to make starting ffmpeg a small part of it, and no more of all than a hundredth.
 _TRIAL_SECONDS, _TRIAL_SHARE, _TRIAL_LEAST_SECONDS = 10.0, 0.01, 1.0
 _TRIAL_LIMIT_SECONDS = 5.0  # of our time; what has come by then counts
+_WAIT_SECONDS = 0.5  # before we look up
 _CLOCK = Fraction(1, 90_000)  # of the trial's pictures, whose times nobody reads
 
 _Video = TypeVar("_Video")
@@ -112,7 +113,11 @@ def _each(
     """Do something with each video, `workers` at once."""
     with ThreadPoolExecutor(workers) as pool:
         try:
-            return list(pool.map(what, videos))
+            found = [pool.submit(what, video) for video in videos]
+            # Now and then awake: a signal that comes just before Python waits is heard only afterwards.
+            while wait(found, timeout=_WAIT_SECONDS).not_done:
+                pass
+            return [each.result() for each in found]
         except BaseException:
             running.stop()
             raise
