@@ -23,8 +23,8 @@ from fvar.errors import ManifestError, StoppedError
 from fvar.machine import usable_processors
 from fvar.manifest import VideoEntry
 
-# Groups decoded beyond those being decoded, so that neither a long one nor the end of a shard (hashing it,
-# bringing it to the disk) holds up the others; each video takes 16 MB of memory at most.
+# Videos decoded beyond those being decoded, so that neither a long one nor the end of a shard (hashing it,
+# bringing it to the disk) holds up the others; each takes 16 MB of memory at most.
 _AHEAD = 8
 # Small videos that follow each other make a group and share an ffmpeg: starting one takes 14 ms of a core, a
 # sixth of the work on a clip of a hundred small pictures. More than four gain nothing.
@@ -148,14 +148,15 @@ class Work:
     def _in_order(
         self, pool: ThreadPoolExecutor, jobs: Sequence[Job], decoder: Decoder
     ) -> Iterator["Future[list[_Result]]"]:
-        waiting: deque[Future[list[_Result]]] = deque()
-        most = len(jobs) // (_GROUPS_PER_WORKER * self.config.workers)
-        for group in _groups(jobs, min(most, _GROUP_VIDEOS)):
-            waiting.append(pool.submit(self._decode, group, decoder))
-            if len(waiting) >= self.config.workers + _AHEAD:
-                yield waiting.popleft()
-        while waiting:
-            yield waiting.popleft()
+        workers = self.config.workers
+        most = min(max(1, len(jobs) // (_GROUPS_PER_WORKER * workers)), _GROUP_VIDEOS)
+        waiting: deque[tuple[int, Future[list[_Result]]]] = deque()
+        for group in _groups(jobs, most):
+            waiting.append((len(group), pool.submit(self._decode, group, decoder)))
+            while sum(number for number, _ in waiting) >= workers * most + _AHEAD:
+                yield waiting.popleft()[1]
+        for _, future in waiting:
+            yield future
 
     def _decode(self, group: Sequence[Job], decoder: Decoder) -> list["_Result"]:
         def go_on() -> None:
