@@ -155,8 +155,8 @@ class Work:
             waiting.append((len(group), pool.submit(self._decode, group, decoder)))
             while sum(number for number, _ in waiting) >= workers * most + _AHEAD:
                 yield waiting.popleft()[1]
-        for _, future in waiting:
-            yield future
+        while waiting:
+            yield waiting.popleft()[1]
 
     def _decode(self, group: Sequence[Job], decoder: Decoder) -> list["_Result"]:
         def go_on() -> None:

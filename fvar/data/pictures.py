@@ -91,7 +91,9 @@ def _read_nut(pipe: RawIOBase) -> Iterator[tuple[bytes, float]]:
             tick = container.streams.video[0].time_base or Fraction(1)
             ticks, seconds = tick.denominator, tick.numerator
             for packet in container.demux(video=0):
-                if packet.size and packet.pts is not None:
+                if packet.size:
+                    if packet.pts is None:
+                        raise _BrokenError("one has no time")
                     yield bytes(packet), packet.pts * seconds / ticks
     except av.error.FFmpegError as error:
         raise _BrokenError(error.strerror) from error

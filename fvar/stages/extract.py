@@ -1,7 +1,7 @@
 """From a source CSV to a frame store: every frame of every video as JPEG in HDF5 shards."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,13 +110,8 @@ def preview(
             )
 
 
-@contextmanager
-def _opened(probes: Probes | None) -> Iterator[Probes]:
-    if probes is not None:
-        yield probes
-        return
-    with Probes(Running()) as ours:
-        yield ours
+def _opened(probes: Probes | None) -> AbstractContextManager[Probes]:
+    return Probes(Running()) if probes is None else nullcontext(probes)
 
 
 @dataclass(frozen=True)
