@@ -59,18 +59,18 @@ types: setup  ## mypy, strict
 test: setup  ## the whole suite, with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
 
-mutants: setup  ## break the method in every way of tests/mutations.py: a test must fail each time (4 minutes)
-	$(BIN)/python tests/mutants.py
+mutants: setup  ## break the method in every way of tests/helpers/mutations.py: a test must fail each time (4 minutes)
+	$(BIN)/python tests/helpers/mutants.py
 
 bench: export OMP_WAIT_POLICY = PASSIVE  # as the command sets it
 bench: setup  ## time and memory of the engines, the store, the loader and extraction, as ratios within one run (16 minutes)
-	$(BIN)/python tests/benchmarks/engines.py
-	$(BIN)/python tests/benchmarks/parts.py
-	$(BIN)/python tests/benchmarks/store.py
-	$(BIN)/python tests/benchmarks/loader.py
-	$(BIN)/python tests/benchmarks/extraction.py
-	$(BIN)/python tests/benchmarks/long.py --control
-	$(BIN)/python tests/benchmarks/cheaper_backward.py
+	$(BIN)/python benchmarks/engines.py
+	$(BIN)/python benchmarks/parts.py
+	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/extraction.py
+	$(BIN)/python benchmarks/long.py --control
+	$(BIN)/python benchmarks/cheaper_backward.py
 
 # Gradients are compared in networks that no clustering has trained, and in the demo's. One's own videos take part with
 # make gradients FRAMES=runs/clips/frames [WEIGHTS=FILE] [NAME=clips] [BACKBONE=resnet50] [SIZE=224]
@@ -84,7 +84,7 @@ OWN := $(if $(FRAMES),$(GRADIENTS)/$(NAME))
 
 gradients: $(GRADIENTS)/toy/manifest.json $(RUN)/train/manifest.json $(if $(OWN),$(OWN)/manifest.json)  ## cosine of each method's gradient to that over all frames: table and plot
 	@$(if $(OWN),,echo "FRAMES is not set: the toy set alone; see the Makefile for videos of your own")
-	$(BIN)/python tests/benchmarks/gradients.py --out $(GRADIENTS) --videos $(VIDEOS) \
+	$(BIN)/python benchmarks/gradients.py --out $(GRADIENTS) --videos $(VIDEOS) \
 		toy=$(GRADIENTS)/toy toy-trained=$(RUN)/train $(if $(OWN),$(NAME)=$(OWN)) $(TRAININGS)
 
 $(GRADIENTS)/toy/manifest.json: $(RUN)/frames/manifest.json
@@ -97,10 +97,10 @@ $(OWN)/manifest.json: $(FRAMES)/manifest.json
 endif
 
 damage: setup  ## cut and flip real clips (DATA=folder) in hundreds of places: what does extraction say? (3 minutes)
-	$(BIN)/python tests/benchmarks/damage.py $(DATA)
+	$(BIN)/python benchmarks/damage.py $(DATA)
 
 interruptions: setup  ## kill an extraction at 30 random moments and rerun it each time: is the store what it would have been? (2 minutes)
-	$(BIN)/python tests/kill_sweep.py 30 0
+	$(BIN)/python tests/helpers/kill_sweep.py 30 0
 
 clean:  ## remove .venv, caches and the demo's runs
 	rm -rf $(VENV) $(RUN) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

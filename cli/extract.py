@@ -9,14 +9,14 @@ import typer
 from cli.console import ConsoleReporter, print_summary
 from cli.options import Out, Overwrite, given
 from fvar.config import ExtractConfig, parse
-from fvar.data.probes import Probes
-from fvar.data.program import Running
 from fvar.errors import ConfigError
-from fvar.machine import usable_processors
+from fvar.extraction.probe.pool import Probes
+from fvar.extraction.program import Running
+from fvar.system import usable_processors
 
 if TYPE_CHECKING:
-    from fvar.manifest import FramesManifest
     from fvar.stages.extract import Preview
+    from fvar.store.manifest import FramesManifest
 
 EXIT_NOT_ALL_OK = 1
 

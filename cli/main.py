@@ -164,7 +164,7 @@ app.command()(verify)
 def main() -> None:
     """Run the command line."""
     # GNU OpenMP reads this when torch is loaded. Waiting threads then leave the core to those that
-    # read and decode, and to other programs: faster on a busy machine (tests/benchmarks/README.md).
+    # read and decode, and to other programs: faster on a busy machine (benchmarks/README.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # NumPy's, of which we ask no linear algebra: its threads would spin for a tenth of a second at the start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -9,8 +9,8 @@ import typer
 
 from cli.console import ConsoleReporter, print_summary
 from fvar.config import Split
-from fvar.data.annotations import SourceRow
-from fvar.data.datasets import DatasetName, find_videos, read_official, write_official
+from fvar.sources.official import DatasetName, find_videos, read_official, write_official
+from fvar.sources.source_csv import SourceRow
 
 _MISSING_SHOWN = 5
 

@@ -59,7 +59,7 @@ def toy(
 
     fvar toy --out runs/mnist --digits ~/mnist --informative 16 --seed 1
     """
-    from fvar.data.toy import VIDEOS_NAME, make_toy, num_clips_per_class
+    from fvar.sources.toy.move4mnist import VIDEOS_NAME, make_toy, num_clips_per_class
 
     flags = given(
         layout=layout,

@@ -9,7 +9,7 @@ import typer
 
 from cli.console import ConsoleReporter, OutputConsole, print_error, print_summary
 from fvar.config import VerifyConfig, parse
-from fvar.machine import usable_processors
+from fvar.system import usable_processors
 
 if TYPE_CHECKING:
     from fvar.stages.verify import Verdict

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import Phase, settings
 from video_samples import make_samples
 
-from fvar.data.probes import Probes
-from fvar.data.program import Running
+from fvar.extraction.probe.pool import Probes
+from fvar.extraction.program import Running
 
 # Without deadline, because machines are shared; derandomised, so that every run tries the same examples.
 settings.register_profile("fvar", deadline=None, derandomize=True, max_examples=50, print_blob=True)

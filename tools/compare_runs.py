@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fvar.manifest import CheckpointManifest, PredictionsManifest, locate, read_manifest
+from fvar.store.manifest import CheckpointManifest, PredictionsManifest, locate, read_manifest
 
 
 def main(folders: list[str]) -> None:

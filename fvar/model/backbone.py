@@ -12,7 +12,7 @@ from torchvision.models import mobilenet_v2, resnet18, resnet34, resnet50, resne
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
-from fvar.model.folding import FoldedStem
+from fvar.model.conv_bn_fusion import FoldedStem
 from fvar.model.shift import RowLayout, temporal_shift
 
 MOBILENET_STAGE_ENDS = (3, 6, 13, 18)  # last index in `features` of each stage

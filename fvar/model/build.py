@@ -9,13 +9,13 @@ from fvar.config import TrainConfig
 from fvar.errors import ConfigError
 from fvar.model.backbone import NETWORKS, Backbone, cut_backbone
 from fvar.model.clustering import ClusteringMethod
+from fvar.model.conv_bn_fusion import depends_on_batch
 from fvar.model.engine import EngineMethod
-from fvar.model.folding import depends_on_batch
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import NormMode, Recognizer
-from fvar.model.rows import Sweep
 from fvar.model.weights import imagenet_state, load_strictly, read_state
 
-# On a CPU larger chunks are no faster and take more memory (tests/benchmarks/README.md); a GPU would wait for
+# On a CPU larger chunks are no faster and take more memory (benchmarks/README.md); a GPU would wait for
 # the host between small ones.
 _CHUNK_FRAMES = {"cpu": 8, "cuda": 64}
 _CPU = torch.device("cpu")

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fvar.host_memory import count_chunk
+from fvar.model.activation_cache import Kept, TapeMeter
+from fvar.model.averaging import Membership
 from fvar.model.backbone import Backbone
 from fvar.model.clustering import (
     NEEDS_DISTANCES,
@@ -35,10 +36,9 @@ from fvar.model.clustering import (
     sign_pattern,
     step_distances,
 )
-from fvar.model.folding import depends_on_batch
-from fvar.model.kept import Kept, TapeMeter
-from fvar.model.membership import Membership
-from fvar.model.rows import Clip, Rows, Sweep
+from fvar.model.conv_bn_fusion import depends_on_batch
+from fvar.model.interface import Clip, Rows, Sweep
+from fvar.system import count_chunk
 
 
 def plain_rows(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) -> Rows:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from fvar.model.backbone import Backbone
+from fvar.model.conv_bn_fusion import BATCH_NORMS
 from fvar.model.engine import ENGINES, EngineMethod, measure_steps
-from fvar.model.folding import BATCH_NORMS
-from fvar.model.rows import Clip, Rows, Sweep
+from fvar.model.interface import Clip, Rows, Sweep
 from fvar.model.shift import RowLayout
 
 CLASSIFIER_STD = 0.001  # of the initial weights, as in TSM

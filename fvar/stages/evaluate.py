@@ -5,9 +5,10 @@ from pathlib import Path
 
 from fvar.config import EvalConfig
 from fvar.errors import StoppedError
-from fvar.files import remove_outputs
-from fvar.inspection.confusion import write_confusion_png
-from fvar.manifest import (
+from fvar.report.confusion import write_confusion_png
+from fvar.reporting import Reporter
+from fvar.store.files import remove_outputs
+from fvar.store.manifest import (
     EvalSummary,
     PredictionsManifest,
     check_out,
@@ -16,8 +17,8 @@ from fvar.manifest import (
     tool_versions,
     write_manifest,
 )
-from fvar.reporting import Reporter
 from fvar.training.distributed import Team, team
+from fvar.training.inputs import report_thinning, testing_view
 from fvar.training.metrics import (
     Prediction,
     Scores,
@@ -27,8 +28,7 @@ from fvar.training.metrics import (
     write_predictions,
 )
 from fvar.training.predict import predict
-from fvar.training.restore import Trained, open_training
-from fvar.training.views import report_thinning, testing_view
+from fvar.training.trained_run import Trained, open_training
 
 OUTPUTS = ("predictions.csv", "per_class.csv", "confusion.csv", "confusion.png")
 _PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py", "torchmetrics", "matplotlib")

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fvar.config import ExtractConfig
-from fvar.data.annotations import SourceRow
-from fvar.data.budget import Budget
-from fvar.data.cluster import Cluster, connect
-from fvar.data.estimate import Estimate
-from fvar.data.extraction import Extraction, plan_extraction, with_frames
-from fvar.data.probes import Probes
-from fvar.data.program import Running
-from fvar.data.shards import Shard, ShardRecord
-from fvar.files import sole_writer
-from fvar.manifest import FramesManifest
+from fvar.extraction.budget import Budget
+from fvar.extraction.estimate import Estimate
+from fvar.extraction.on_dask.client import Cluster, connect
+from fvar.extraction.probe.pool import Probes
+from fvar.extraction.program import Running
+from fvar.extraction.run import Extraction, plan_extraction, with_frames
+from fvar.extraction.shards import Shard, ShardRecord
 from fvar.reporting import Progress, Reporter
+from fvar.sources.source_csv import SourceRow
+from fvar.store.files import sole_writer
+from fvar.store.manifest import FramesManifest
 
 
 def extract(

@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fvar.config import InspectConfig
-from fvar.data.encoded import EncodedVideo
 from fvar.errors import ConfigError
-from fvar.files import remove_outputs
-from fvar.inspection.film import decode_thumbnail
-from fvar.inspection.filmstrip import THUMBNAIL_PX, write_filmstrip
-from fvar.inspection.page import HOW_CUT, write_page
-from fvar.inspection.record import VideoClusters
-from fvar.inspection.tables import read_clusters, write_clusters, write_clusters_csv
-from fvar.manifest import (
+from fvar.model.recognizer import Inference
+from fvar.report.filmstrip import THUMBNAIL_PX, write_filmstrip
+from fvar.report.page import HOW_CUT, write_page
+from fvar.report.thumbnails import decode_thumbnail
+from fvar.reporting import Progress, Reporter
+from fvar.store.clusters_file import read_clusters, write_clusters, write_clusters_csv
+from fvar.store.encoded_video import EncodedVideo
+from fvar.store.files import remove_outputs
+from fvar.store.manifest import (
     ClustersManifest,
     ClustersSummary,
     VideoEntry,
@@ -23,11 +24,10 @@ from fvar.manifest import (
     tool_versions,
     write_manifest,
 )
-from fvar.model.recognizer import Inference
-from fvar.reporting import Progress, Reporter
+from fvar.store.video_clusters import VideoClusters
 from fvar.training.distributed import Team, team
-from fvar.training.restore import Trained, open_training
-from fvar.training.views import report_thinning
+from fvar.training.inputs import report_thinning
+from fvar.training.trained_run import Trained, open_training
 
 H5, CSV, PAGE, FILMSTRIPS = "clusters.h5", "clusters.csv", "index.html", "filmstrips"
 

@@ -6,8 +6,11 @@ import torch
 
 from fvar.config import TrainConfig
 from fvar.errors import ConfigError, ManifestError
-from fvar.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs, sha256_of
-from fvar.manifest import (
+from fvar.model.build import build_recognizer, freezes_stem, load_weights, starting_files
+from fvar.model.recognizer import Recognizer
+from fvar.reporting import Reporter
+from fvar.store.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs, sha256_of
+from fvar.store.manifest import (
     CheckpointManifest,
     FramesManifest,
     TrainSummary,
@@ -21,14 +24,11 @@ from fvar.manifest import (
     tool_versions,
     write_manifest,
 )
-from fvar.model.build import build_recognizer, freezes_stem, load_weights, starting_files
-from fvar.model.recognizer import Recognizer
-from fvar.reporting import Reporter
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
 from fvar.training.distributed import Team, team
+from fvar.training.inputs import report_thinning, select_videos, stored_videos
 from fvar.training.loop import METRICS, TENSORBOARD, Trainer, TrainingSet
-from fvar.training.shared import check_alike
-from fvar.training.views import report_thinning, select_videos, stored_videos
+from fvar.training.shared_files import check_alike
 
 # What a resumed run may set anew: none of these changes a number.
 _FREE_ON_RESUME = {"workers"}

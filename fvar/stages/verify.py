@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from fvar.config import VerifyConfig
-from fvar.data.frame_store import REDO
-from fvar.data.processes import in_processes
-from fvar.data.soundness import shard_faults, summary_faults, video_faults
 from fvar.errors import FvarError, ManifestError
-from fvar.files import MANIFEST_NAME
-from fvar.inspection.recount import recount
-from fvar.manifest import (
+from fvar.processes import in_processes
+from fvar.reporting import Reporter
+from fvar.store.check import shard_faults, summary_faults, video_faults
+from fvar.store.files import MANIFEST_NAME
+from fvar.store.frame_store import REDO
+from fvar.store.manifest import (
     FramesManifest,
     StageManifest,
     VideoEntry,
@@ -24,7 +24,7 @@ from fvar.manifest import (
     read_any_manifest,
     rerun,
 )
-from fvar.reporting import Reporter
+from fvar.store.recount import recount
 
 _SHOWN = 20  # faults told as they are found; the verdict holds them all
 _NAMED = 5  # files named in a note

@@ -9,8 +9,8 @@ import torch
 
 from fvar.config import TrainConfig, parse
 from fvar.errors import WeightsError, in_brief
-from fvar.files import atomic_path
 from fvar.model.tensor_file import load_tensors
+from fvar.store.files import atomic_path
 
 FORMAT = "fvar.checkpoint/1"
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"

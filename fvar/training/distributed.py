@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fvar.config import DeviceName, PrecisionName
 from fvar.errors import ConfigError, FvarError, StoppedError, in_brief
-from fvar.host_memory import keep_freed_memory
+from fvar.system import keep_freed_memory
 
 _Result = TypeVar("_Result")
 

@@ -14,19 +14,19 @@ from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 
 from fvar.config import TrainConfig
-from fvar.data.dataset import FrameBatch, StoredVideo, VideoDataset, View, load_batches
-from fvar.data.sampling import draw_key, epoch_batches, share_of_rank
 from fvar.errors import StoppedError
-from fvar.files import atomic_open
+from fvar.loading.dataset import FrameBatch, StoredVideo, VideoDataset, View, load_batches
+from fvar.loading.sampling import draw_key, epoch_batches, share_of_rank
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Progress, Reporter
+from fvar.store.files import atomic_open
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, save_checkpoint
 from fvar.training.distributed import Team, autocast, autocast_dtype
+from fvar.training.inputs import testing_view, training_view
+from fvar.training.memory_check import refuse_what_cannot_fit
 from fvar.training.metrics import score
 from fvar.training.optim import build_optimizer, build_scheduler
-from fvar.training.plain_memory import refuse_what_cannot_fit
 from fvar.training.predict import predict
-from fvar.training.views import testing_view, training_view
 
 METRICS, TENSORBOARD = "metrics.csv", "tensorboard"
 COLUMNS = (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
-from fvar.files import atomic_open
+from fvar.store.files import atomic_open
 
 TOP5_FROM_CLASSES = 6  # with fewer, five guesses are nearly always right
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 
-from fvar.model.folding import BATCH_NORMS
+from fvar.model.conv_bn_fusion import BATCH_NORMS
 from fvar.model.recognizer import Recognizer
 
 # TSM trains the new classifier faster than what it stands on, and biases faster than weights.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fvar.config import PrecisionName
-from fvar.data.dataset import FrameBatch, StoredVideo, VideoDataset, View, load_batches
+from fvar.loading.dataset import FrameBatch, StoredVideo, VideoDataset, View, load_batches
 from fvar.model.recognizer import Inference, Recognizer
 from fvar.reporting import Progress
 from fvar.training.distributed import Team, autocast

@@ -1,0 +1,159 @@
+"""How close a gradient through fewer rows is to the gradient over all frames: cosines, stage by stage.
+
+Of one video, batch norms and dropout as in evaluation, one label and loss; every parameter takes part, those
+of a stem that its training kept too. The reference, `none`, gives each frame a row.
+
+Letters: T frames, n of them, K clusters or sampled frames, R rows, P parameters of a stage, S side in px.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fvar.loading.sampling import uniform_frames
+from fvar.model.backbone import MOBILENET_STAGE_ENDS, Backbone
+from fvar.model.clustering import ClusteringMethod
+from fvar.model.engine import ENGINES
+from fvar.model.interface import Rows
+from fvar.model.recognizer import Recognizer
+from fvar.model.shift import RowLayout
+
+DRAWS = 3  # of whatever is random, averaged before anything else
+STAGES = ("stage 1", "stage 2", "stage 3", "stage 4", "classifier", "all")
+
+Gradient = Mapping[str, Tensor]  # stage -> (P,) float32; without "all"
+
+
+@dataclass(frozen=True)
+class LabelledClip:
+    """A video whose pictures are held, so that no decoding is timed.
+
+    Attributes:
+        id: Seeds what is random.
+        frames: (T, 3, S, S) float.
+        label: Its class.
+        cut_key: Seed of `random` cuts.
+    """
+
+    id: str
+    frames: Tensor
+    label: int
+    cut_key: int = 0
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.frames)
+
+    def pictures(self, frames: Sequence[int]) -> Tensor:
+        """Return the named frames, (n, 3, S, S)."""
+        return self.frames[list(frames)]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way from T frames to K rows.
+
+    Attributes:
+        clustering: Of all frames; None: the frames that are looked at are the rows.
+        sampled: Look at one frame of each of K segments: its middle, or a random one as in training.
+        by_size: Weigh each row's logits by the frames it stands for, as `none` does; else all alike, as
+            the recogniser does.
+    """
+
+    clustering: ClusteringMethod | None
+    sampled: Literal["middle", "random"] | None = None
+    by_size: bool = False
+
+    @property
+    def num_draws(self) -> int:
+        """How often it is measured: more than once where something is random."""
+        return DRAWS if "random" in (self.clustering, self.sampled) else 1
+
+
+ALL_FRAMES = Method(None)
+METHODS = {
+    "cumulative": Method("cumulative"),
+    "cumulative by size": Method("cumulative", by_size=True),
+    "slope": Method("slope"),
+    "even": Method("even"),
+    "random": Method("random"),
+    "uniform": Method(None, sampled="middle"),
+    "uniform drawn": Method(None, sampled="random"),
+}
+
+
+def stage_of(name: str) -> str:
+    """Return the stage, 1 with all that comes before it, that a recogniser's parameter belongs to."""
+    parts = name.split(".")
+    if parts[0] == "classifier":
+        return "classifier"
+    _backbone, _network, layer, index = parts[:4]
+    if layer == "features":
+        passed = sum(int(index) > end for end in MOBILENET_STAGE_ENDS)
+        return f"stage {passed + 1}"
+    return f"stage {layer.removeprefix('layer')}" if layer.startswith("layer") else "stage 1"
+
+
+def without_shift(backbone: Backbone) -> Backbone:
+    """Return `backbone` with the same parameters and no temporal shift: rows meet at the logits alone."""
+    stem = backbone._stem_units
+    return Backbone(
+        backbone.network,
+        units=[*stem, *(unit for unit, _shifts in backbone._trunk_units)],
+        num_stem_units=len(stem),
+        shifted=[],
+        num_features=backbone.num_features,
+    )
+
+
+def gradient(recognizer: Recognizer, clip: LabelledClip, method: Method, clusters: int) -> Gradient:
+    """Return the gradient of one video's cross-entropy, by stage.
+
+    Args:
+        recognizer: In evaluation mode, every parameter wanting a gradient.
+        clip: The video; `method` samples from it.
+        method: How its frames become rows.
+        clusters: K; nothing to `ALL_FRAMES`.
+    """
+    if method.sampled:
+        key = clip.cut_key if method.sampled == "random" else None
+        clip = replace(clip, frames=clip.frames[uniform_frames(clip.num_frames, clusters, key=key)])
+    sweep = replace(recognizer.sweep, method=method.clustering, num_clusters=clusters)
+    rows = ENGINES["plain"](recognizer.backbone, [clip], sweep)
+    layout = RowLayout.of(rows.num_rows, device=rows.activations.device)
+    logits = recognizer.classifier(recognizer.backbone.trunk(rows.activations, layout))
+    seen = _row_weights(rows, by_size=method.by_size) @ logits
+    loss = functional.cross_entropy(seen, torch.tensor(clip.label, device=seen.device))
+    parts = defaultdict(list)
+    parameters = dict(recognizer.named_parameters())
+    found = torch.autograd.grad(loss, list(parameters.values()))
+    for name, part in zip(parameters, found, strict=True):
+        parts[stage_of(name)].append(part.flatten())
+    return {stage: torch.cat(of_stage) for stage, of_stage in parts.items()}
+
+
+def _row_weights(rows: Rows, *, by_size: bool) -> Tensor:
+    """Return what each row's logits count, (R,), summing to 1."""
+    sizes = rows.activations.new_ones(len(rows.activations))
+    if by_size and rows.runs:
+        sizes = (rows.runs.stops - rows.runs.starts)[0].to(sizes)
+    return sizes / sizes.sum()
+
+
+def cosines(first: Gradient, second: Gradient) -> dict[str, float]:
+    """Return the cosine of two gradients for every stage and, under "all", for the whole."""
+    dots = {stage: _dots(first[stage], second[stage]) for stage in STAGES[:-1]}
+    dots["all"] = torch.stack(list(dots.values())).sum(dim=0)
+    return {stage: float(d[0] / (d[1] * d[2]).sqrt()) for stage, d in dots.items()}
+
+
+def _dots(first: Tensor, second: Tensor) -> Tensor:
+    """Return first.second, first.first and second.second, in float64: sums over millions."""
+    a, b = first.double(), second.double()
+    return torch.stack([a @ b, a @ a, b @ b])

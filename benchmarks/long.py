@@ -1,0 +1,77 @@
+"""One optimisation step on all frames of one long video: seconds, peak memory, and that every frame counts.
+
+Usage: python benchmarks/long.py [--frames RUN/frames --id VIDEO] [--alter 4999]
+       [--backbone resnet50] [--size 112]
+
+``--frames`` is an extraction; without it 1,000 made-up frames stand in. The step is taken twice, the second
+time with the pixels of one frame inverted: the gradient must change. ``--control`` takes it a third time with
+nothing altered: the gradient must be the same to the bit.
+"""
+
+import argparse
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from measuring import peak_mb, print_machine, recognizer, some_clip
+from PIL import Image, ImageOps
+
+from fvar.loading.dataset import EncodedClip
+from fvar.model.recognizer import Recognizer
+from fvar.training.optim import build_optimizer
+
+
+def alter(clip: EncodedClip, frame: int) -> None:
+    """Invert the pixels of one frame."""
+    picture = Image.open(io.BytesIO(clip._coded[frame].numpy().tobytes()))
+    file = io.BytesIO()
+    ImageOps.invert(picture).save(file, "jpeg", quality=95)
+    coded = list(clip._coded)
+    coded[frame] = torch.from_numpy(np.frombuffer(file.getvalue(), np.uint8).copy())
+    clip._coded = coded
+
+
+def take_step(network: Recognizer, clip: EncodedClip) -> tuple[torch.Tensor, float]:
+    """Return the gradient of all parameters and the seconds of a step; the parameters are put back."""
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizer = build_optimizer(network, lr=0.002, momentum=0.9, weight_decay=5e-4)
+    started = time.perf_counter()
+    label = torch.zeros(1, dtype=torch.int64)
+    torch.nn.functional.cross_entropy(network([clip]), label).backward()
+    gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+    optimizer.step()
+    seconds = time.perf_counter() - started
+    optimizer.zero_grad()
+    network.load_state_dict(before)
+    return gradient, seconds
+
+
+def main() -> None:
+    """Print what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=Path)
+    parser.add_argument("--id")
+    parser.add_argument("--alter", type=int, default=499, help="number of the frame")
+    parser.add_argument("--control", action="store_true")
+    parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--size", type=int, default=112)
+    flags = parser.parse_args()
+    network = recognizer(flags.backbone, flags.size)
+    clip = some_clip(flags.frames, flags.id, flags.size, made_up=1000)
+    print(f"{flags.backbone}, {flags.size} px, k = 8, float32, {clip.num_frames} frames")
+    gradient, seconds = take_step(network, clip)
+    print(f"one step: {seconds:.0f} s, peak {peak_mb():.0f} MB", flush=True)
+    if flags.control:
+        again, _ = take_step(network, clip)
+        print(f"again: the same gradient to the bit: {torch.equal(again, gradient)}", flush=True)
+    alter(clip, flags.alter)
+    altered, _ = take_step(network, clip)
+    change = (altered - gradient).norm() / gradient.norm()
+    print(f"frame {flags.alter} inverted: the gradient moves by {change:.2e} of its length")
+    print_machine()
+
+
+if __name__ == "__main__":
+    main()

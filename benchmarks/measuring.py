@@ -1,0 +1,145 @@
+"""What the benchmarks share: clips of real JPEG pictures, recognisers, clocks, fresh processes and tables."""
+
+import io
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from fvar.config import TrainConfig
+from fvar.loading.dataset import EncodedClip, VideoDataset, collate
+from fvar.loading.transforms import center_framing
+from fvar.model.build import build_recognizer
+from fvar.model.recognizer import Recognizer
+from fvar.store.manifest import FramesManifest, read_manifest
+from fvar.system import keep_freed_memory
+from fvar.training.inputs import stored_videos, testing_view
+
+PICTURE = (256, 344)  # height and width of stored pictures, px; 15 to 20 KB each
+_DISTINCT = 32  # pictures, shown again and again; each frame has its own copy of the bytes
+_KB_PER_MB = 1024
+
+
+def jpeg_clip(num_frames: int, size: int) -> EncodedClip:
+    """Return a video of drifting noise as a training sees it: encoded, decoded when asked for."""
+    rng, coded = np.random.default_rng(0), []
+    coarse = rng.integers(0, 256, (20, 28, 3), np.uint8)
+    for at in range(min(_DISTINCT, num_frames)):
+        smooth = Image.fromarray(np.roll(coarse, at, axis=1)).resize(PICTURE[::-1], Image.BICUBIC)
+        noisy = np.clip(np.asarray(smooth) + rng.normal(0, 3, (*PICTURE, 3)), 0, 255)
+        file = io.BytesIO()
+        Image.fromarray(noisy.astype(np.uint8)).save(file, "jpeg", quality=80)
+        coded.append(np.frombuffer(file.getvalue(), np.uint8))
+    return EncodedClip(
+        [torch.from_numpy(coded[at % _DISTINCT].copy()) for at in range(num_frames)],
+        video_id="noise",
+        picture_size=PICTURE,
+        framing=center_framing(*PICTURE, share=0.875),
+        size=size,
+        device=torch.device("cpu"),
+        cut_key=0,
+    )
+
+
+def some_clip(frames: Path | None, video_id: str, size: int, *, made_up: int) -> EncodedClip:
+    """Return a video of an extraction as an evaluation sees it, or so many made-up frames."""
+    if frames is None:
+        return jpeg_clip(made_up, size)
+    manifest = read_manifest(frames / "manifest.json", FramesManifest)
+    entries = [video for video in manifest.videos if video.id == video_id]
+    view = testing_view(TrainConfig(size=size))
+    dataset = VideoDataset(frames, stored_videos(entries, manifest.classes, source=frames), view)
+    (clip,) = collate([dataset[0, 0]]).clips(view, device=torch.device("cpu"))
+    return clip
+
+
+class StillClip:
+    """A video whose pictures (T, 3, S, S) are ready: what they cost to make is not measured."""
+
+    cut_key = 0
+
+    def __init__(self, pictures: torch.Tensor) -> None:
+        self._pictures = pictures
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self._pictures)
+
+    def pictures(self, frames: Sequence[int]) -> torch.Tensor:
+        """Return (n, 3, S, S) float32."""
+        return self._pictures[list(frames)]
+
+
+def recognizer(backbone: str, size: int, **settings: Any) -> Recognizer:
+    """Build a network from scratch with frozen statistics and a stem that trains."""
+    torch.manual_seed(0)
+    keep_freed_memory()
+    fixed = {"weights": "none", "norm": "frozen", "freeze_stem": False, "dropout": 0.0}
+    config = TrainConfig.model_validate(
+        fixed | {"backbone": backbone, "size": size, "engine": "chunked"} | settings
+    )
+    return build_recognizer(config, num_classes=10)
+
+
+def step(network: Recognizer, clip: EncodedClip | StillClip) -> None:
+    """Run forward and backward of one video."""
+    network.zero_grad()
+    torch.nn.functional.cross_entropy(network([clip]), torch.zeros(1, dtype=torch.int64)).backward()
+
+
+def fastest(action: Callable[[], object], *, repeats: int) -> float:
+    """Return the seconds of the fastest of `repeats` runs after a first one, which alone counts if 0."""
+    seconds = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[1:] or seconds)
+
+
+def peak_mb() -> float:
+    """Return the largest resident set of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KB_PER_MB
+
+
+def in_fresh_process(script: str, *arguments: object) -> list[float]:
+    """Run ``script --one ARGUMENTS`` and return the numbers it prints."""
+    command = [sys.executable, script, "--one", *map(str, arguments)]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return [float(word) for word in answer.split()]
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print right-aligned columns."""
+    table = Table(box=None, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*map(str, row))
+    print(title)
+    Console(width=120).print(table)
+
+
+def print_machine() -> None:
+    """Say what was measured on."""
+    threads = torch.get_num_threads()
+    print(
+        f"{os.cpu_count()} cores, {threads} threads, {platform.machine()}, torch {torch.__version__}\n"
+    )
+
+
+def script_name(file: str) -> str:
+    """Return the path of a benchmark, for `in_fresh_process`."""
+    return str(Path(file).resolve())

@@ -1,0 +1,1 @@
+"""Shards made as tasks of a Dask cluster."""

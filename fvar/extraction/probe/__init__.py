@@ -1,0 +1,1 @@
+"""What a video file claims about itself, read in another process."""

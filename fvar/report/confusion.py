@@ -1,0 +1,152 @@
+"""The confusion matrix as a picture: which class is taken for which."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+from fvar.errors import InputError, one_line
+from fvar.report.colours import FAINT_INK, INK, RULE, ink_on
+from fvar.store.files import atomic_path
+
+MAX_WRITTEN = 20  # classes up to which the counts are written into the cells
+MAX_NAMED = 120  # classes up to which the axes carry names; above, their numbers
+
+_COLOURS = "Blues"
+_LONGEST_NAME = 28  # letters of a name that fit beside the axis; confusion.csv has it in full
+_DPI = 150
+
+
+def write_confusion_png(path: Path, matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
+    """Write the confusion matrix as the PNG file `path`.
+
+    Args:
+        path: The file.
+        matrix: Number of videos of class i (row) that were predicted as j (column): int64, shape (C, C).
+        classes: The names of the C classes, in order.
+
+    Raises:
+        InputError: `matrix` is not of that kind, or the number of names is another.
+        StoppedError: The disk is full.
+    """
+    figure = confusion_figure(matrix, classes)
+    with atomic_path(path) as temporary:
+        figure.savefig(
+            temporary,
+            format="png",
+            bbox_inches="tight",
+            pad_inches=0.15,
+            metadata={"Software": "fvar"},
+        )
+
+
+def confusion_figure(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
+    """Draw the confusion matrix; arguments and errors as in `write_confusion_png`.
+
+    Colours are shares of the row: of the videos that have the class. A class without videos has a white row.
+    Counts are written for at most 20 classes, names for at most 120.
+    """
+    _check(matrix, classes)
+    figure = Figure(
+        figsize=_inches(len(classes)), dpi=_DPI, facecolor="white", layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = matrix / np.maximum(totals, 1)
+    image = axes.imshow(shares, cmap=_COLOURS, norm=_norm(len(classes)), interpolation="nearest")
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, pad=0.02)
+    bar.set_label("share of the videos of the class", color=FAINT_INK)
+    bar.ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    bar.outline.set_edgecolor(RULE)
+    right, total = int(np.trace(matrix)), int(matrix.sum())
+    verdict = f"{right:,} of {total:,} right" + (f", {right / total:.1%}" if total else "")
+    axes.set_title(verdict, loc="left", color=INK)
+    axes.set(xlabel="predicted", ylabel="class")
+    _name_axes(axes, classes, totals[:, 0])
+    if len(classes) <= MAX_WRITTEN:
+        _write_counts(axes, matrix, shares)
+    return figure
+
+
+def _norm(num_classes: int) -> Normalize:
+    """Return the scale of the colours: with cells too small for a count, rare mistakes are made darker."""
+    return PowerNorm(1 if num_classes <= MAX_WRITTEN else 0.5, vmin=0, vmax=1)
+
+
+def _check(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
+    wanted = (len(classes), len(classes))
+    if matrix.shape != wanted or matrix.dtype != np.int64 or not classes:
+        raise InputError(
+            "confusion matrix",
+            f"is {matrix.dtype}{list(matrix.shape)}, must be int64{list(wanted)} for {len(classes)} classes",
+            fix="pass a row and a column for each class, at least one",
+        )
+    if (matrix < 0).any():
+        raise InputError(
+            "confusion matrix", f"holds {matrix.min()}, counts are not negative", fix="pass counts"
+        )
+
+
+def _inches(num_classes: int) -> tuple[float, float]:
+    """Return width and height: cells wide enough for a count, then for a name, then as the figure allows."""
+    cell = 0.52 if num_classes <= MAX_WRITTEN else 0.15
+    side = min(max(cell * num_classes, 3.2), 17.0)
+    return side + 3.4, side + 1.9
+
+
+def _name_axes(axes: Axes, classes: Sequence[str], totals: npt.NDArray[np.int64]) -> None:
+    number = len(classes)
+    axes.tick_params(length=2, colors=FAINT_INK)
+    for side in axes.spines.values():
+        side.set_color(RULE)
+    if number > MAX_NAMED:
+        axes.set(xlabel="predicted, number of the class", ylabel="class, by its number from 0")
+        return
+    fontsize = 10 if number <= MAX_WRITTEN else 8 if number <= 60 else 6.5
+    names = [_printable(name) for name in classes]
+    rows = [f"{name} ({total:,})" for name, total in zip(names, totals.tolist(), strict=True)]
+    places = range(number)
+    axes.set_yticks(places, rows, fontsize=fontsize, color=INK, parse_math=False)
+    axes.set_xticks(places, names, fontsize=fontsize, color=INK, parse_math=False)
+    longest = max(len(name) for name in names)
+    if longest * number > 30 or number > MAX_WRITTEN:
+        turn = 90 if number > MAX_WRITTEN else 40
+        axes.tick_params(axis="x", labelrotation=turn)
+        for label in axes.get_xticklabels():
+            label.set(ha="center" if turn == 90 else "right", rotation_mode="anchor")
+            if turn == 90:
+                label.set(va="center", ha="right")
+
+
+def _printable(name: str) -> str:
+    """Return the name on one line, not too long, with what the font cannot draw written as its code."""
+    known = get_font(findfont(FontProperties(family=mpl.rcParams["font.family"]))).get_charmap()
+    line = one_line(name)
+    drawn = "".join(
+        letter if ord(letter) in known else letter.encode("unicode_escape").decode()
+        for letter in line
+    )
+    return (
+        drawn
+        if len(drawn) <= _LONGEST_NAME
+        else drawn[: _LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    )
+
+
+def _write_counts(
+    axes: Axes, matrix: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]
+) -> None:
+    colours = mpl.colormaps[_COLOURS]
+    for row, column in zip(*(places.tolist() for places in np.nonzero(matrix)), strict=True):
+        count = f"{matrix[row, column]:,}"
+        fontsize = 10 if len(count) <= 4 else 40 / len(count)
+        ink = ink_on(*colours(float(shares[row, column]))[:3])
+        axes.text(column, row, count, ha="center", va="center", fontsize=fontsize, color=ink)

@@ -1,0 +1,261 @@
+"""The picture of one video's clusters: how much changes when, where it was cut, what was averaged."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
+
+from fvar.report.colours import FAINT_INK, INK, cluster_colour, ink_on, rgb
+from fvar.report.curve import draw_curve, time_limits
+from fvar.report.thumbnails import MEAN_FRAMES, ClusterPictures, Picture, film, resized
+from fvar.store.files import atomic_path
+from fvar.store.video_clusters import VideoClusters
+
+MAX_SHOWN = 64  # clusters whose frames are shown; the curve shows them all
+THUMBNAIL_PX = 220  # widest picture of the film
+
+# All in pixels of the picture; a point of a font is DPI / 72 of them.
+_DPI = 100
+_WIDTH = 1600
+_LEFT, _RIGHT = 108, 84
+_INNER = _WIDTH - _LEFT - _RIGHT
+_CURVE_TOP, _CURVE_HEIGHT = 58, 190
+_STRIP_TOP, _STRIP_HEIGHT = _CURVE_TOP + _CURVE_HEIGHT + 4, 20
+_CONNECTOR_HEIGHT = 52
+_CAPTION = 50
+_GAP = 10  # between columns, and between the frames and their mean
+_BORDER = 3  # the frame in the cluster's colour
+_PER_ROW = 16
+_THUMBNAIL_WANTED, _THUMBNAIL_HIGHEST, _MEAN_HIGHEST = 80, 130, 190
+_MIN_SHOWN = 3  # first, middle and last
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the film's parts lie, px; `columns` clusters side by side in each of `rows` rows."""
+
+    rows: int
+    columns: int
+    across: int
+    down: int
+    thumbnail: tuple[int, int]
+    mean: tuple[int, int]
+
+    @property
+    def pitch(self) -> float:
+        return _INNER / self.columns
+
+    @property
+    def row_height(self) -> int:
+        frames = self.down * (self.thumbnail[1] + 4)
+        return _CAPTION + frames + _GAP + self.mean[1] + 26
+
+    @property
+    def film_top(self) -> int:
+        return _STRIP_TOP + _STRIP_HEIGHT + (_CONNECTOR_HEIGHT if self.rows == 1 else 32)
+
+    @property
+    def height(self) -> int:
+        return self.film_top + self.rows * self.row_height
+
+    def corner(self, cluster: int) -> tuple[int, int]:
+        """Return left and top of the cluster's column."""
+        row, column = divmod(cluster, self.columns)
+        return round(_LEFT + column * self.pitch + _GAP / 2), self.film_top + row * self.row_height
+
+
+def _layout(clusters: VideoClusters, *, height: int, width: int) -> _Layout:
+    """Fit as many frames as the width has room for, at least three a cluster where it has them."""
+    shown = min(clusters.num_clusters, MAX_SHOWN)
+    rows = math.ceil(shown / _PER_ROW)
+    columns = math.ceil(shown / rows)
+    room, largest = _INNER // columns - _GAP, int(clusters.sizes.max())
+    across = min(max(room // _THUMBNAIL_WANTED, 1), largest)
+    down = math.ceil(min(_MIN_SHOWN, largest) / across)
+    ratio = height / width
+    thumbnail_room = min((room - 4 * (across - 1)) // across, THUMBNAIL_PX)
+    return _Layout(
+        rows,
+        columns,
+        across,
+        down,
+        thumbnail=_fitted(thumbnail_room, ratio, highest=_THUMBNAIL_HIGHEST),
+        mean=_fitted(min(room, THUMBNAIL_PX), ratio, highest=_MEAN_HIGHEST),
+    )
+
+
+def _fitted(width: int, ratio: float, *, highest: int) -> tuple[int, int]:
+    """Return width and height of a box of height / width `ratio`, within both limits, at least a few px."""
+    width = min(width, round(highest / ratio))
+    smallest = 2 * _BORDER + 2
+    return max(width, smallest), max(round(width * ratio), smallest)
+
+
+def write_filmstrip(path: Path, clusters: VideoClusters, picture: Callable[[int], Picture]) -> None:
+    """Write the picture of `clusters` as the PNG file `path`, 1600 px wide.
+
+    Top: the normalised Hamming distance of neighbouring frames over time, the share of the whole change so
+    far, and a band for each cluster. Below: a few of each cluster's frames, and the mean of all of them (of
+    64 evenly spaced ones where it has more). Id, label and prediction are in the file's own text fields.
+
+    Args:
+        path: The file.
+        clusters: The partition of the video.
+        picture: Returns the picture of a frame, uint8 in 0..255, shape (H, W, 3), all of one size.
+
+    Raises:
+        InputError: `picture` returned something else.
+        StoppedError: The disk is full.
+    """
+    figure = filmstrip_figure(clusters, picture)
+    text = {
+        "Title": clusters.id,
+        "Description": f"label {clusters.label}, predicted {clusters.predicted}",
+        "Software": "fvar",
+    }
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata=text)
+
+
+def filmstrip_figure(clusters: VideoClusters, picture: Callable[[int], Picture]) -> Figure:
+    """Draw the picture of `clusters`; arguments and errors as in `write_filmstrip`."""
+    height, width = picture(0).shape[:2]
+    layout = _layout(clusters, height=height, width=width)
+    figure = Figure(figsize=(_WIDTH / _DPI, layout.height / _DPI), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    canvas = figure.add_axes((0, 0, 1, 1))
+    canvas.set_axis_off()
+    draw_curve(_curve_axes(figure, layout), clusters, width_px=_INNER)
+    _draw_strip(canvas, clusters, layout)
+    _draw_film(canvas, clusters, picture, layout)
+    # Last, because drawing pictures moves the limits.
+    canvas.set(xlim=(0, _WIDTH), ylim=(layout.height, 0), aspect="auto")
+    return figure
+
+
+def _curve_axes(figure: Figure, layout: _Layout) -> Axes:
+    bottom = layout.height - _CURVE_TOP - _CURVE_HEIGHT
+    box = (_LEFT / _WIDTH, bottom / layout.height, _INNER / _WIDTH, _CURVE_HEIGHT / layout.height)
+    return figure.add_axes(box)
+
+
+def _draw_strip(canvas: Axes, clusters: VideoClusters, layout: _Layout) -> None:
+    """Draw every cluster's span of time in its colour and, with one row of film, lead it to its column."""
+    first, last = time_limits(clusters)
+    scale = _INNER / (last - first)
+    lefts = _LEFT + (clusters.start_seconds - first) * scale
+    rights = _LEFT + (clusters.stop_seconds - first) * scale
+    for j, (left, right) in enumerate(zip(lefts.tolist(), rights.tolist(), strict=True)):
+        colour, width = cluster_colour(j), right - left
+        canvas.add_patch(
+            Rectangle((left, _STRIP_TOP), width, _STRIP_HEIGHT, color=colour, linewidth=0)
+        )
+        if layout.rows == 1:
+            canvas.add_patch(_connector(left, right, layout, cluster=j))
+        if width > 9 * len(str(j)) + 8:
+            middle = _STRIP_TOP + _STRIP_HEIGHT / 2
+            _label(canvas, left + width / 2, middle, str(j), on=colour)
+
+
+def _connector(left: float, right: float, layout: _Layout, *, cluster: int) -> Polygon:
+    top, bottom = _STRIP_TOP + _STRIP_HEIGHT, layout.film_top - 6
+    column = layout.corner(cluster)[0]
+    corners = [(left, top), (right, top), (column + layout.pitch - _GAP, bottom), (column, bottom)]
+    return Polygon(corners, color=cluster_colour(cluster), alpha=0.16, linewidth=0)
+
+
+def _label(canvas: Axes, x: float, y: float, text: str, *, on: str) -> None:
+    ink = ink_on(*(part / 255 for part in rgb(on)))
+    canvas.text(
+        x, y, text, ha="center", va="center_baseline", fontsize=10.5, weight="bold", color=ink
+    )
+
+
+def _draw_film(
+    canvas: Axes, clusters: VideoClusters, picture: Callable[[int], Picture], layout: _Layout
+) -> None:
+    pixels = np.full((layout.height, _WIDTH, 3), 255, dtype=np.uint8)
+    pictures = film(clusters, picture, per_cluster=layout.across * layout.down)
+    for j, shown in zip(range(layout.rows * layout.columns), pictures, strict=False):
+        _draw_caption(canvas, clusters, layout, cluster=j)
+        _paste_cluster(pixels, shown, layout, cluster=j)
+    top = layout.film_top - 4  # above it lie strip and connectors
+    extent = (0, _WIDTH, layout.height, top)
+    canvas.imshow(pixels[top:], extent=extent, interpolation="nearest", zorder=0)
+    _draw_margin(canvas, clusters, layout)
+
+
+def _draw_caption(canvas: Axes, clusters: VideoClusters, layout: _Layout, *, cluster: int) -> None:
+    left, top = layout.corner(cluster)
+    colour, chip = cluster_colour(cluster), 12 + 9 * len(str(cluster))
+    canvas.add_patch(
+        FancyBboxPatch(
+            (left, top + 2), chip, 18, boxstyle="round,pad=0,rounding_size=4", color=colour
+        )
+    )
+    _label(canvas, left + chip / 2, top + 11, str(cluster), on=colour)
+    start, stop = int(clusters.starts[cluster]), int(clusters.stops[cluster])
+    size, room = stop - start, layout.pitch - chip - 10
+    noun = "frame" if size == 1 else "frames"
+    text = next(
+        (text for text in (f"{size} {noun}", f"{size} fr.") if len(text) * 8.8 < room), str(size)
+    )
+    canvas.text(left + chip + 6, top + 11, text, va="center_baseline", fontsize=11, color=INK)
+    span = f"{start}" if size == 1 else f"{start}\N{EN DASH}{stop - 1}"
+    fontsize = 10 if len(span) * 8 < layout.pitch else 8
+    canvas.text(left, top + 34, span, va="center_baseline", fontsize=fontsize, color=FAINT_INK)
+
+
+def _paste_cluster(
+    pixels: Picture, shown: ClusterPictures, layout: _Layout, *, cluster: int
+) -> None:
+    left, top = layout.corner(cluster)
+    width, height = layout.thumbnail
+    for i, thumbnail in enumerate(shown.thumbnails):
+        row, column = divmod(i, layout.across)
+        corner = (left + column * (width + 4), top + _CAPTION + row * (height + 4))
+        _paste(pixels, thumbnail, corner, layout.thumbnail, colour=cluster_colour(cluster))
+    mean_top = top + layout.row_height - 26 - layout.mean[1]
+    _paste(pixels, shown.mean, (left, mean_top), layout.mean, colour=cluster_colour(cluster))
+
+
+def _paste(
+    pixels: Picture,
+    picture: Picture,
+    corner: tuple[int, int],
+    size: tuple[int, int],
+    *,
+    colour: str,
+) -> None:
+    (x, y), (width, height) = corner, size
+    pixels[y : y + height, x : x + width] = rgb(colour)
+    inside = resized(picture, width=width - 2 * _BORDER, height=height - 2 * _BORDER)
+    pixels[y + _BORDER : y + height - _BORDER, x + _BORDER : x + width - _BORDER] = inside
+
+
+def _draw_margin(canvas: Axes, clusters: VideoClusters, layout: _Layout) -> None:
+    """Say at the left of each row what its lines are, and what is not shown."""
+    for text, y in _margin_texts(clusters, layout):
+        canvas.text(
+            _LEFT - 8, y, text, ha="right", va="center", fontsize=10.5, color=FAINT_INK, zorder=3
+        )
+    if clusters.num_clusters > MAX_SHOWN:
+        text = f"film: clusters 0 to {MAX_SHOWN - 1} of {clusters.num_clusters}"
+        canvas.text(_LEFT, layout.film_top - 16, text, fontsize=10.5, color=FAINT_INK)
+
+
+def _margin_texts(clusters: VideoClusters, layout: _Layout) -> Iterator[tuple[str, float]]:
+    sampled = clusters.sizes.max() > MEAN_FRAMES
+    mean = f"mean of up\nto {MEAN_FRAMES} of its\nframes" if sampled else "mean of\nall its\nframes"
+    for row in range(layout.rows):
+        top = layout.film_top + row * layout.row_height
+        frames = layout.down * (layout.thumbnail[1] + 4)
+        yield "frame\nnumbers", top + 34
+        yield "some of\nits frames", top + _CAPTION + frames / 2
+        yield mean, top + layout.row_height - 26 - layout.mean[1] / 2

@@ -1,0 +1,108 @@
+"""The frames that stand for each cluster, and the picture that is their mean."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fvar.errors import InputError
+from fvar.store.video_clusters import VideoClusters
+
+Picture = npt.NDArray[np.uint8]
+"""A picture, uint8 in 0..255, shape (H, W, 3): red, green, blue."""
+
+MEAN_FRAMES = 64  # of a cluster, evenly spaced: more are not told apart in its mean picture
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterPictures:
+    """What is shown of one cluster.
+
+    Attributes:
+        frames: The frames that stand for it, in order, at most as many as asked for.
+        thumbnails: Their pictures.
+        mean: The mean of its frames' pictures, or of `MEAN_FRAMES` of them.
+    """
+
+    frames: list[int]
+    thumbnails: list[Picture]
+    mean: Picture
+
+
+def spread(start: int, stop: int, *, number: int) -> list[int]:
+    """Return at most `number` distinct frames of [start, stop): from first to last, or the middle one."""
+    if number == 1:
+        return [(start + stop - 1) // 2]
+    number = min(number, stop - start)
+    return [start + round(i * (stop - start - 1) / max(number - 1, 1)) for i in range(number)]
+
+
+def film(
+    clusters: VideoClusters, picture: Callable[[int], Picture], *, per_cluster: int
+) -> Iterator[ClusterPictures]:
+    """Collect what is shown of each cluster, one after the other.
+
+    Args:
+        clusters: The partition of the video.
+        picture: Returns the picture of a frame, all of one size. Each is asked for once, the first twice.
+        per_cluster: Frames to show of each, at most.
+
+    Raises:
+        InputError: `picture` returned something that is no picture, or another size than before.
+    """
+    shape = picture(0).shape
+    for start, stop in zip(clusters.starts.tolist(), clusters.stops.tolist(), strict=True):
+        shown = spread(start, stop, number=per_cluster)
+        averaged = spread(start, stop, number=MEAN_FRAMES)
+        thumbnails: dict[int, Picture] = {}
+        total = np.zeros(shape)
+        for frame in sorted({*shown, *averaged}):
+            current = picture(frame)
+            _check_picture(
+                current, shape=shape, thing=f"frame {frame} of video {clusters.id!r:.80}"
+            )
+            if frame in shown:
+                thumbnails[frame] = current
+            if frame in averaged:
+                total += current
+        mean = np.rint(total / len(averaged)).astype(np.uint8)
+        yield ClusterPictures(shown, [thumbnails[frame] for frame in shown], mean)
+
+
+def _check_picture(picture: Picture, *, shape: tuple[int, ...], thing: str) -> None:
+    if picture.dtype != np.uint8 or picture.shape != shape or shape[2:] != (3,):
+        rule = f"{list(shape)} like the first" if shape[2:] == (3,) else "[H, W, 3]"
+        raise InputError(
+            thing,
+            f"is {picture.dtype}{list(picture.shape)}, must be uint8{rule}",
+            fix="pass the pictures of one video",
+        )
+
+
+def decode_thumbnail(jpeg: npt.NDArray[np.uint8], *, side_px: int) -> Picture:
+    """Decode a JPEG to a picture with sides of at least `side_px`, or of what it has where that is less.
+
+    A large one is decoded at a half, a quarter or an eighth, which is several times quicker than in full.
+
+    Raises:
+        InputError: The bytes are no JPEG picture.
+    """
+    try:
+        with Image.open(BytesIO(jpeg.tobytes()), formats=["JPEG"]) as image:
+            image.draft("RGB", (side_px, side_px))
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            "frame", f"is no JPEG picture ({error})", fix="rerun `fvar extract` with --overwrite"
+        ) from error
+
+
+def resized(picture: Picture, *, width: int, height: int) -> Picture:
+    """Return `picture` at another size, px: smooth both ways, without ringing beside black."""
+    size, source = (width, height), Image.fromarray(picture)
+    smaller = width * height < picture.shape[0] * picture.shape[1]
+    method = Image.Resampling.HAMMING if smaller else Image.Resampling.BICUBIC
+    return np.asarray(source.resize(size, method))

@@ -1,0 +1,1 @@
+"""Lists of videos: the source CSV, official splits, and the toy set."""

@@ -1,0 +1,1 @@
+"""Move4MNIST, the toy set."""

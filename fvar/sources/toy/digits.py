@@ -1,0 +1,141 @@
+"""Handwritten digits for the toy set: the bundled ones, or those of MNIST idx files."""
+
+import gzip
+import io
+import zlib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fvar.errors import ConfigError
+
+Pictures = npt.NDArray[np.uint8]
+
+_BUNDLED_WHITE = 16  # the bundled digits count dark pixels in blocks of 4x4
+_IDX_MAGIC = 2051  # unsigned bytes in three dimensions
+_IDX_HEADER_BYTES = 16
+_MAX_IDX_PICTURES = (
+    1_000_000  # MNIST has 60,000; the limit keeps a forged header from filling memory
+)
+_MAX_IDX_SIDE_PX = 64
+_TRAIN_FILE, _TEST_FILE = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Digits to train and to test with; no digit is in both.
+
+    Attributes:
+        train: uint8 (N, P, P), 0 paper to 255 ink.
+        test: uint8 (M, P, P).
+    """
+
+    train: Pictures
+    test: Pictures
+
+    def __post_init__(self) -> None:
+        if not len(self.train) or not len(self.test):
+            raise ConfigError(
+                "--digits",
+                f"{len(self.train)} digits to train and {len(self.test)} to test, both need one",
+                fix="give files with at least 4 digits",
+            )
+
+
+def load_digits(folder: Path | None, *, side_px: int) -> Digits:
+    """Return handwritten digits, enlarged or reduced smoothly to `side_px`.
+
+    With MNIST's two files, `train-images` trains and `t10k-images` tests. With one file, and with the
+    bundled digits, the first three quarters train and the last quarter tests.
+
+    Args:
+        folder: Holds `train-images-idx3-ubyte` or `t10k-images-idx3-ubyte`, plain or `.gz`; None: the
+            bundled digits.
+        side_px: Side of the square pictures.
+
+    Raises:
+        ConfigError: The folder holds neither file, or one that is not what its header says.
+    """
+    if folder is None:
+        return _halves(_resized(_bundled(), side_px=side_px))
+    train, test = _idx_file(folder, _TRAIN_FILE), _idx_file(folder, _TEST_FILE)
+    if train and test:
+        return Digits(
+            _resized(_read_idx(train), side_px=side_px), _resized(_read_idx(test), side_px=side_px)
+        )
+    only = train or test
+    if only is None:
+        raise ConfigError(
+            f"--digits {folder}",
+            f"holds neither {_TRAIN_FILE} nor {_TEST_FILE} (nor either with .gz)",
+            fix="give the folder of the MNIST files, or leave --digits out for the bundled digits",
+        )
+    return _halves(_resized(_read_idx(only), side_px=side_px))
+
+
+def _halves(pictures: Pictures) -> Digits:
+    num_train = len(pictures) * 3 // 4
+    return Digits(pictures[:num_train], pictures[num_train:])
+
+
+def _bundled() -> Pictures:
+    data = (files("fvar.sources.toy") / "assets" / "digits.npz").read_bytes()
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        counts = np.asarray(archive["digits"], np.uint16)
+    return np.asarray(counts * 255 // _BUNDLED_WHITE, np.uint8)
+
+
+def _resized(pictures: Pictures, *, side_px: int) -> Pictures:
+    if pictures.shape[1:] == (side_px, side_px):
+        return pictures
+    size = (side_px, side_px)
+    resized = [Image.fromarray(p).resize(size, Image.Resampling.BICUBIC) for p in pictures]
+    return np.stack([np.asarray(picture) for picture in resized]) if resized else pictures
+
+
+def _idx_file(folder: Path, name: str) -> Path | None:
+    candidates = (folder / name, folder / f"{name}.gz")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _read_idx(path: Path) -> Pictures:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return _parse_idx(path, file)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _idx_error(path, f"cannot be read ({error})") from error
+
+
+def _parse_idx(path: Path, file: IO[bytes] | gzip.GzipFile) -> Pictures:
+    header = file.read(_IDX_HEADER_BYTES)
+    if len(header) < _IDX_HEADER_BYTES:
+        raise _idx_error(
+            path, f"has {len(header)} bytes, an idx header alone has {_IDX_HEADER_BYTES}"
+        )
+    magic, count, height, width = (int(part) for part in np.frombuffer(header, ">u4"))
+    if magic != _IDX_MAGIC:
+        raise _idx_error(path, f"starts with {magic}, a file of idx pictures with {_IDX_MAGIC}")
+    if count > _MAX_IDX_PICTURES or height != width or not 1 <= height <= _MAX_IDX_SIDE_PX:
+        raise _idx_error(
+            path,
+            f"claims {count} pictures of {height}x{width} px, wanted at most {_MAX_IDX_PICTURES} square ones "
+            f"of up to {_MAX_IDX_SIDE_PX} px",
+        )
+    wanted = count * height * width
+    content = file.read(wanted + 1)
+    if len(content) != wanted:
+        found = f"{len(content)} bytes" if len(content) < wanted else "more"
+        raise _idx_error(
+            path,
+            f"holds {found} after its header, {count} pictures of {height}x{width} take {wanted}",
+        )
+    return np.frombuffer(content, np.uint8).reshape(count, height, width)
+
+
+def _idx_error(path: Path, problem: str) -> ConfigError:
+    return ConfigError(path, problem, fix="fetch the file again, or leave --digits out")

@@ -1,0 +1,1 @@
+"""Every file on disk: what data_manifests/README.md specifies."""

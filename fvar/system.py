@@ -1,0 +1,87 @@
+"""The host's memory: how much there is, and how its allocator is told to keep what is freed, for a while.
+
+Without the latter a training on a Linux CPU waits for page faults:
+
+glibc hands every block above 32 MB back to the system when it is freed, and the next chunk's activations are
+mapped and zeroed anew, page by page. Measured on 2 cores, MobileNetV2's stem at 112 px, chunks of 32 frames:
+85 frames a second forward and backward with the default, 213 with this.
+
+But it cannot use all that it keeps: torch asks for aligned blocks, and the hole that one leaves is mostly too
+small for another of its size. Measured with MobileNetV2 at 224 px, evaluating 10,000 frames in chunks of 8:
+0.3 MB a frame, 5.0 GB in the end, of which 1.4 were in use. With what is free going back to the system every
+128 chunks: 2.1 GB, after 4,000 frames as after 10,000. It takes about 20 ms each time.
+"""
+
+import ctypes
+import math
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+# mallopt(3): parameters of glibc's <malloc.h>
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_NEVER_TRIM = 2**31 - 1
+_GROW_BY_BYTES = 64 << 20
+
+_CHUNKS = 128  # of frames, after which what is free goes back
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of work, in so many of time
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container; a number or "max"
+
+
+class _Allocator:
+    """That of this process: how it gives back what is free, once it was told to keep it."""
+
+    def __init__(self) -> None:
+        self.trim: Callable[[int], int] | None = None
+        self.num_chunks = 0
+
+
+_ALLOCATOR = _Allocator()
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc's allocator to reuse freed blocks of any size; return whether that was possible."""
+    if sys.platform != "linux":
+        return False
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        mallopt, trim = libc.mallopt, libc.malloc_trim
+    except (OSError, AttributeError):  # another C library
+        return False
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER_TRIM), (_M_TOP_PAD, _GROW_BY_BYTES))
+    accepted = [mallopt(parameter, value) == 1 for parameter, value in settings]
+    _ALLOCATOR.trim = trim
+    return all(accepted)
+
+
+def count_chunk() -> None:
+    """Hear of another chunk of frames; now and then give back what is free."""
+    _ALLOCATOR.num_chunks += 1
+    if _ALLOCATOR.trim is not None and _ALLOCATOR.num_chunks % _CHUNKS == 0:
+        _ALLOCATOR.trim(0)
+
+
+def total_host_memory() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or its container's if fewer."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(machine, int(_CGROUP_LIMIT.read_text()))
+    except (OSError, ValueError):
+        return machine
+
+
+def usable_processors() -> int:
+    """Return how many processors this process may keep busy, at least 1.
+
+    Not how many the machine has: a batch system binds a job to some of them, a container may have a quota.
+    """
+    number = os.cpu_count() or 1
+    if sys.platform.startswith("linux"):
+        number = len(os.sched_getaffinity(0))
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            work, time = map(int, _QUOTA.read_text(encoding="ascii").split())
+            number = min(number, math.ceil(work / time))
+    return max(1, number)

@@ -1,0 +1,57 @@
+"""Whether activations fit the memory where autograd keeps them all: asked before a training starts."""
+
+import copy
+
+import torch
+
+from fvar.errors import ConfigError
+from fvar.model.activation_cache import TapeMeter
+from fvar.model.interface import Rows
+from fvar.model.recognizer import Recognizer
+from fvar.system import total_host_memory
+
+_PROBED_FRAMES = 2  # a batch norm that trains needs two values
+
+
+def refuse_what_cannot_fit(
+    recognizer: Recognizer, *, size: int, num_frames: int, device: torch.device
+) -> None:
+    """Refuse a training by the plain engine whose largest batch needs more memory than there is.
+
+    Args:
+        recognizer: On `device`, in training mode.
+        size: Side of the pictures, px.
+        num_frames: Of the largest batch of a process.
+        device: Where the training runs.
+
+    Raises:
+        ConfigError: The activations alone take more than the device's memory.
+    """
+    a_frame, there_is = bytes_of_a_frame(recognizer, size=size, device=device), _memory(device)
+    if a_frame * num_frames <= there_is:
+        return
+    raise ConfigError(
+        "engine plain",
+        f"keeps every activation: a batch of {num_frames} frames needs {a_frame * num_frames / 1e9:.0f} GB, "
+        f"{device} has {there_is / 1e9:.0f} GB",
+        fix="set norm = 'frozen' in --config to train in chunks, or lower --frames-per-batch (to "
+        f"{there_is // a_frame} at most) or --size",
+    )
+
+
+def bytes_of_a_frame(recognizer: Recognizer, *, size: int, device: torch.device) -> int:
+    """Return what autograd keeps for one frame: in the stem, and in the trunk where every frame is a row."""
+    probe = copy.deepcopy(recognizer)  # a forward pass moves the statistics of a norm that trains
+    pictures = torch.zeros(_PROBED_FRAMES, 3, size, size, device=device)
+    meter = TapeMeter(apart_from=list(probe.parameters()))
+    with meter.running():
+        rows = probe.backbone.stem(pictures)
+        if probe.sweep.method is None:
+            probe.classify(Rows(rows, (_PROBED_FRAMES,), None, None, 0))
+    return meter.num_bytes // _PROBED_FRAMES
+
+
+def _memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    return total_host_memory()

@@ -1,0 +1,104 @@
+"""Where a file ends against where it ought to: cuts are seen, whole files are left in peace."""
+
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fvar.extraction.probe import truncation as structure
+from fvar.extraction.probe.truncation import _CHECKS
+
+FORMATS = {
+    "plain.mkv": "matroska,webm",
+    "plain.webm": "matroska,webm",
+    "plain.ts": "mpegts",
+    "plain.ogv": "ogg",
+    "plain.flv": "flv",
+    "plain.wmv": "asf",
+    "indexed.mp4": "mov,mp4,m4a,3gp,3g2,mj2",
+}
+MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
+
+
+def cut_short(path: Path, format_name: str) -> str | None:
+    return structure.cut_short(path, format_name, progress=lambda: None)
+
+
+def test_whoever_waits_hears_of_a_long_walk(samples: Path, tmp_path: Path) -> None:
+    """A file that is gone through to its end tells of it all the way, not once."""
+    whole, heard = (samples / "plain.ogv").read_bytes(), []
+    for copies in (1, 20):
+        (tmp_path / "x.ogv").write_bytes(whole * copies)
+        progress = Mock()
+        structure.cut_short(tmp_path / "x.ogv", "ogg", progress=progress)
+        heard.append(progress.call_count)
+    assert heard[1] > 10 * heard[0] > 0
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "fragments.mp4", "plain.mp4", "live.mkv"])
+def test_whole_files_are_whole(samples: Path, name: str) -> None:
+    """Nothing speaks against a file that nobody cut, live streams included."""
+    assert (
+        cut_short(
+            samples / name, FORMATS.get(name, MP4 if name.endswith("mp4") else "matroska,webm")
+        )
+        is None
+    )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("missing", [1, 2, 60, 187, 1000])
+def test_a_cut_is_seen(samples: Path, tmp_path: Path, name: str, missing: int) -> None:
+    """However few bytes are missing at the end, the structure tells."""
+    whole = (samples / name).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(whole[:-missing])
+    if name == "plain.wmv" and missing < 100:
+        return  # of the index behind the frames
+    reason = cut_short(path, FORMATS[name])
+    assert reason is not None
+    assert reason.startswith("it is cut short")
+
+
+@pytest.mark.parametrize(
+    "name", ["plain.mkv", "plain.webm", "plain.ogv", "plain.wmv", "indexed.mp4"]
+)
+def test_cuts_are_seen_wherever_they_are(samples: Path, tmp_path: Path, name: str) -> None:
+    """These say beforehand how long they are, or mark their end: no cut of the frames goes unnoticed."""
+    whole = (samples / name).read_bytes()
+    path = tmp_path / name
+    for percent in range(50, 100, 7):
+        path.write_bytes(whole[: len(whole) * percent // 100])
+        assert cut_short(path, FORMATS[name]), percent
+
+
+def test_a_transport_stream_may_begin_anywhere(samples: Path, tmp_path: Path) -> None:
+    """A recording that begins within a packet is whole when it ends with one; with time stamps too."""
+    whole = (samples / "plain.ts").read_bytes()
+    packets = [whole[at : at + 188] for at in range(0, len(whole), 188)]
+    path = tmp_path / "x.ts"
+    for data in (whole[100:], b"".join(b"\x00\x00\x00\x01" + packet for packet in packets)):
+        path.write_bytes(data)
+        assert cut_short(path, "mpegts") is None
+        path.write_bytes(data[:-7])
+        assert cut_short(path, "mpegts") is not None
+
+
+@pytest.mark.parametrize("name", sorted(_CHECKS))
+@given(data=st.binary(max_size=400), keep=st.integers(0, 40))
+def test_any_bytes_get_an_answer(
+    samples: Path, tmp_path_factory: pytest.TempPathFactory, name: str, data: bytes, keep: int
+) -> None:
+    """Whatever a file holds, the check ends with an answer and without an exception."""
+    beginning = next(sample for sample, kind in FORMATS.items() if kind == name)
+    path = tmp_path_factory.getbasetemp() / f"noise {beginning}"
+    path.write_bytes((samples / beginning).read_bytes()[:keep] + data)
+    answer = cut_short(path, name)
+    assert answer is None or answer.startswith("it is cut short")
+
+
+def test_other_formats_are_not_judged(samples: Path) -> None:
+    """A container that tells nothing about its end is left to the other witnesses."""
+    assert cut_short(samples / "b frames.avi", "avi") is None

@@ -1,0 +1,50 @@
+"""Optimisation steps over several processes, as the trainer takes them, in float64."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from engine_steps import NUM_CLASSES, gradients_of, make_recognizer, make_sweep
+from tensor_clips import random_clips, settled_backbone
+from torch import Tensor
+from torch.nn import functional
+
+from fvar.loading.sampling import share_of_rank
+from fvar.model.engine import EngineMethod
+from fvar.training.distributed import Team, team
+
+# Frames of the videos, and the batches they make: lengths far apart, and steps in which of two processes one
+# holds 40 frames and the other a single one, or none.
+NUM_FRAMES = (40, 1, 3, 12, 2)
+BATCHES = ((0, 1), (2,), (3, 4, 1, 2), (1,), (0, 3))
+
+
+def take_steps(engine: EngineMethod, members: Team) -> list[dict[str, Tensor]]:
+    """Train on `BATCHES`; return the gradients of every step and, last, the parameters."""
+    sweep = make_sweep("cumulative", 4, chunk=4, keep=20_000)
+    recognizer = make_recognizer(settled_backbone("tiny"), sweep, engine)
+    optimizer = torch.optim.SGD(recognizer.parameters(), lr=1e-5)
+    parallel, clips = members.wrap(recognizer), random_clips(NUM_FRAMES)
+    found = []
+    for batch in BATCHES:
+        mine = share_of_rank(batch, NUM_FRAMES, rank=members.rank, world_size=members.world_size)
+        logits = parallel([clips[video] for video in mine])
+        labels = torch.tensor(mine, dtype=torch.int64) % NUM_CLASSES
+        loss = functional.cross_entropy(logits, labels, reduction="sum")
+        torch.autograd.backward(loss * members.world_size / len(batch))
+        found.append(gradients_of(recognizer))
+        optimizer.step()
+        optimizer.zero_grad()
+    return [*found, {name: p.detach() for name, p in recognizer.named_parameters()}]
+
+
+def save_steps(engine: EngineMethod, folder: Path) -> None:
+    """Take the steps with the processes that the environment names; write them to ``folder/RANK.pt``."""
+    with team("cpu") as members:
+        torch.save(take_steps(engine, members), folder / f"{members.rank}.pt")
+
+
+def load_steps(path: Path) -> Sequence[Mapping[str, Tensor]]:
+    """Read what `save_steps` wrote."""
+    steps: Sequence[Mapping[str, Tensor]] = torch.load(path, weights_only=True)
+    return steps

@@ -1,0 +1,143 @@
+"""Transforms: crops lie inside the picture, and the network's numbers are those of a slow reference."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fvar.loading.dataset import View, frame_video
+from fvar.loading.transforms import CROPS, MEAN, MULTI_SCALES, STD, Framing, center_framing
+from fvar.loading.transforms import multi_scale_framing as multi_scale
+
+sides = st.integers(16, 700)
+keys = st.integers(0, 2**63 - 1)
+
+
+def _pictures(n: int, height: int, width: int) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (n, 3, height, width), generator=draw, dtype=torch.uint8)
+
+
+def _halved(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Shrink a square to half its side with the triangle filter that antialiasing means, tap by tap."""
+    side = len(picture) // 2
+    taps = np.zeros((side, len(picture)))
+    for i in range(side):
+        for source in range(len(picture)):
+            taps[i, source] = max(0.0, 1 - abs(source + 0.5 - 2 * (i + 0.5)) / 2)
+    taps /= taps.sum(axis=1, keepdims=True)
+    return taps @ picture.astype(np.float64) @ taps.T
+
+
+@given(sides, sides, st.sampled_from(sorted(CROPS)), st.floats(0.05, 1), keys)
+def test_crop_lies_inside_the_picture(
+    height: int, width: int, crop: str, share: float, key: int
+) -> None:
+    """Whatever is drawn, no pixel outside the picture is asked for, and at least one inside."""
+    framing = CROPS[crop](height, width, share, key)
+    assert 0 <= framing.top <= framing.top + framing.height <= height
+    assert 0 <= framing.left <= framing.left + framing.width <= width
+    assert framing.height >= 1
+    assert framing.width >= 1
+
+
+@given(sides, sides, st.floats(0.05, 1))
+def test_center_crop_is_central_and_square(height: int, width: int, share: float) -> None:
+    """Its side is the share of the short side, its margins differ by at most a pixel."""
+    framing = center_framing(height, width, share=share)
+    assert framing.height == framing.width == max(1, round(min(height, width) * share))
+    assert 0 <= (height - framing.height) - 2 * framing.top <= 1
+    assert 0 <= (width - framing.width) - 2 * framing.left <= 1
+
+
+def test_multi_scale_crops_are_tsms() -> None:
+    """Over many draws: TSN's ten pairs of sides (at most one step apart) at its 13 places, and no others."""
+    height, width = 400, 600
+    side = [round(400 * scale) for scale in MULTI_SCALES]
+    pairs = {(side[i], side[j]) for i in range(4) for j in range(4) if abs(i - j) <= 1}
+    drawn = [multi_scale(height, width, key=key) for key in range(3000)]
+    assert {(framing.height, framing.width) for framing in drawn} == pairs
+    smallest = [f for f in drawn if (f.height, f.width) == (side[3], side[3])]
+    places = {(f.top, f.left) for f in smallest}
+    down, right = (height - side[3]) // 4, (width - side[3]) // 4
+    corners = {(a * down, b * right) for a in (0, 4) for b in (0, 4)}
+    assert corners | {(2 * down, 2 * right)} <= places
+    assert len(places) == 13
+
+
+def test_apply_equals_a_slow_reference() -> None:
+    """Crop, halving with antialiasing and ImageNet's normalisation, within one grey level's rounding."""
+    pictures = _pictures(2, 30, 40)
+    seen = Framing(3, 5, 24, 24).apply(pictures, size=12)
+    assert seen.shape == (2, 3, 12, 12)
+    assert seen.dtype == torch.float32
+    for n in range(2):
+        for channel in range(3):
+            cropped = pictures[n, channel, 3:27, 5:29].numpy()
+            expected = (_halved(cropped) / 255 - MEAN[channel]) / STD[channel]
+            grey_level = 1 / 255 / STD[channel]
+            assert np.abs(seen[n, channel].numpy() - expected).max() < grey_level
+
+
+def test_apply_without_resizing_is_exact() -> None:
+    """A crop of the network's own size is only normalised: (x/255 - mean) / std."""
+    pictures = _pictures(1, 20, 20)
+    seen = Framing(2, 4, 16, 16).apply(pictures, size=16)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    torch.testing.assert_close(seen[0], (pictures[0, :, 2:18, 4:20] / 255 - mean) / std)
+
+
+def test_mirrored_is_the_same_crop_from_right_to_left() -> None:
+    """Mirroring turns what is seen, not what is cropped."""
+    pictures = _pictures(2, 30, 40)
+    plain = Framing(1, 2, 20, 24).apply(pictures, size=16)
+    mirrored = Framing(1, 2, 20, 24, mirrored=True).apply(pictures, size=16)
+    assert torch.equal(mirrored, plain.flip(-1))
+    assert not torch.equal(mirrored, plain)
+
+
+def _view(**changes: object) -> View:
+    settings = {
+        "size": 32,
+        "crop": "multi-scale",
+        "crop_share": 0.875,
+        "flip": True,
+        "samples": None,
+        "random": True,
+        "seed": 3,
+    }
+    return View(**{**settings, **changes})  # type: ignore[arg-type]  # a test changes any of them
+
+
+def test_a_video_has_one_framing_an_epoch() -> None:
+    """Crop and flip depend on seed, epoch and id alone, and change with each of them."""
+    framings = [frame_video(_view(), 100, 150, epoch=1, video_id="a") for _ in range(2)]
+    assert framings[0] == framings[1]
+    for changed in ({"epoch": 2}, {"video_id": "b"}):
+        others = [
+            frame_video(_view(seed=seed), 100, 150, **({"epoch": 1, "video_id": "a"} | changed))  # type: ignore[arg-type]  # one key is replaced
+            != frame_video(_view(seed=seed), 100, 150, epoch=1, video_id="a")
+            for seed in range(20)
+        ]
+        assert any(others)
+    assert len({frame_video(_view(seed=s), 100, 150, epoch=1, video_id="a") for s in range(20)}) > 5
+
+
+def test_half_of_the_training_videos_are_mirrored() -> None:
+    """`flip` mirrors about every other video; without it, and in testing, none."""
+    ids = [f"video-{n}" for n in range(400)]
+
+    def mirrored(view: View) -> int:
+        return sum(frame_video(view, 100, 150, epoch=0, video_id=name).mirrored for name in ids)
+
+    assert abs(mirrored(_view()) - 200) < 50  # 5 standard deviations of a fair coin
+    assert mirrored(_view(flip=False)) == mirrored(_view(random=False)) == 0
+
+
+@pytest.mark.parametrize("crop", sorted(CROPS))
+def test_testing_takes_the_central_crop(crop: str) -> None:
+    """Whatever training crops, testing looks at the centre."""
+    framing = frame_video(_view(random=False, crop=crop), 100, 150, epoch=4, video_id="a")
+    assert framing == center_framing(100, 150, share=0.875)

@@ -1,0 +1,112 @@
+"""The backward pass over a share of each cluster: right in expectation, drawn from the video's key alone."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from tensor_clips import TensorClip, random_clips, settled_backbone
+from torch import Tensor
+
+from fvar.config import TrainConfig
+from fvar.model.build import build_recognizer
+from fvar.model.engine import chunked_rows
+from fvar.model.interface import Sweep
+
+SWEEP = Sweep(method="even", num_clusters=2, chunk_frames=3, keep_bytes=0)
+BACKBONE = settled_backbone("tiny")
+
+
+def _gradient(clip: TensorClip, sweep: Sweep) -> Tensor:
+    """Return the gradient of the stem for a loss that treats rows differently, one vector."""
+    rows = chunked_rows(BACKBONE, [clip], sweep).activations
+    weight = torch.arange(1.0, len(rows) + 1, dtype=rows.dtype)[:, None, None, None]
+    (rows**2 * weight).sum().backward()
+    parts = [p.grad.flatten() for p in BACKBONE.stem_parameters() if p.grad is not None]
+    BACKBONE.zero_grad()
+    return torch.cat(parts)
+
+
+def test_the_expected_gradient_is_the_exact_one() -> None:
+    """Two clusters of two frames, one of each drawn: the four outcomes average to the exact gradient."""
+    (clip,) = random_clips([4])
+    half = replace(SWEEP, backward_share=0.5)
+    outcomes: dict[tuple[int, ...], Tensor] = {}
+    for key in range(64):
+        keyed = TensorClip(clip.frames, cut_key=key)
+        gradient = _gradient(keyed, half)
+        visited = tuple(frame for request in keyed.requests[2:] for frame in request)
+        outcomes[visited] = gradient
+    assert set(outcomes) == {(0, 2), (0, 3), (1, 2), (1, 3)}
+    exact = _gradient(clip, SWEEP)
+    mean = torch.stack(list(outcomes.values())).mean(dim=0)
+    torch.testing.assert_close(mean, exact, rtol=1e-10, atol=1e-12)
+    assert all((found - exact).norm() > 1e-3 * exact.norm() for found in outcomes.values())
+
+
+@settings(max_examples=25)
+@given(
+    length=st.integers(1, 30),
+    k=st.integers(1, 5),
+    share=st.sampled_from([1e-9, 0.125, 0.3, 0.5, 0.99]),
+    key=st.integers(0, 10**6),
+)
+def test_each_cluster_gives_its_share_rounded_up(
+    length: int, k: int, share: float, key: int
+) -> None:
+    """The backward pass visits ceil(share x size) frames of each cluster, no other, in rising order."""
+    frames = random_clips([length], size=8)[0].frames
+    clip = TensorClip(frames, cut_key=key)
+    _gradient(clip, replace(SWEEP, num_clusters=k, backward_share=share))
+    num_chunks = math.ceil(length / SWEEP.chunk_frames)
+    visited = [frame for request in clip.requests[num_chunks:] for frame in request]
+    assert visited == sorted(set(visited))
+    if length < k:
+        assert visited == list(range(length))
+        return
+    bounds = [j * length // k for j in range(k + 1)]
+    for start, stop in itertools.pairwise(bounds):
+        drawn = sum(start <= frame < stop for frame in visited)
+        assert drawn == math.ceil(share * (stop - start))
+
+
+def test_a_short_video_keeps_its_exact_gradient() -> None:
+    """Where each row shows one frame there is nothing to draw from."""
+    (clip,) = random_clips([3])
+    sweep = replace(SWEEP, num_clusters=5)
+    torch.testing.assert_close(
+        _gradient(clip, replace(sweep, backward_share=0.1)),
+        _gradient(clip, sweep),
+        rtol=1e-12,
+        atol=1e-14,
+    )
+
+
+def test_frames_are_drawn_from_the_videos_key() -> None:
+    """The same key draws the same frames, another key others; `keep_bytes` changes nothing."""
+    frames = random_clips([24])[0].frames
+    sweep = replace(SWEEP, backward_share=0.25)
+    first, same, other = (_gradient(TensorClip(frames, cut_key=key), sweep) for key in (1, 1, 2))
+    kept = _gradient(TensorClip(frames, cut_key=1), replace(sweep, keep_bytes=1 << 30))
+    assert torch.equal(first, same)
+    assert torch.equal(first, kept)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
+def test_a_share_is_above_0_and_at_most_1(share: float) -> None:
+    """Anything else is refused, by the settings and by the sweep, with its value."""
+    with pytest.raises(ValueError, match=rf"backward_share {share}: must be in \(0, 1\]"):
+        replace(SWEEP, backward_share=share)
+    with pytest.raises(ValidationError, match="backward_share"):
+        TrainConfig(backward_share=share)
+
+
+def test_the_setting_reaches_the_engine() -> None:
+    """`backward_share` in the settings is the sweep's."""
+    config = TrainConfig(backbone="tiny", weights="none", norm="frozen", backward_share=0.25)
+    assert build_recognizer(config, num_classes=2).sweep.backward_share == 0.25

@@ -1,0 +1,179 @@
+"""Folding: the stem without its frozen norms is the stem, and gradients reach its parameters through it."""
+
+import copy
+from functools import lru_cache
+
+import pytest
+import torch
+from engine_steps import assert_same_gradients, distance, make_recognizer, make_sweep, take_step
+from tensor_clips import random_clips, settle, settled_backbone
+from torch import Tensor, nn
+
+from fvar.model.backbone import NETWORKS, Backbone, cut_backbone
+from fvar.model.conv_bn_fusion import BATCH_NORMS, FoldedStem
+
+SLOW = pytest.mark.slow
+NAMES = [
+    "tiny",
+    "resnet18",
+    "mobilenet_v2",
+    pytest.param("resnet34", marks=SLOW),
+    pytest.param("resnet50", marks=SLOW),
+    pytest.param("resnet101", marks=SLOW),
+]
+STAGES = pytest.mark.parametrize("stage", [1, 2, 3, 4])
+
+
+@lru_cache(maxsize=1)
+def _network(name: str) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return settle(NETWORKS[name]()).double()
+
+
+def _cut(name: str, *, stage: int) -> Backbone:
+    return cut_backbone(copy.deepcopy(_network(name)), stage=stage)
+
+
+def _pictures() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, 3, 32, 32, generator=generator, dtype=torch.float64)
+
+
+def _folded(backbone: Backbone, pictures: Tensor) -> Tensor:
+    return backbone.folded_stem(pictures, backbone.folded_stem.weights())
+
+
+def _gradients(backbone: Backbone, output: Tensor) -> dict[str, Tensor]:
+    """Return the gradients that a random direction at the stem's output gives its parameters."""
+    generator = torch.Generator().manual_seed(3)
+    backbone.zero_grad()
+    output.backward(torch.randn(output.shape, generator=generator, dtype=output.dtype))
+    return {name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None}
+
+
+@STAGES
+@pytest.mark.parametrize("name", NAMES)
+def test_the_folded_stem_is_the_stem(name: str, stage: int) -> None:
+    """In float64 every network's stem gives the same activations and gradients with its norms folded."""
+    backbone, pictures = _cut(name, stage=stage), _pictures()
+    plain, folded = backbone.stem(pictures), _folded(backbone, pictures)
+    assert distance(folded, plain) <= 1e-12
+    wanted = _gradients(backbone, plain)
+    assert len(wanted) == len(backbone.stem_parameters())
+    assert_same_gradients(_gradients(backbone, folded), wanted)
+
+
+def _norm_parameters(backbone: Backbone, kind: str) -> list[nn.Parameter]:
+    norms = [module for module in backbone.stem_modules() if isinstance(module, BATCH_NORMS)]
+    return {
+        "scale": [norm.weight for norm in norms],
+        "bias": [norm.bias for norm in norms],
+        "both": [parameter for norm in norms for parameter in norm.parameters()],
+        "convolutions": [
+            module.weight for module in backbone.stem_modules() if isinstance(module, nn.Conv2d)
+        ],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["scale", "bias", "both", "convolutions"])
+@pytest.mark.parametrize("name", ["tiny", "mobilenet_v2"])
+def test_frozen_parameters_get_no_gradient(name: str, kind: str) -> None:
+    """With some parameters frozen the others' gradients stay what they are, the frozen ones get none."""
+    backbone, pictures = settled_backbone(name, stage=2), _pictures()
+    every = _gradients(backbone, _folded(backbone, pictures))
+    frozen = _norm_parameters(backbone, kind)
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    found = _gradients(backbone, _folded(backbone, pictures))
+    assert len(found) == len(every) - len(frozen)
+    assert_same_gradients(found, {name: every[name] for name in found})
+    wanted = _gradients(backbone, backbone.stem(pictures))
+    assert_same_gradients(found, wanted)
+
+
+def _frozen_norm(*, scale: float) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(2).eval()
+    norm.weight.data.fill_(scale)
+    return norm
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_folding_by_hand(*, bias: bool) -> None:
+    """W g / sqrt(v + eps) and b - m g / sqrt(v + eps), a convolution's own bias included."""
+    convolution, norm = nn.Conv2d(3, 2, 1, bias=bias), _frozen_norm(scale=6.0)
+    norm.running_var.copy_(torch.tensor([4.0, 9.0]) - norm.eps)
+    norm.running_mean.copy_(torch.tensor([1.0, -2.0]))
+    norm.bias.data.fill_(0.5)
+    if convolution.bias is not None:
+        convolution.bias.data.fill_(1.0)
+    folded = dict(zip(("weight", "bias"), FoldedStem([convolution, norm]).weights(), strict=True))
+    scale = torch.tensor([3.0, 2.0])
+    torch.testing.assert_close(folded["weight"], convolution.weight * scale[:, None, None, None])
+    inner = torch.tensor([-1.0, 2.0]) + bias
+    torch.testing.assert_close(folded["bias"], 0.5 + inner * scale)
+
+
+@pytest.mark.parametrize(
+    ("units", "name"),
+    [
+        ([nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)], "0"),
+        ([nn.Conv2d(3, 4, 1), nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3))], "1.1"),
+        ([nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4)], "2"),
+    ],
+)
+def test_a_norm_without_its_convolution_is_refused(units: list[nn.Module], name: str) -> None:
+    """A norm before any convolution, of another width or after another norm cannot be folded."""
+    with pytest.raises(ValueError, match=f"batch norm {name}: must follow a convolution of its"):
+        FoldedStem(units)
+
+
+def _same_stem(backbone: Backbone) -> bool:
+    pictures = _pictures().to(next(backbone.parameters()).dtype)
+    return distance(_folded(backbone, pictures), backbone.stem(pictures)) <= 1e-12
+
+
+def test_weights_follow_the_parameters() -> None:
+    """After an optimiser's step, new statistics and a loaded state the folded stem is the stem again."""
+    backbone = settled_backbone("tiny", stage=2)
+    stale = backbone.folded_stem.weights()
+    _gradients(backbone, _folded(backbone, _pictures()))
+    torch.optim.SGD(backbone.parameters(), lr=0.1).step()
+    assert distance(backbone.folded_stem(_pictures(), stale), backbone.stem(_pictures())) > 1e-3
+    assert _same_stem(backbone)
+    before = _folded(backbone, _pictures())
+    backbone.network.bn1.running_var.mul_(2)
+    assert distance(_folded(backbone, _pictures()), before) > 1e-3
+    assert _same_stem(backbone)
+    other = settled_backbone("tiny", stage=2, seed=1)
+    backbone.load_state_dict(other.state_dict())
+    assert torch.equal(_folded(backbone, _pictures()), _folded(other, _pictures()))
+
+
+def test_a_cast_recogniser_folds_the_cast_parameters() -> None:
+    """`.to(dtype)` there and back: weights have the parameters' dtype, and the folded stem is the stem."""
+    backbone = settled_backbone("tiny", stage=2)
+    recognizer = make_recognizer(backbone, make_sweep())
+    recognizer.to(torch.float32)
+    assert {weight.dtype for weight in backbone.folded_stem.weights()} == {torch.float32}
+    recognizer.to(torch.float64)
+    assert {weight.dtype for weight in backbone.folded_stem.weights()} == {torch.float64}
+    assert _same_stem(backbone)
+
+
+def test_a_copied_recogniser_folds_its_own_parameters() -> None:
+    """A deep copy's step leaves the original alone and does not see what happens to it."""
+    original = make_recognizer(settled_backbone("tiny", stage=2), make_sweep())
+    clips = random_clips([5, 2])
+    copied = copy.deepcopy(original)
+    wanted = take_step(copied, clips)
+    assert all(parameter.grad is None for parameter in original.parameters())
+    for parameter in original.parameters():
+        parameter.data.zero_()
+    again = take_step(copied, clips)
+    assert torch.equal(again.logits, wanted.logits)
+    assert all(torch.equal(again.gradients[name], g) for name, g in wanted.gradients.items())
+    assert set(wanted.gradients) == {name for name, _ in copied.named_parameters()}
+    for parameter in copied.backbone.stem_parameters():
+        parameter.data.mul_(1.5)
+    assert _same_stem(copied.backbone)

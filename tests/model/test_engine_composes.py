@@ -1,0 +1,141 @@
+"""The engines from outside: precision, scaling, clipping, accumulation, processes know nothing of chunks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from engine_steps import (
+    assert_same_gradients,
+    backward,
+    gradients_of,
+    make_recognizer,
+    make_sweep,
+    total_distance,
+)
+from parallel_steps import BATCHES, NUM_FRAMES, load_steps, save_steps, take_steps
+from processes import processes
+from tensor_clips import TensorClip, random_clips, settled_backbone
+from torch import Tensor
+from torch.nn import functional
+
+from fvar.loading.sampling import share_of_rank
+from fvar.model.engine import ENGINES, EngineMethod
+from fvar.model.recognizer import Recognizer
+from fvar.training.distributed import Team
+
+CPU = torch.device("cpu")
+SCALE = 2.0**16
+BOTH_ENGINES = pytest.mark.parametrize("engine", ENGINES)
+
+
+def _tiny(engine: EngineMethod, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> Recognizer:
+    """Return a recogniser whose chunks are partly kept with tapes, partly computed again."""
+    sweep = make_sweep("even", 3, chunk=3, keep=300_000)
+    return make_recognizer(settled_backbone("tiny", dtype=dtype, seed=seed), sweep, engine)
+
+
+def _bf16_distances(seed: int) -> dict[str, float]:
+    """Return how far each engine's gradient under bfloat16 autocast is from plain's in float32."""
+    clips = random_clips([7, 2], seed=seed, size=32, dtype=torch.float32)
+    recognizer = _tiny("plain", dtype=torch.float32, seed=seed)
+    exact = backward(recognizer, recognizer(clips)).gradients
+    found = {}
+    for engine in ENGINES:
+        recognizer.engine = engine
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = recognizer(clips)
+        found[engine] = total_distance(backward(recognizer, logits).gradients, exact)
+    return found
+
+
+def test_bfloat16_in_chunks_is_no_further_off_than_plain() -> None:
+    """Over all seeds, the chunked bfloat16 gradient is at most 1.5 times as far from float32 as plain's."""
+    cases = [_bf16_distances(seed) for seed in range(6)]
+    plain, chunked = (sum(case[engine] for case in cases) for engine in ("plain", "chunked"))
+    assert 0.001 < plain / len(cases) < 0.5
+    assert chunked <= 1.5 * plain
+
+
+def _loss(recognizer: Recognizer, clips: list[TensorClip], *, batch_size: int) -> Tensor:
+    """Return what `clips`, labelled by their keys, add to the mean loss of a batch of `batch_size`."""
+    labels = torch.tensor([clip.cut_key for clip in clips])
+    return functional.cross_entropy(recognizer(clips), labels, reduction="sum") / batch_size
+
+
+def _after(recognizer: Recognizer, *losses: Tensor) -> dict[str, Tensor]:
+    """Return the gradients of the sum of `losses`, a backward pass each."""
+    recognizer.zero_grad()
+    for loss in losses:
+        torch.autograd.backward(loss)
+    return gradients_of(recognizer)
+
+
+@BOTH_ENGINES
+def test_gradient_scaling_changes_no_bit(engine: EngineMethod) -> None:
+    """A loss scaled by 2**16 and gradients unscaled are the unscaled loss's: a power of 2 rounds nothing."""
+    recognizer = _tiny(engine, dtype=torch.float32)
+    clips = random_clips([7, 2], dtype=torch.float32)
+    wanted = _after(recognizer, _loss(recognizer, clips, batch_size=2))
+    scaler = torch.amp.GradScaler("cpu", init_scale=SCALE)
+    optimizer = torch.optim.SGD(recognizer.parameters(), lr=0.1)
+    scaled = _after(recognizer, scaler.scale(_loss(recognizer, clips, batch_size=2)))
+    assert all(torch.equal(scaled[name], SCALE * gradient) for name, gradient in wanted.items())
+    scaler.unscale_(optimizer)
+    found = gradients_of(recognizer)
+    assert all(torch.equal(found[name], gradient) for name, gradient in wanted.items())
+    before = recognizer.classifier.weight.detach().clone()
+    scaler.step(optimizer)
+    assert not torch.equal(recognizer.classifier.weight, before)
+
+
+def test_clipping_is_the_same() -> None:
+    """Norm and clipped gradients of both engines are the same."""
+    clips, norms, clipped = random_clips([7, 2]), [], []
+    for engine in ENGINES:
+        recognizer = _tiny(engine)
+        _after(recognizer, _loss(recognizer, clips, batch_size=2))
+        norms.append(torch.nn.utils.clip_grad_norm_(recognizer.parameters(), 0.1))
+        clipped.append(gradients_of(recognizer))
+    assert norms[0] > 0.1
+    torch.testing.assert_close(norms[0], norms[1], rtol=1e-10, atol=0)
+    assert_same_gradients(clipped[1], clipped[0])
+    total = torch.stack([gradient.norm() for gradient in clipped[1].values()]).norm()
+    assert total.item() == pytest.approx(0.1, rel=1e-4)  # torch divides by norm + 1e-6
+
+
+@BOTH_ENGINES
+def test_accumulated_batches_are_one_batch(engine: EngineMethod) -> None:
+    """The gradients of two batches add up to those of one batch of both, in whatever order they are taken."""
+    recognizer, clips = _tiny(engine), random_clips([7, 2, 1, 5])
+    wanted = _after(recognizer, _loss(recognizer, clips, batch_size=4))
+    parts = [_loss(recognizer, part, batch_size=4) for part in (clips[:1], clips[1:])]
+    assert_same_gradients(_after(recognizer, *parts), wanted)
+    parts = [_loss(recognizer, part, batch_size=4) for part in (clips[:1], clips[1:])]
+    assert_same_gradients(_after(recognizer, *reversed(parts)), wanted)
+
+
+def test_the_processes_shares_are_as_uneven_as_meant() -> None:
+    """In the steps below one of two processes holds 40 frames beside 1, and in others one has none."""
+    shares = [
+        {
+            sum(NUM_FRAMES[video] for video in share_of_rank(batch, NUM_FRAMES, **who))
+            for who in ({"rank": 0, "world_size": 2}, {"rank": 1, "world_size": 2})
+        }
+        for batch in BATCHES
+    ]
+    assert shares == [{40, 1}, {3, 0}, {12, 6}, {1, 0}, {40, 12}]
+
+
+@pytest.mark.slow
+@BOTH_ENGINES
+def test_two_processes_take_the_steps_of_one(engine: EngineMethod, tmp_path: Path) -> None:
+    """Through DistributedDataParallel 2 processes' gradients, step for step, are those of one, silently."""
+    ended = processes(2, save_steps, engine, tmp_path)
+    assert ended == [(0, "", "")] * 2
+    wanted = take_steps(engine, Team(0, 1, CPU))
+    for rank in range(2):
+        found = load_steps(tmp_path / f"{rank}.pt")
+        assert len(found) == len(BATCHES) + 1
+        for step, (mine, alone) in enumerate(zip(found, wanted, strict=True)):
+            assert mine.keys() == alone.keys(), step
+            assert_same_gradients(mine, alone)

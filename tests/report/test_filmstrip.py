@@ -1,0 +1,235 @@
+"""The filmstrip: every cluster is shown, by frames of its own and by their mean."""
+
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clusters_samples import grey_pictures, sample_clusters
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fvar.errors import InputError
+from fvar.report.colours import PALETTE, cluster_colour, ink_on, rgb
+from fvar.report.filmstrip import MAX_SHOWN, filmstrip_figure, write_filmstrip
+from fvar.report.thumbnails import MEAN_FRAMES, decode_thumbnail, film, resized, spread
+
+
+def pixels_of(figure: Figure) -> np.ndarray:
+    """Return the picture as drawn, uint8 (H, W, 3)."""
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]  # Agg
+
+
+def texts_of(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+@given(start=st.integers(0, 500), size=st.integers(1, 500), number=st.integers(1, 70))
+def test_spread_is_even_and_distinct(start: int, size: int, number: int) -> None:
+    """Frames rise within [start, stop), reach both ends, and their steps differ by at most 1."""
+    frames = spread(start, start + size, number=number)
+    assert len(frames) == min(number, size)
+    assert start <= min(frames)
+    assert max(frames) < start + size
+    if number > 1:
+        assert (frames[0], frames[-1]) == (start, start + size - 1)
+    steps = np.diff(frames)
+    assert len(steps) == 0 or (steps.min() >= 1 and steps.max() - steps.min() <= 1)
+
+
+@settings(deadline=None)
+@given(num_frames=st.integers(1, 200), k=st.integers(1, 12))
+def test_size_times_mean_picture_is_the_sum_of_pictures(num_frames: int, k: int) -> None:
+    """With at most 64 frames in a cluster its mean picture is the mean of all of them, to half a level."""
+    k = max(k, -(-num_frames // MEAN_FRAMES))
+    clusters = sample_clusters(num_frames, k)
+    shown = list(film(clusters, grey_pictures(2, 3), per_cluster=3))
+    assert len(shown) == clusters.num_clusters
+    for start, stop, one in zip(clusters.starts, clusters.stops, shown, strict=True):
+        assert one.mean.shape == (2, 3, 3)
+        assert abs(one.mean.mean() - np.arange(start, stop).mean()) <= 0.5
+        assert [picture[0, 0, 0] for picture in one.thumbnails] == one.frames
+
+
+def test_a_frame_is_decoded_once_and_a_large_cluster_sampled() -> None:
+    """A cluster of 1,000 frames costs at most 64 pictures for its mean and those shown, none twice."""
+    asked: list[int] = []
+    draw = grey_pictures(1, 1)
+    clusters = sample_clusters(1000, 1)
+    list(film(clusters, lambda frame: asked.append(frame) or draw(frame), per_cluster=5))
+    assert asked.pop(0) == 0  # for the size
+    assert len(asked) == len(set(asked)) <= MEAN_FRAMES + 5
+    assert {0, 999} <= set(asked)
+
+
+@pytest.mark.parametrize(
+    ("picture", "problem"),
+    [
+        (np.zeros((4, 4, 3)), "is float64[4, 4, 3], must be uint8"),
+        (np.zeros((5, 4, 3), dtype=np.uint8), "is uint8[5, 4, 3], must be uint8[4, 4, 3] like"),
+    ],
+)
+def test_a_wrong_picture_is_refused(picture: np.ndarray, problem: str) -> None:
+    """A frame of another kind or size is named with what it is and must be."""
+    first = np.zeros((4, 4, 3), dtype=np.uint8)
+    with pytest.raises(InputError) as caught:
+        list(film(sample_clusters(3, 1), lambda t: picture if t == 2 else first, per_cluster=3))
+    assert f"frame 2 of video 'clip-0': {problem}" in str(caught.value)
+
+
+def test_grey_planes_are_refused() -> None:
+    """Pictures without colour channels are refused, not drawn in false colours."""
+    plane = np.zeros((4, 4), dtype=np.uint8)
+    with pytest.raises(InputError, match=r"is uint8\[4, 4\], must be uint8\[H, W, 3\]"):
+        list(film(sample_clusters(3, 1), lambda _: plane, per_cluster=3))
+
+
+def jpeg(width: int, height: int, mode: str = "RGB") -> np.ndarray:
+    encoded = BytesIO()
+    Image.new(mode, (width, height), 200).save(encoded, "JPEG")
+    return np.frombuffer(encoded.getvalue(), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_thumbnails_are_decoded_small(mode: str) -> None:
+    """A 1600 x 800 picture wanted at 200 px is decoded at a quarter; grey becomes RGB."""
+    assert decode_thumbnail(jpeg(1600, 800, mode), side_px=200).shape == (200, 400, 3)
+    assert decode_thumbnail(jpeg(64, 48, mode), side_px=200).shape == (48, 64, 3)
+
+
+def test_a_broken_jpeg_is_an_error() -> None:
+    """Bytes that are no JPEG, or end early, are an error and never a grey picture."""
+    for broken in (np.arange(50, dtype=np.uint8), jpeg(640, 480)[:900]):
+        with pytest.raises(InputError, match="is no JPEG picture"):
+            decode_thumbnail(broken, side_px=100)
+
+
+def test_resizing_keeps_a_flat_picture_flat() -> None:
+    """A picture of one colour stays that colour at any size."""
+    flat = np.full((64, 48, 3), 77, dtype=np.uint8)
+    for size in ((10, 7), (200, 90)):
+        smaller = resized(flat, width=size[0], height=size[1])
+        assert smaller.shape == (size[1], size[0], 3)
+        assert (smaller == 77).all()
+
+
+def test_neighbouring_clusters_differ_in_colour() -> None:
+    """No two neighbours share a colour, for any number of clusters."""
+    assert all(cluster_colour(j) != cluster_colour(j + 1) for j in range(50))
+
+
+@pytest.mark.parametrize("colour", PALETTE)
+def test_numbers_can_be_read_on_every_colour(colour: str) -> None:
+    """The ink on a cluster's colour has a WCAG contrast of at least 4.5, computed here from sRGB."""
+
+    def luminance(text: str) -> float:
+        parts = [part / 255 for part in rgb(text)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    ink = ink_on(*(part / 255 for part in rgb(colour)))
+    bright, dark = sorted((luminance(colour), luminance(ink)), reverse=True)
+    assert (bright + 0.05) / (dark + 0.05) >= 4.5
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "k", "size"),
+    [
+        (1, 8, (64, 64)),
+        (2, 8, (64, 64)),
+        (32, 8, (64, 64)),
+        (100, 1, (120, 214)),
+        (100, 8, (214, 120)),
+        (100, 16, (120, 214)),
+        (40, 20, (4, 400)),
+    ],
+)
+def test_every_cluster_is_drawn(num_frames: int, k: int, size: tuple[int, int]) -> None:
+    """Each cluster has its number, its size, its first and last frame, and its colour in the picture."""
+    clusters = sample_clusters(num_frames, k)
+    figure = filmstrip_figure(clusters, grey_pictures(*size))
+    texts = texts_of(figure)
+    for j, (start, stop) in enumerate(zip(clusters.starts, clusters.stops, strict=True)):
+        assert str(j) in texts
+        assert (f"{start}" if stop - start == 1 else f"{start}–{stop - 1}") in texts  # noqa: RUF001  # a span
+    pixels = pixels_of(figure)
+    assert pixels.shape[1] == 1600
+    for j in range(min(clusters.num_clusters, len(PALETTE))):
+        assert (pixels == rgb(cluster_colour(j))).all(axis=-1).sum() > 200
+
+
+def test_the_mean_is_drawn_in_its_grey() -> None:
+    """Two clusters of levels 0..9 and 10..19: the means' greys 4 or 5 and 14 or 15 fill their pictures."""
+    pixels = pixels_of(filmstrip_figure(sample_clusters(20, 2), grey_pictures()))
+    for level in (4.5, 14.5):
+        near = (np.abs(pixels.astype(float) - level) <= 0.5).all(axis=-1)
+        assert near.sum() >= 180 * 180
+
+
+def test_boundaries_stand_where_the_frames_begin() -> None:
+    """The curve has a line at the first frame of every cluster but the first, in seconds."""
+    clusters = sample_clusters(32, 4)
+    curve = filmstrip_figure(clusters, grey_pictures()).axes[1]
+    lines = sorted(float(line.get_xdata()[0]) for line in curve.lines)  # type: ignore[index]
+    assert lines == clusters.start_seconds[1:].tolist()
+    assert curve.get_xlim() == (0.0, pytest.approx(32 / 25))
+
+
+def test_no_peak_of_a_long_video_is_lost() -> None:
+    """Of 10,000 steps, more than there are pixels, the one large step still reaches its height."""
+    steps = np.zeros(9999, dtype=np.int64)
+    steps[7777] = 500
+    clusters = sample_clusters(10_000, 16, step_distances=steps)
+    curve = filmstrip_figure(clusters, grey_pictures(8, 8)).axes[1]
+    (bars,) = (patch for patch in curve.patches if hasattr(patch, "get_data"))
+    values, edges, _ = bars.get_data()
+    assert len(values) < 1600
+    assert values.max() == 0.5
+    peak = int(np.argmax(values))
+    assert edges[peak] <= clusters.pts_seconds[7778] <= edges[peak + 1]
+
+
+def test_more_clusters_than_fit_are_said() -> None:
+    """With 100 clusters the film shows 64 and says so; the curve shows them all."""
+    figure = filmstrip_figure(sample_clusters(100, 100), grey_pictures(8, 8))
+    assert f"film: clusters 0 to {MAX_SHOWN - 1} of 100" in texts_of(figure)
+    assert len(figure.axes[1].lines) == 99
+
+
+@pytest.mark.parametrize(("num_frames", "text"), [(9, "nothing changes"), (1, "a single frame")])
+def test_a_still_video_says_so(num_frames: int, text: str) -> None:
+    """A video without change is drawn, and says why its curve is empty."""
+    figure = filmstrip_figure(sample_clusters(num_frames, 3, still=True), grey_pictures())
+    assert text in texts_of(figure)
+
+
+def test_frames_at_one_moment_are_drawn() -> None:
+    """A video whose frames all claim the same time, at no rate, has an axis of one second and no warning."""
+    clusters = sample_clusters(5, 2, pts_seconds=np.full(5, 3.0), fps=None)
+    assert filmstrip_figure(clusters, grey_pictures()).axes[1].get_xlim() == (3.0, 4.0)
+
+
+def test_long_captions_shrink() -> None:
+    """With 16 columns and clusters of 1,000 frames a caption leaves out the noun rather than overlap."""
+    texts = texts_of(filmstrip_figure(sample_clusters(160_000, 16), grey_pictures(2, 2)))
+    assert "10000" in texts
+    assert "150000–159999" in texts  # noqa: RUF001  # a span
+
+
+def test_file_names_the_video(tmp_path: Path) -> None:
+    """The PNG carries id, label and prediction in its text fields, whatever letters they have."""
+    path = tmp_path / "film.png"
+    clusters = sample_clusters(id="$x$ 日本 <b>", label="wave", predicted="clap")
+    with warnings.catch_warnings(action="error"):
+        write_filmstrip(path, clusters, grey_pictures())
+    with Image.open(path) as image:
+        assert image.size[0] == 1600
+        assert image.info["Title"] == "$x$ 日本 <b>"
+        assert image.info["Description"] == "label wave, predicted clap"
+    first = path.read_bytes()
+    write_filmstrip(path, clusters, grey_pictures())
+    assert path.read_bytes() == first

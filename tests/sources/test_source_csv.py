@@ -1,0 +1,207 @@
+"""The source CSV: what people and spreadsheets write is read, and every mistake is named by its place."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fvar.errors import SourceError
+from fvar.sources.source_csv import SourceRow, class_names, read_source, video_path, write_source
+
+HEADER = "id,video,label,split"
+
+
+def _csv(tmp_path: Path, text: str | bytes) -> Path:
+    path = tmp_path / "source.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_a_plain_file(tmp_path: Path) -> None:
+    """Every column arrives, and empty optional cells are None."""
+    rows = read_source(
+        _csv(
+            tmp_path,
+            f"{HEADER},start_seconds,end_seconds,group\na,x/a.mp4,run,train,0.5,2,g\nb,b.mp4,run,test,,,\n",
+        )
+    )
+    assert rows == [
+        SourceRow("a", "x/a.mp4", "run", "train", 0.5, 2.0, "g"),
+        SourceRow("b", "b.mp4", "run", "test"),
+    ]
+
+
+def test_what_spreadsheets_write(tmp_path: Path) -> None:
+    """A byte order mark, CRLF, quotes, any order of columns and blank rows at the end are all fine."""
+    text = 'split,label,video,id\r\ntrain,"a, ""b""","-v [1]\'s.mp4",1\r\n\r\n,,,\r\n'
+    rows = read_source(_csv(tmp_path, b"\xef\xbb\xbf" + text.encode()))
+    assert rows == [SourceRow("1", "-v [1]'s.mp4", 'a, "b"', "train")]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "problem"),
+    [
+        ("", "line 1", "column 'id' is missing"),
+        (f"{HEADER}\n", "", "lists no video"),
+        ("id;video;label;split\n", "line 1", "'id;video;label;split' is one column"),
+        (f"{HEADER},speed\n", "line 1", "column 'speed' is not known"),
+        (f"{HEADER},id\n", "line 1", "column 'id' comes twice"),
+        ("\n\nid,video,label\n", "line 3", "column 'split' is missing"),
+        (f"{HEADER}\na,v,x,train\nb,v,x\n", "line 3", "has 3 cells beginning with 'b', the header"),
+        (f"{HEADER}\na,v,x,train,\n", "line 2", "has 5 cells"),
+        (f'{HEADER}\na,v,"x,train\n', "line 2", "is not CSV"),
+        (f'{HEADER}\na,v,"x"y,train\n', "line 2", "is not CSV"),
+        (f"{HEADER}\n,v,x,train\n", "line 2, column id", "'' is empty"),
+        (
+            f"{HEADER}\na,v,x,train\na,w,x,train\n",
+            "line 3, column id",
+            "'a' is also the id of line 2",
+        ),
+        (
+            f'{HEADER}\n"a\nb",v,x,train\n',
+            "line 2, column id",
+            "holds a control or invisible character",
+        ),
+        (
+            f"{HEADER}\na\u202eb,v,x,train\n",
+            "line 2, column id",
+            "holds a control or invisible character",
+        ),
+        (
+            f"{HEADER}\n{'a' * 201},v,x,train\n",
+            "line 2, column id",
+            "has 201 characters, at most 200",
+        ),
+        (f"{HEADER}\na,v, x,train\n", "line 2, column label", "' x' begins or ends with a blank"),
+        (f"{HEADER}\na,v,{'x' * 200_000},train\n", "line 2", "field larger than field limit"),
+        (f"{HEADER}\na,/v,x,train\n", "line 2, column video", "'/v' is absolute"),
+        (f"{HEADER}\na,C:/v,x,train\n", "line 2, column video", "'C:/v' is absolute"),
+        (f"{HEADER}\na,C:\\v,x,train\n", "line 2, column video", "is absolute"),
+        (f"{HEADER}\na,b\\v,x,train\n", "line 2, column video", "holds a backslash"),
+        (f"{HEADER}\na,b/../../v,x,train\n", "line 2, column video", "leaves the folder by '..'"),
+        (f"{HEADER}\na,v,x,Train\n", "line 2, column split", "'Train' is not a split"),
+        (
+            f"{HEADER}\na,v,x,train\nb,v,y,test\n",
+            "line 3, column label",
+            "'y' is in test but no train",
+        ),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, place: str, problem: str) -> None:
+    """Every mistake is a one-line SourceError with file, line, column, value and rule."""
+    path = _csv(tmp_path, text)
+    with pytest.raises(SourceError) as caught:
+        read_source(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: {place}" if place else f"{path}: ")
+    assert problem in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "column", "problem"),
+    [
+        ("x", "", "start_seconds", "'x' is not a time"),
+        ("-1", "", "start_seconds", "'-1' is not a time"),
+        ("nan", "", "start_seconds", "'nan' is not a time"),
+        ("", "inf", "end_seconds", "'inf' is not a time"),
+        ("1_0", "", "start_seconds", "'1_0' is not a time"),
+        ('"1,5"', "", "start_seconds", "'1,5' is not a time"),
+        ("9" * 50, "", "start_seconds", "is not a time"),
+        ("2", "2", "end_seconds", "2.0 must be later than start_seconds, 2"),
+        ("", "0", "end_seconds", "0.0 must be later than start_seconds, 0"),
+    ],
+)
+def test_times_are_checked(tmp_path: Path, start: str, end: str, column: str, problem: str) -> None:
+    """Times are finite, not negative, and an interval is never empty."""
+    path = _csv(tmp_path, f"{HEADER},start_seconds,end_seconds\na,v,x,train,{start},{end}\n")
+    with pytest.raises(SourceError) as caught:
+        read_source(path)
+    assert f"line 2, column {column}: " in str(caught.value)
+    assert problem in str(caught.value)
+
+
+def test_a_torn_group_is_leakage(tmp_path: Path) -> None:
+    """A group in two splits is an error that names both lines."""
+    path = _csv(tmp_path, f"{HEADER},group\na,v,x,train,g\nb,v,x,test,g\n")
+    with pytest.raises(SourceError, match="'g' is in test here and in train on line 2"):
+        read_source(path)
+
+
+def test_labels_need_no_training_rows_without_training(tmp_path: Path) -> None:
+    """A file with only test rows is for evaluation: its labels need not be learnt."""
+    assert len(read_source(_csv(tmp_path, f"{HEADER}\na,v,x,test\n"))) == 1
+
+
+def test_wrong_encoding_names_the_line(tmp_path: Path) -> None:
+    """A byte that is not UTF-8 is an error with its line and what to do."""
+    path = _csv(tmp_path, f"{HEADER}\na,v,".encode() + b"caf\xe9,train\n")
+    with pytest.raises(SourceError, match=r"line 2: byte 0xe9 is not UTF-8; save the file as CSV"):
+        read_source(path)
+
+
+def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing file and an enormous one are errors that say so."""
+    with pytest.raises(SourceError, match="No such file"):
+        read_source(tmp_path / "none.csv")
+    monkeypatch.setattr("fvar.sources.source_csv._MAX_FILE_BYTES", 10)
+    with pytest.raises(SourceError, match="has 21 bytes, at most 10 are read"):
+        read_source(_csv(tmp_path, f"{HEADER}\n"))
+
+
+_names = st.text(
+    st.characters(exclude_categories=["Cs", "Cc", "Z", "Cf"]), min_size=1, max_size=30
+).filter(lambda text: text.isprintable())
+_times = st.one_of(
+    st.just((None, None)),
+    st.tuples(st.floats(0, 1e6), st.floats(1e-3, 1e6)).map(lambda t: (t[0], t[0] + t[1])),
+)
+
+
+@settings(
+    max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(
+    cells=st.lists(
+        st.tuples(_names, _names, _times), min_size=1, max_size=6, unique_by=lambda c: c[0]
+    )
+)
+def test_written_rows_are_read_back(
+    tmp_path: Path, cells: list[tuple[str, str, tuple[float | None, float | None]]]
+) -> None:
+    """Writing then reading is the identity, quotes, commas and long fractions included."""
+    rows = [SourceRow(name, "v.mp4", label, "train", *times) for name, label, times in cells]
+    write_source(tmp_path / "s.csv", rows)
+    assert read_source(tmp_path / "s.csv") == rows
+
+
+def test_unused_columns_are_left_out(tmp_path: Path) -> None:
+    """An optional column is written only where a row uses it."""
+    write_source(tmp_path / "s.csv", [SourceRow("a", "v", "x", "train", group="g")])
+    assert (tmp_path / "s.csv").read_text() == "id,video,label,split,group\na,v,x,train,g\n"
+
+
+def test_bad_rows_are_not_written(tmp_path: Path) -> None:
+    """What could not be read back is refused before anything is written."""
+    with pytest.raises(SourceError, match="leaves the folder"):
+        write_source(tmp_path / "s.csv", [SourceRow("a", "../v", "x", "train")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_classes_are_in_natural_order() -> None:
+    """`2` comes before `10`, and each label once."""
+    labels = ["10", "2", "b10", "b9", "b", "10", "a 2", "a 10", "²"]
+    rows = [SourceRow(str(n), "v", label, "train") for n, label in enumerate(labels)]
+    assert class_names(rows) == ["2", "10", "a 2", "a 10", "b", "b9", "b10", "²"]
+
+
+def test_links_never_leave_the_folder(tmp_path: Path) -> None:
+    """A symbolic link may point inside the folder, never out of it."""
+    root = tmp_path / "videos"
+    root.mkdir()
+    (root / "in.mp4").symlink_to(root / "real.mp4")
+    (root / "out.mp4").symlink_to(tmp_path / "secret.mp4")
+    assert video_path(root, SourceRow("a", "in.mp4", "x", "train")) == root.resolve() / "real.mp4"
+    with pytest.raises(SourceError, match=r"id 'b': video 'out.mp4' is a link to .*secret.mp4"):
+        video_path(root, SourceRow("b", "out.mp4", "x", "train"))

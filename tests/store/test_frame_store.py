@@ -1,0 +1,314 @@
+"""The frame store: what is written is read, and nothing else is ever taken for it."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fvar.errors import FrameStoreError, StoppedError
+from fvar.store.frame_store import EncodedVideo, FrameStore, write_shard
+
+SHARD = "shards/shard-00000.h5"
+
+
+def _video(sizes: list[int], *, fps: float | None = 25.0) -> EncodedVideo:
+    """Return a video whose pictures have `sizes` bytes; frame i is full of i's lowest byte."""
+    jpeg = np.repeat(np.arange(len(sizes), dtype=np.uint8), sizes)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    times = np.arange(len(sizes), dtype=np.float64) / 25
+    return EncodedVideo(jpeg, offsets, times, width=64, height=48, fps=fps, rotation=90)
+
+
+def _same(a: EncodedVideo, b: EncodedVideo) -> bool:
+    arrays = all(
+        np.array_equal(getattr(a, name), getattr(b, name))
+        for name in ("jpeg", "offsets", "pts_seconds")
+    )
+    attributes = ("width", "height", "fps", "rotation", "source_sha256", "ffmpeg_version")
+    return arrays and all(getattr(a, name) == getattr(b, name) for name in attributes)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[FrameStore]:
+    write_shard(tmp_path / SHARD, [("a/b", _video([3, 1, 4])), ("other", _video([2]))])
+    with FrameStore(tmp_path) as opened:
+        yield opened
+
+
+def _edit(store: FrameStore, change: Callable[[h5py.Group], object]) -> None:
+    with h5py.File(store.folder / SHARD, "a") as file:
+        change(file["a%2Fb"])
+
+
+@settings(
+    max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(
+    ids=st.lists(
+        st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20),
+        min_size=1,
+        max_size=4,
+        unique=True,
+    ),
+    sizes=st.lists(st.integers(1, 300), min_size=1, max_size=20),
+    fps=st.one_of(st.none(), st.floats(0.01, 1e4)),
+)
+def test_what_is_written_is_read(
+    tmp_path: Path, ids: list[str], sizes: list[int], fps: float | None
+) -> None:
+    """Reading returns what was written, under any id, slashes and dots included."""
+    videos = [(name, _video([*sizes, index + 1], fps=fps)) for index, name in enumerate(ids)]
+    write_shard(tmp_path / SHARD, iter(videos))
+    with FrameStore(tmp_path) as store:
+        for name, video in reversed(videos):
+            assert _same(store.read(SHARD, name), video)
+
+
+def test_ids_that_hdf5_reads_as_paths(tmp_path: Path) -> None:
+    """`.`, `..` and slashes are ids like any other."""
+    ids = [".", "..", "/", "a/./b", "../x", "%2E"]
+    write_shard(tmp_path / SHARD, [(name, _video([n + 1])) for n, name in enumerate(ids)])
+    with FrameStore(tmp_path) as store:
+        assert [len(store.read(SHARD, name).jpeg) for name in ids] == [1, 2, 3, 4, 5, 6]
+
+
+def test_frames_are_views() -> None:
+    """`frame` cuts one picture out without copying, and knows how many there are."""
+    video = _video([3, 1, 4])
+    assert [bytes(video.frame(i)) for i in range(video.num_frames)] == [
+        b"\0\0\0",
+        b"\1",
+        b"\2\2\2\2",
+    ]
+    assert np.shares_memory(video.frame(1), video.jpeg)
+    for index in (-1, 3):
+        with pytest.raises(IndexError, match=f"frame {index} of 3"):
+            video.frame(index)
+    assert repr(video) == "EncodedVideo(3 frames of 64x48 px, 8 bytes, 0.000..0.080 s)"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"jpeg": np.zeros(8, np.int8)}, "jpeg is int8[8], must be uint8[:]"),
+        ({"offsets": np.zeros((2, 2), np.int64)}, "offsets is int64[2, 2], must be int64[:]"),
+        ({"offsets": np.zeros(1, np.int64)}, "offsets holds 1 numbers"),
+        ({"pts_seconds": np.zeros(2)}, "2 times for 3 frames"),
+        ({"offsets": np.array([0, 3, 4, 9])}, "run from 0 to 9, must run from 0 to the 8 bytes"),
+        ({"offsets": np.array([1, 3, 4, 8])}, "run from 1 to 8"),
+        ({"offsets": np.array([0, 4, 4, 8])}, "frame 1 takes no bytes"),
+        ({"offsets": np.array([0, 5, 4, 8])}, "frame 1 takes no bytes"),
+        ({"pts_seconds": np.array([0, np.nan, 1])}, "pts_seconds must be finite"),
+        ({"pts_seconds": np.array([0, 2.0, 1])}, "pts_seconds must be finite and never fall"),
+        ({"width": 0}, "pictures of 0x48 px"),
+        ({"fps": float("nan")}, "fps is nan"),
+        ({"fps": 0.0}, "fps is 0.0"),
+    ],
+)
+def test_a_video_refuses_nonsense(change: dict[str, Any], problem: str) -> None:
+    """Parts that do not fit together are refused, and the message says which."""
+    with pytest.raises(FrameStoreError) as caught:
+        replace(_video([3, 1, 4]), **change)
+    assert problem in str(caught.value)
+
+
+def _replace(group: h5py.Group, name: str, **arguments: Any) -> None:
+    del group[name]
+    group.create_dataset(name, **arguments)
+
+
+def _link(group: h5py.Group, link: object) -> None:
+    del group["jpeg"]
+    group["jpeg"] = link
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda g: g["jpeg"].write_direct(np.ones(8, np.uint8)), "checksum differs"),
+        (lambda g: g["pts_seconds"].__setitem__(1, 0.05), "checksum differs"),
+        (lambda g: g["offsets"].__setitem__(3, 9), "must run from 0 to the 8 bytes"),
+        (lambda g: _link(g, h5py.ExternalLink("/etc/x.h5", "/")), "'jpeg' is a ExternalLink"),
+        (lambda g: _link(g, h5py.SoftLink("/other/jpeg")), "'jpeg' is a SoftLink"),
+        (lambda g: g.pop("offsets"), "'offsets' is missing"),
+        (lambda g: (g.pop("jpeg"), g.create_group("jpeg")), "is a Group, must be a Dataset"),
+        (lambda g: _replace(g, "jpeg", data=np.zeros(8, np.int64)), "jpeg is int64[8]"),
+        (lambda g: _replace(g, "jpeg", data=np.uint8(1)), "jpeg is uint8[]"),
+        (lambda g: _replace(g, "jpeg", shape=None, dtype="u1"), "jpeg is uint8[]"),
+        (lambda g: _replace(g, "jpeg", shape=(1 << 40,), dtype="u1"), "claims 1099511627776 bytes"),
+        (
+            lambda g: _replace(g, "jpeg", shape=(1 << 40,), dtype="u1", chunks=(1 << 20,)),
+            "jpeg is chunked, virtual or external",
+        ),
+        (
+            lambda g: _replace(
+                g, "jpeg", shape=(8,), dtype="u1", external=[("/etc/hostname", 0, 8)]
+            ),
+            "jpeg is chunked, virtual or external",
+        ),
+        (
+            lambda g: g.attrs.__setitem__("width", "wide"),
+            "attribute width is object[], must be one int",
+        ),
+        (lambda g: g.attrs.__delitem__("checksum"), "attribute checksum is missing"),
+        (lambda g: g.attrs.__setitem__("fps", np.inf), "fps is inf"),
+        (lambda g: g.attrs.__setitem__("id", np.bytes_("b/a")), "its group is that of 'b/a'"),
+    ],
+)
+def test_damage_is_refused(
+    store: FrameStore, change: Callable[[h5py.Group], object], problem: str
+) -> None:
+    """Whatever is wrong in a shard is an error with shard, video, problem and next step."""
+    _edit(store, change)
+    with pytest.raises(FrameStoreError) as caught:
+        store.read(SHARD, "a/b")
+    message = str(caught.value)
+    assert f"{store.folder / SHARD}: video 'a/b': " in message
+    assert problem in message
+    assert "rerun fvar extract" in message
+    assert store.read(SHARD, "other").num_frames == 1
+
+
+def test_a_group_that_is_a_link_is_refused(store: FrameStore) -> None:
+    """A link in the place of a video's group is not followed."""
+    with h5py.File(store.folder / SHARD, "a") as file:
+        file["link"] = h5py.SoftLink("/other")
+    with pytest.raises(FrameStoreError, match="'link' is a SoftLink"):
+        store.read(SHARD, "link")
+
+
+def test_a_video_that_is_not_there(store: FrameStore) -> None:
+    """An unknown id is an error that names it."""
+    with pytest.raises(FrameStoreError, match="video 'nobody': 'nobody' is missing"):
+        store.read(SHARD, "nobody")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "problem"),
+    [
+        ("format", np.bytes_("else"), "has format 'else' version 1"),
+        ("version", 2, "has format 'fvar.shard' version 2, must be 'fvar.shard' version 1"),
+        ("version", "1", "attribute version is object[]"),
+    ],
+)
+def test_other_formats_are_refused(
+    store: FrameStore, attribute: str, value: object, problem: str
+) -> None:
+    """A file of another format or version is not read."""
+    with h5py.File(store.folder / SHARD, "a") as file:
+        file.attrs[attribute] = value
+    with pytest.raises(FrameStoreError) as caught:
+        store.read(SHARD, "other")
+    assert problem in str(caught.value)
+
+
+def test_files_that_are_no_shards(store: FrameStore) -> None:
+    """A missing, a cut and an outside file each have their message."""
+    with pytest.raises(FrameStoreError, match="does not exist; restore it"):
+        store.read("shards/shard-00001.h5", "a")
+    for outside in ("../x.h5", "/x.h5"):
+        with pytest.raises(FrameStoreError, match="lies outside the store"):
+            store.read(outside, "a")
+    path = store.folder / SHARD
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(FrameStoreError, match="is not a whole HDF5 file"):
+        store.read(SHARD, "other")
+
+
+def test_few_files_stay_open(tmp_path: Path) -> None:
+    """However many shards are read, at most `max_open` stay open, the ones read last."""
+    names = [f"shards/shard-{n:05d}.h5" for n in range(4)]
+    for name in names:
+        write_shard(tmp_path / name, [("v", _video([1]))])
+    with FrameStore(tmp_path, max_open=2) as store:
+        for name in (*names, names[2], names[0]):
+            store.read(name, "v")
+        assert list(store._files) == [names[2], names[0]]
+    assert not store._files
+
+
+def test_threads_share_a_store(tmp_path: Path) -> None:
+    """Each thread gets the video it asked for, also while others make room for shards of theirs."""
+    videos = {f"shards/shard-{n:05d}.h5": _video([n + 1] * 3) for n in range(3)}
+    for name, video in videos.items():
+        write_shard(tmp_path / name, [("v", video)])
+    asked = list(videos) * 60
+    with FrameStore(tmp_path, max_open=1) as store, ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda name: store.read(name, "v"), asked))
+    assert all(_same(video, videos[name]) for name, video in zip(asked, found, strict=True))
+
+
+def test_ids_come_once(tmp_path: Path) -> None:
+    """A second video of the same id is refused, and no shard is left."""
+    with pytest.raises(FrameStoreError, match="id 'v' comes twice"):
+        write_shard(tmp_path / "s.h5", [("v", _video([1])), ("v", _video([2]))])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_writer_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    """When the source of the videos fails, the old shard stays and no temporary file does."""
+    write_shard(tmp_path / "s.h5", [("old", _video([1]))])
+
+    def failing() -> Iterator[tuple[str, EncodedVideo]]:
+        yield "new", _video([1])
+        raise StoppedError("x", "y", fix="z")
+
+    with pytest.raises(StoppedError):
+        write_shard(tmp_path / "s.h5", failing())
+    assert [path.name for path in tmp_path.iterdir()] == ["s.h5"]
+    with FrameStore(tmp_path) as store:
+        assert store.read("s.h5", "old").num_frames == 1
+
+
+_FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_frame_store import _video
+from fvar.store.frame_store import write_shard
+from fvar.errors import StoppedError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    write_shard(Path({path!r}), [("v", _video([300_000]))])
+except StoppedError as error:
+    sys.exit(f"stopped: {{error}}")
+"""
+
+
+def test_random_damage_is_refused(tmp_path: Path) -> None:
+    """Whatever bytes of a shard change, reading returns the very frames or refuses."""
+    video = _video([30, 10, 40])
+    write_shard(tmp_path / SHARD, [("v", video)])
+    whole = (tmp_path / SHARD).read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        data = np.frombuffer(whole, np.uint8).copy()
+        places = rng.integers(0, len(data), rng.integers(1, 6))
+        data[places] = rng.integers(0, 256, len(places), dtype=np.uint8)
+        (tmp_path / SHARD).write_bytes(data[: rng.integers(0, 4 * len(data))].tobytes())
+        with FrameStore(tmp_path) as store, contextlib.suppress(FrameStoreError):
+            assert _same(store.read(SHARD, "v"), video)
+
+
+def test_a_full_disk_stops(tmp_path: Path) -> None:
+    """A file that may not grow is a StoppedError with the cause; nothing is left behind."""
+    code = _FULL_DISK.format(
+        tests=str(Path(__file__).parents[1] / "helpers"), path=str(tmp_path / "s.h5")
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert "stopped: " in ended.stderr
+    assert "File too large); raise the limit on the size of files (ulimit -f)" in ended.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,263 @@
+"""Hostile stores, pictures and checkpoints: nothing is followed, run or inflated, no claim believed."""
+
+import contextlib
+import io
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from training_samples import HEIGHT, WIDTH, sample_pictures, sample_video, tiny_config
+
+from fvar.errors import FrameStoreError, WeightsError
+from fvar.loading import dataset
+from fvar.loading.dataset import View, collate
+from fvar.model.weights import read_state
+from fvar.store.encoded_video import ARRAYS, EncodedVideo
+from fvar.store.frame_store import FrameStore, write_shard
+from fvar.store.jpeg import picture_size
+from fvar.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+SHARD = "shards/shard-00000.h5"
+VIEW = View(size=32, crop="center", crop_share=1.0, flip=False, samples=None, random=False, seed=0)
+_fuzz = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def _claiming(picture: bytes, *, width: int, height: int) -> bytes:
+    """Return a JPEG whose frame header claims another size."""
+    at = picture.index(b"\xff\xc0")
+    size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return picture[: at + 5] + size + picture[at + 9 :]
+
+
+def test_a_jpeg_bomb_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that claims 65,500 x 65,500 px is refused by its header: the decoder is never asked."""
+    pictures = sample_pictures("a", 3)
+    pictures[1] = _claiming(pictures[1], width=65500, height=65500)
+    (clip,) = collate([(sample_video(pictures), 0, "a", 0)]).clips(VIEW, device=torch.device("cpu"))
+    asked: list[object] = []
+    monkeypatch.setattr(dataset, "decode_jpeg", asked.append)
+    with pytest.raises(FrameStoreError, match=r"\(65500, 65500\) px \(height, width\), the store"):
+        clip.pictures([0, 1, 2])
+    assert not asked
+
+
+def test_a_picture_that_asks_to_be_turned_is_refused() -> None:
+    """A picture whose header is right and which the decoder turns on its side is no other error than size."""
+    file = io.BytesIO()
+    tags = Image.Exif()
+    tags[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (WIDTH, HEIGHT)).save(file, "JPEG", exif=tags)
+    pictures = [sample_pictures("a", 1)[0], file.getvalue()]
+    (clip,) = collate([(sample_video(pictures), 0, "a", 0)]).clips(VIEW, device=torch.device("cpu"))
+    with pytest.raises(FrameStoreError, match=r"are \(48, 40\) px \(height, width\), the store"):
+        clip.pictures([0, 1])
+
+
+def test_a_store_of_giants_is_refused() -> None:
+    """A store that agrees with its bombs is refused too: extraction makes no such pictures."""
+    bomb = _claiming(sample_pictures("a", 1)[0], width=65500, height=65500)
+    jpeg, times = np.frombuffer(bomb, np.uint8), np.zeros(1)
+    with pytest.raises(FrameStoreError, match="pictures of 65500x65500 px, at most 4320x65500"):
+        EncodedVideo(jpeg, np.array([0, len(jpeg)]), times, width=65500, height=65500)
+
+
+@given(
+    width=st.integers(1, 40),
+    height=st.integers(1, 40),
+    mode=st.sampled_from(["L", "RGB", "CMYK"]),
+    progressive=st.booleans(),
+    comment=st.binary(max_size=300),
+)
+def test_the_header_tells_the_size(
+    width: int, height: int, mode: str, *, progressive: bool, comment: bytes
+) -> None:
+    """The size read from the header is that of the picture, whatever segments stand before it."""
+    file = io.BytesIO()
+    picture = Image.new(mode, (width, height))
+    picture.save(file, "JPEG", progressive=progressive, comment=comment, exif=b"\xff\xd8\xff\xc0")
+    assert picture_size(file.getvalue()) == (height, width)
+    padded = file.getvalue().replace(b"\xff\xe0", b"\xff\xff\xff\xe0", 1)  # fill bytes
+    assert picture_size(padded) == (height, width)
+
+
+@_fuzz
+@given(st.binary(max_size=64).map(lambda data: b"\xff\xd8\xff" + data) | st.binary(max_size=16))
+def test_any_bytes_have_a_size_or_none(data: bytes) -> None:
+    """No bytes make the header's reader fail or go on for ever."""
+    size = picture_size(data)
+    assert size is None or all(0 <= side < 1 << 16 for side in size)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return the folder of a store with the videos `v` and `other`."""
+    videos = [(name, sample_video(sample_pictures(name, 3))) for name in ("v", "other")]
+    write_shard(tmp_path / SHARD, videos)
+    return tmp_path
+
+
+def _edit(folder: Path, change: Callable[[h5py.Group], object]) -> None:
+    with h5py.File(folder / SHARD, "a") as file:
+        change(file["v"])
+
+
+def _replace(group: h5py.Group, name: str, data: Any, **options: Any) -> None:
+    del group[name]
+    group.create_dataset(name, data=data, **options)
+
+
+def _virtual(group: h5py.Group) -> None:
+    layout = h5py.VirtualLayout((8,), "u1")
+    layout[:] = h5py.VirtualSource("/etc/hostname", "jpeg", (8,))
+    del group["jpeg"]
+    group.create_virtual_dataset("jpeg", layout)
+
+
+def _cycle(group: h5py.Group) -> None:
+    del group["jpeg"]
+    group["jpeg"] = group  # a hard link to its own parent
+
+
+def _circle(group: h5py.Group) -> None:
+    del group["jpeg"]
+    group["jpeg"], group["gpej"] = h5py.SoftLink("gpej"), h5py.SoftLink("jpeg")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            lambda g: _replace(g, "jpeg", np.zeros(1 << 26, np.uint8), compression="gzip", chunks=(1 << 20,)),
+            "jpeg is chunked, virtual or external",
+        ),
+        (_virtual, "jpeg is chunked, virtual or external"),
+        (_cycle, "'jpeg' is a Group, must be a Dataset"),
+        (_circle, "'jpeg' is a SoftLink"),
+        (lambda g: _replace(g, "offsets", np.array([0, -5, 9, 20])), "offsets"),
+        (lambda g: _replace(g, "offsets", np.array([0, 5, 9, 1 << 62])), "must run from 0 to"),
+        (lambda g: _replace(g, "offsets", np.array([-(1 << 63), 5, 9, 20])), "must run from 0 to"),
+        (lambda g: _replace(g, "offsets", np.arange(4, dtype=">i8")), "offsets is >i8[4]"),
+        (lambda g: _replace(g, "offsets", np.arange(4, dtype="u8")), "offsets is uint64[4]"),
+        (lambda g: _replace(g, "pts_seconds", np.zeros(3, "f4")), "pts_seconds is float32[3]"),
+        (lambda g: _replace(g, "jpeg", [b"a", b"b"], dtype=h5py.string_dtype()), "jpeg is object"),
+        (lambda g: _replace(g, "jpeg", None, dtype=h5py.ref_dtype, shape=(3,)), "jpeg is object"),
+        (lambda g: g.attrs.__setitem__("width", np.int64(1 << 62)), "px, at most"),
+        (lambda g: g.attrs.__setitem__("height", np.int64(-1)), "px, at most"),
+        (lambda g: g.attrs.__setitem__("fps", np.float64("nan")), "fps is nan"),
+        (lambda g: g.attrs.__setitem__("id", np.zeros(1000, "S8")), "attribute id is"),
+    ],
+)  # fmt: skip
+def test_a_hostile_shard_is_refused(
+    folder: Path, change: Callable[[h5py.Group], object], problem: str
+) -> None:
+    """Links, filters, types and numbers that are not the format's are refused; other videos are read."""
+    _edit(folder, change)
+    with FrameStore(folder) as store:
+        with pytest.raises(FrameStoreError) as caught:
+            store.read(SHARD, "v")
+        assert store.read(SHARD, "other").num_frames == 3
+    assert problem in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+_values = st.one_of(
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.floats(),
+    st.binary(max_size=20).map(np.bytes_),
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=9),
+    st.lists(st.integers(-9, 9), max_size=3).map(np.array),
+)
+
+
+@_fuzz
+@given(
+    name=st.sampled_from(["id", "width", "height", "fps", "rotation", "checksum", "source_sha256"]),
+    value=_values,
+)
+def test_attributes_of_any_kind(tmp_path: Path, name: str, value: Any) -> None:
+    """Any attribute replaced by anything: the very frames, or refused by an error of ours."""
+    video = sample_video(sample_pictures("v", 1))
+    write_shard(tmp_path / SHARD, [("v", video)])
+    _edit(tmp_path, lambda group: group.attrs.__setitem__(name, value))
+    with FrameStore(tmp_path) as store, contextlib.suppress(FrameStoreError):
+        assert store.read(SHARD, "v").checksum() == video.checksum()
+
+
+@_fuzz
+@given(
+    name=st.sampled_from(sorted(ARRAYS)),
+    values=st.lists(st.integers(-(1 << 62), 1 << 62), max_size=5),
+    dtype=st.sampled_from(["u1", "i1", "<i8", ">i8", "<f8", "<f4", "c16", "S3", "?"]),
+)
+def test_datasets_of_any_kind(tmp_path: Path, name: str, values: list[int], dtype: str) -> None:
+    """Any dataset replaced by any other is refused: no frames but those written are ever returned."""
+    write_shard(tmp_path / SHARD, [("v", sample_video(sample_pictures("v", 2)))])
+    data = np.array(values, dtype=np.int64).astype(dtype)
+    _edit(tmp_path, lambda group: _replace(group, name, data))
+    with FrameStore(tmp_path) as store, pytest.raises(FrameStoreError):
+        store.read(SHARD, "v")
+
+
+def _compressed(path: Path, *, num_bytes: int) -> None:
+    """Turn a file that torch.save wrote into an archive whose tensor inflates to `num_bytes`."""
+    with zipfile.ZipFile(path) as archive:
+        records = {record.filename: archive.read(record) for record in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in records.items():
+            archive.writestr(name, bytes(num_bytes) if name.endswith("data/0") else content)
+
+
+@pytest.mark.parametrize("load", [read_state, load_checkpoint])
+def test_a_zip_bomb_is_not_inflated(
+    tmp_path: Path, load: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive of tensors that is compressed, and may be any size, is refused before torch opens it."""
+    path = tmp_path / "bomb.pt"
+    torch.save({"conv1.weight": torch.zeros(2)}, path)
+    _compressed(path, num_bytes=1 << 24)
+    assert path.stat().st_size < 1 << 16
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("was opened"))
+    with pytest.raises(WeightsError, match=r"bomb\.pt: cannot be read .*is compressed"):
+        load(path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("load", [read_state, load_checkpoint])
+def test_weights_are_read_from_a_file(tmp_path: Path, load: Callable[[Path], object]) -> None:
+    """A pipe, a device or a folder in the place of weights is refused at once."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(WeightsError, match="is not a file"):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("classes", 3), ("classes", [1, 2]), ("epoch", "one"), ("model", [torch.zeros(1)]),
+        ("model", {"a": 3}), ("optimizer", 7), ("history", {}), ("history", [3]), ("config", "x"),
+        ("config", {"backbone": "tiny", "evil": 1}), ("frames_sha256", None), ("format", []),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_of_other_types(tmp_path: Path, key: str, value: object) -> None:
+    """A checkpoint with all the keys and another type under one of them is refused by name."""
+    path = tmp_path / "last.pt"
+    kept = Checkpoint(tiny_config(), ["a", "b"], "0" * 64, 1, {"a": torch.zeros(1)})
+    save_checkpoint(path, kept)
+    torch.save(torch.load(path, weights_only=True) | {key: value}, path)
+    with pytest.raises(WeightsError, match=r"last\.pt"):
+        load_checkpoint(path)
+
+
+def test_the_sample_pictures_have_the_size_they_claim() -> None:
+    """The bombs above differ from the samples in nothing but the size."""
+    assert {picture_size(picture) for picture in sample_pictures("a", 3)} == {(HEIGHT, WIDTH)}

@@ -1,0 +1,113 @@
+"""Processors and memory of this machine: settings are taken where they can be, a container's limit counts."""
+
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from fvar import system
+from fvar.system import count_chunk, keep_freed_memory, total_host_memory, usable_processors
+
+
+class _Libc:
+    """Takes down how mallopt was called."""
+
+    def __init__(self, answer: int) -> None:
+        self.calls: list[tuple[int, int]] = []
+        self.trims: list[int] = []
+        self._answer = answer
+
+    def mallopt(self, parameter: int, value: int) -> int:
+        self.calls.append((parameter, value))
+        return self._answer
+
+    def malloc_trim(self, pad: int) -> int:
+        self.trims.append(pad)
+        return 1
+
+
+@pytest.mark.parametrize(("answer", "taken"), [(1, True), (0, False)])
+def test_settings_of_glibc(monkeypatch: pytest.MonkeyPatch, answer: int, taken: bool) -> None:
+    """No block is mapped alone and none is handed back (mallopt(3)); a refusal is told."""
+    libc = _Libc(answer)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert keep_freed_memory() is taken
+    assert dict(libc.calls) == {-4: 0, -1: 2**31 - 1, -2: 64 << 20}
+
+
+def test_what_is_free_goes_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every 128th chunk, once glibc was told to keep what is freed; before that nothing is called."""
+    libc = _Libc(1)
+    monkeypatch.setattr(system, "_ALLOCATOR", system._Allocator())
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
+    monkeypatch.setattr(sys, "platform", "linux")
+    for _ in range(100):
+        count_chunk()
+    assert libc.trims == []
+    keep_freed_memory()
+    for _ in range(256):
+        count_chunk()
+    assert libc.trims == [0, 0]
+
+
+def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no glibc nothing happens, and nothing breaks."""
+
+    def absent(_: str) -> object:
+        raise OSError("libc.so.6: cannot open shared object file")
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", absent)
+    assert keep_freed_memory() is False
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())  # musl has no mallopt
+    assert keep_freed_memory() is False
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert keep_freed_memory() is False
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("1000000\n", 1_000_000), ("max\n", None), (f"{1 << 62}\n", None), (None, None)],
+)
+def test_memory_of_a_container_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str | None, expected: int | None
+) -> None:
+    """The smaller of the machine's memory and the container's limit, where there is one."""
+    file = tmp_path / "memory.max"
+    if limit is not None:
+        file.write_text(limit)
+    monkeypatch.setattr(system, "_CGROUP_LIMIT", file)
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert total_host_memory() == (expected or machine)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="wants Linux")
+def test_a_job_bound_to_one_processor_uses_one() -> None:
+    """Processors that a batch system keeps from us are not counted."""
+    bind = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+        "from fvar.system import usable_processors; print(usable_processors())"
+    )
+    answer = subprocess.run([sys.executable, "-c", bind], capture_output=True, check=True)
+    assert answer.stdout == b"1\n"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="wants Linux")
+@pytest.mark.parametrize(
+    ("quota", "number"),
+    [("150000 100000", 2), ("50000 100000", 1), ("800000 100000", 3), ("max 100000", 3), (None, 3)],
+)
+def test_a_container_with_a_quota_uses_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str | None, number: int
+) -> None:
+    """Of three processors a container that is given one and a half keeps two busy."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr(system, "_QUOTA", tmp_path / "cpu.max")
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert usable_processors() == number
