@@ -26,7 +26,8 @@ from rich.table import Table
 from fvar.extraction.decode import Decoded, Decoder, Source
 from fvar.extraction.ffmpeg import DecodeSettings
 from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import Running, find_ffmpeg
+from fvar.extraction.program import find_ffmpeg
+from fvar.processes import ChildProcesses
 
 STEP_PERCENT = 5
 UNITS = {"whole-packets.ts": 188}  # cut between two packets: nothing in the file tells
@@ -79,7 +80,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=SAMPLES, default=list(SAMPLES))
     options = parser.parse_args()
     tallies = {}
-    with tempfile.TemporaryDirectory() as folder, Probes(Running()) as probes:
+    with tempfile.TemporaryDirectory() as folder, Probes(ChildProcesses()) as probes:
         for name in options.only:
             clip = _make(name, options.data, Path(folder))
             tallies[name] = _damage(

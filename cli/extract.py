@@ -10,8 +10,6 @@ from cli.console import ConsoleReporter, print_summary
 from cli.options import Out, Overwrite, given
 from fvar.config import ExtractConfig, parse
 from fvar.errors import ConfigError
-from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import Running
 from fvar.system import usable_processors
 
 if TYPE_CHECKING:
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 
 EXIT_NOT_ALL_OK = 1
 
-_PROBES_AT_ONCE = 2  # started while Python reads the rest of the program; more when they are wanted
 _SHOWN = 5  # videos that are not ok; the manifest lists them all
 
 
@@ -58,7 +55,7 @@ def extract(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Videos decoded at once; four small ones count as one. Default: one a processor that we may "
+            help="Videos decoded at once. Default: one a processor that we may "
             "use; with --dask, one a task.",
             show_default=False,
         ),
@@ -144,14 +141,10 @@ def extract(
     )
     config = parse(ExtractConfig, flags, source="command line")
     reporter = ConsoleReporter()
-    with Probes(Running()) as probes:
-        probes.begin(_PROBES_AT_ONCE)
-        from fvar.stages import extract as stage
+    from fvar.stages import extract as stage
 
-        what = stage.preview if dry_run else stage.extract
-        found = what(
-            source, folder, config, reporter, overwrite=overwrite, update=update, probes=probes
-        )
+    what = stage.preview if dry_run else stage.extract
+    found = what(source, folder, config, reporter, overwrite=overwrite, update=update)
     if isinstance(found, stage.Preview):
         _show_preview(found, reporter)
         return

@@ -1,7 +1,6 @@
 """``fvar``: the commands, and the one boundary where errors become a line and an exit code."""
 
 import errno
-import gc
 import io
 import os
 import platform
@@ -166,12 +165,9 @@ def main() -> None:
     # GNU OpenMP reads this when torch is loaded. Waiting threads then leave the core to those that
     # read and decode, and to other programs: faster on a busy machine (benchmarks/README.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # NumPy's, of which we ask no linear algebra: its threads would spin for a tenth of a second at the start.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app()
     finally:
-        gc.freeze()  # all ends with the process: Python would look through it once more, for 40 ms
         # All is done and the code is decided: a second Ctrl-C must not change it while Python ends.
         for ours in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(ours, signal.SIG_IGN)

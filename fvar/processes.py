@@ -1,20 +1,24 @@
-"""Work shared out to processes of this machine, its results in order."""
+"""Child processes: a pool that works on tasks in order, and a registry that ends all programs it started."""
 
+import fcntl
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from contextlib import contextmanager, suppress
+from typing import IO, TypeVar
 
 from fvar.errors import StoppedError
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
+_PIPE_BYTES = 1 << 20  # the most that Linux lets everybody ask for
 _AHEAD = 4  # tasks handed out for each process, so that none waits and few are in memory
 
 
@@ -71,3 +75,84 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+class ChildProcesses:
+    """The processes under way, so that an interruption can end them all.
+
+    Attributes:
+        num_pictures: That came out of them so far.
+    """
+
+    def __init__(self) -> None:
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._lock, self._counting = threading.Lock(), threading.Lock()
+        self._stopped = False
+        self.num_pictures = 0
+
+    def count_picture(self) -> None:
+        """Count one more, in any thread."""
+        with self._counting:
+            self.num_pictures += 1
+
+    @contextmanager
+    def start(
+        self, arguments: list[str], *, with_input: bool = False
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a program without a shell, output and errors piped; it ends with the block at the latest.
+
+        Args:
+            arguments: The program and its arguments.
+            with_input: Whether its input is a pipe, too, or empty.
+        """
+        with self._lock:
+            # In a session of its own: Ctrl-C in the terminal reaches us, and we end it.
+            process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.PIPE if with_input else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            _widen(process.stdout)
+            self._processes.add(process)
+            if self._stopped:
+                end(process)
+        try:
+            with process:
+                try:
+                    yield process
+                finally:
+                    end(process)
+        finally:
+            with self._lock:
+                self._processes.discard(process)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called: what was under way then ended early."""
+        return self._stopped
+
+    def stop(self) -> None:
+        """Kill what runs, and whatever is started from now on."""
+        with self._lock:
+            self._stopped = True
+            for process in self._processes:
+                end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program that `ChildProcesses.start` started, and what it started itself.
+
+    A script around ffmpeg is killed in vain while the ffmpeg that it started holds our pipes open.
+    """
+    if process.returncode is None:  # else its number may be another's by now
+        with suppress(ProcessLookupError, PermissionError):  # all of its session have ended
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Let a pipe hold 80 pictures rather than 5, so that who writes seldom waits for who reads."""
+    if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
+        with suppress(OSError):  # a user may have only so many wide ones
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

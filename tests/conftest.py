@@ -9,7 +9,7 @@ from hypothesis import Phase, settings
 from video_samples import make_samples
 
 from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import Running
+from fvar.processes import ChildProcesses
 
 # Without deadline, because machines are shared; derandomised, so that every run tries the same examples.
 settings.register_profile("fvar", deadline=None, derandomize=True, max_examples=50, print_blob=True)
@@ -42,5 +42,5 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def probes() -> Iterator[Probes]:
     """Return probes that outlive a test: starting one takes longer than most files do."""
-    with Probes(Running()) as started:
+    with Probes(ChildProcesses()) as started:
         yield started

@@ -13,7 +13,7 @@ import numpy as np
 
 from fvar.extraction.collect import Pictures, Size
 from fvar.extraction.ffmpeg import DecodeSettings, Footage, Take
-from fvar.extraction.ffmpeg_run import take_pictures, take_together
+from fvar.extraction.ffmpeg_run import take_pictures
 from fvar.extraction.image_folder import read_series
 from fvar.extraction.parts import Interval, Part
 from fvar.extraction.probe.claims import Claims, UnreadableError
@@ -25,10 +25,6 @@ from fvar.store.encoded_video import EncodedVideo
 from fvar.store.manifest import Status
 
 WHOLE: Interval = (None, None)
-
-_SHARED_PIXELS = (
-    1 << 21
-)  # of a picture, HD: what is decoded beside others takes memory beside theirs
 
 
 @dataclass(frozen=True)
@@ -97,54 +93,6 @@ class Decoder:
             return self._decode_file(source)
         except UnreadableError as error:
             return _failed(source, error)
-
-    def decode_together(self, sources: Sequence[Source]) -> list[list[Decoded] | None]:
-        """Decode several files with one ffmpeg, which saves starting it for each.
-
-        Args:
-            sources: Files. What each of them takes is in memory at once.
-
-        Returns:
-            For each of them what `decode` returns; None where it is to be asked: ffmpeg said more than that
-            all is well, or the pictures are too large to be decoded side by side.
-        """
-        decoded: list[list[Decoded] | None] = [None] * len(sources)
-        if len(sources) < 2:
-            return decoded
-        small: dict[int, Claims] = {}
-        for index, source in enumerate(sources):
-            try:
-                claims = self._claims(source)
-            except UnreadableError as error:
-                decoded[index] = _failed(source, error)
-            else:
-                if _is_small(claims):
-                    small[index] = claims
-        if len(small) > 1:
-            found = self._decode_small([sources[index] for index in small], list(small.values()))
-            for index, parts in zip(small, found, strict=True):
-                decoded[index] = parts
-        return decoded
-
-    def _decode_small(
-        self, sources: Sequence[Source], claims: Sequence[Claims]
-    ) -> list[list[Decoded] | None]:
-        footage = [_footage(*pair) for pair in zip(sources, claims, strict=True)]
-        parts = [self._parts(*pair) for pair in zip(sources, footage, strict=True)]
-        taken = take_together(
-            [Take(*pair) for pair in zip(footage, parts, strict=True)],
-            program=self.program,
-            settings=self.settings,
-            running=self.probes.running,
-        )
-        if taken is None:
-            return [None] * len(sources)
-        return [
-            [self._decoded(part, pictures, source, claims=claimed) for part in filled]
-            if claimed.doubt(pictures.num_decoded) is None
-            else None
-            for source, claimed, filled, pictures in zip(sources, claims, parts, taken, strict=True)
-        ]
 
     def _claims(self, source: Source) -> Claims:
         limit = self.settings.time_limit_seconds
@@ -230,12 +178,6 @@ class Decoder:
 def _failed(source: Source, error: UnreadableError) -> list[Decoded]:
     failed = Decoded("failed", str(error), None, passing=error.passing)
     return [failed] * len(source.intervals)
-
-
-def _is_small(claims: Claims) -> bool:
-    """Tell whether a file may be decoded beside others."""
-    width, height = claims.size
-    return claims.hdr is None and width * height <= _SHARED_PIXELS
 
 
 def _footage(source: Source, claims: Claims) -> Footage:

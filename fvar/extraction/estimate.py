@@ -14,8 +14,9 @@ from fvar.extraction.ffmpeg_run import take_pictures
 from fvar.extraction.image_folder import glance_at_series, read_series
 from fvar.extraction.probe.claims import Glance, UnreadableError
 from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import Ffmpeg, Running
+from fvar.extraction.program import Ffmpeg
 from fvar.extraction.shards import Job
+from fvar.processes import ChildProcesses
 from fvar.sources.source_csv import SourceRow
 from fvar.store.jpeg import picture_size
 from fvar.system import usable_processors
@@ -108,7 +109,10 @@ def estimate_work(
 
 
 def _each(
-    videos: Sequence[_Video], what: Callable[[_Video], _Found], workers: int, running: Running
+    videos: Sequence[_Video],
+    what: Callable[[_Video], _Found],
+    workers: int,
+    running: ChildProcesses,
 ) -> list[_Found]:
     """Do something with each video, `workers` at once."""
     with ThreadPoolExecutor(workers) as pool:
@@ -178,7 +182,7 @@ def _try(
     seconds: float,
     program: Ffmpeg,
     settings: DecodeSettings,
-    running: Running,
+    running: ChildProcesses,
 ) -> _Trial:
     """Decode the first `seconds` of a video; what is wrong with it is the extraction's to say."""
     path, trial = job.path, _Trial(found.frames)

@@ -12,6 +12,9 @@ from fvar.extraction.parts import Sink
 from fvar.extraction.probe.claims import MAX_PIXELS
 from fvar.extraction.program import Ffmpeg
 
+_STAND_IN = (
+    "file:input"  # for the input meanwhile: ffmpeg-python cannot hold a name that is not UTF-8
+)
 _WHITE_NITS = 203  # brightness of a white page in HDR: ITU-R BT.2408
 
 
@@ -75,35 +78,23 @@ class Take:
     box: Size | None = None
 
 
-def build_command(
-    takes: Sequence[Take], outputs: Sequence[int], *, program: Ffmpeg, settings: DecodeSettings
-) -> list[str]:
-    """Return the command that decodes `takes` side by side.
-
-    Args:
-        takes: The videos.
-        outputs: Number of the file that takes the pictures of each, as NUT.
-        program: From `find_ffmpeg`.
-        settings: Size and quality.
-    """
-    pairs = zip(takes, outputs, strict=True)
-    streams = [_stream(n, take, file, settings) for n, (take, file) in enumerate(pairs)]
-    words = cast("list[str]", ffmpeg.merge_outputs(*streams).get_args())
-    for number, take in enumerate(takes):
-        words[words.index(_stand_in(number))] = take.footage.url
+def build_command(take: Take, *, program: Ffmpeg, settings: DecodeSettings) -> list[str]:
+    """Return the command that decodes `take` and writes its pictures to standard output, as NUT."""
+    words = cast("list[str]", _stream(take, settings).get_args())
+    words[words.index(_STAND_IN)] = take.footage.url
     switches = ["-hide_banner", "-nostats", "-loglevel", "level+info", "-xerror"]
-    if all(take.footage.feed is None for take in takes):
+    if take.footage.feed is None:
         switches.append("-nostdin")
     return [program.path, *switches, "-filter_threads", str(settings.threads), *words]
 
 
-def _stream(number: int, take: Take, output: int, settings: DecodeSettings) -> Any:
-    footage, threads, clock = take.footage, settings.threads, take.footage.time_base
+def _stream(take: Take, settings: DecodeSettings) -> Any:
+    footage, clock = take.footage, take.footage.time_base
     quality: dict[str, int] = {"q:v": settings.quality}
     if settings.quality == 1:
         quality["qmin"] = 1  # otherwise the encoder stays at 2
     source = ffmpeg.input(
-        _stand_in(number),
+        _STAND_IN,
         # Its input alone: no other file, no network, no giant picture.
         protocol_whitelist="file" if footage.feed is None else "pipe",
         format_whitelist=footage.format,
@@ -113,21 +104,16 @@ def _stream(number: int, take: Take, output: int, settings: DecodeSettings) -> A
         **footage.options,
     )
     return source["V:0"].output(
-        f"pipe:{output}",
+        "pipe:1",
         map_metadata=-1,
         vf=",".join(_filters(settings.short_side, take.box, footage.hdr)),
         vcodec="mjpeg",
         fps_mode="passthrough",
         enc_time_base=f"{clock.numerator}:{clock.denominator}",
-        threads=threads,
+        threads=settings.threads,
         format="nut",
         **quality,
     )
-
-
-def _stand_in(number: int) -> str:
-    """Return what stands for an input meanwhile: ffmpeg-python cannot hold a name that is not UTF-8."""
-    return f"file:input{number}"
 
 
 def _filters(side: int, box: Size | None, hdr: str | None) -> Iterator[str]:

@@ -1,8 +1,7 @@
 """Making shards: videos are decoded several at once, and written in order."""
 
-import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,10 +25,6 @@ from fvar.system import usable_processors
 # Videos decoded beyond those being decoded, so that neither a long one nor the end of a shard (hashing it,
 # bringing it to the disk) holds up the others; each takes 16 MB of memory at most.
 _AHEAD = 8
-# Small videos that follow each other make a group and share an ffmpeg: starting one takes 14 ms of a core, a
-# sixth of the work on a clip of a hundred small pictures. More than four gain nothing.
-_GROUP_VIDEOS, _GROUP_BYTES = 4, 4 << 20
-_GROUPS_PER_WORKER = 8  # at least, or one would be at work at the end while the others rest
 _TELL_SECONDS = 1.0  # between two signs of life
 _RERUN = "run the same command again: finished shards are kept"
 
@@ -91,7 +86,7 @@ class Work:
         )
         jobs = [job for shard in shards for job in shard.jobs]
         with self._decoding(jobs, decoder) as futures:
-            results = (result for future in futures for result in _results(future, tell))
+            results = (_result(future, tell) for future in futures)
             for shard in shards:
                 yield self._make(shard, results, budget, tell)
 
@@ -134,7 +129,7 @@ class Work:
     @contextmanager
     def _decoding(
         self, jobs: Sequence[Job], decoder: Decoder
-    ) -> Iterator[Iterator["Future[list[_Result]]"]]:
+    ) -> Iterator[Iterator["Future[_Result]"]]:
         """Yield the results of `jobs` in their order; when the block ends early, nothing is left running."""
         pool = ThreadPoolExecutor(self.config.workers, thread_name_prefix="extract")
         try:
@@ -147,43 +142,34 @@ class Work:
 
     def _in_order(
         self, pool: ThreadPoolExecutor, jobs: Sequence[Job], decoder: Decoder
-    ) -> Iterator["Future[list[_Result]]"]:
-        workers = self.config.workers
-        most = min(max(1, len(jobs) // (_GROUPS_PER_WORKER * workers)), _GROUP_VIDEOS)
-        waiting: deque[tuple[int, Future[list[_Result]]]] = deque()
-        for group in _groups(jobs, most):
-            waiting.append((len(group), pool.submit(self._decode, group, decoder)))
-            while sum(number for number, _ in waiting) >= workers * most + _AHEAD:
-                yield waiting.popleft()[1]
-        while waiting:
-            yield waiting.popleft()[1]
+    ) -> Iterator["Future[_Result]"]:
+        waiting: deque[Future[_Result]] = deque()
+        for job in jobs:
+            waiting.append(pool.submit(self._decode, job, decoder))
+            if len(waiting) > self.config.workers + _AHEAD:
+                yield waiting.popleft()
+        yield from waiting
 
-    def _decode(self, group: Sequence[Job], decoder: Decoder) -> list["_Result"]:
+    def _decode(self, job: Job, decoder: Decoder) -> "_Result":
         def go_on() -> None:
             if decoder.probes.running.stopped:  # what was killed is no verdict on a video
-                raise StoppedError(group[0].path, "its decoding was stopped", fix=_RERUN)
+                raise StoppedError(job.path, "its decoding was stopped", fix=_RERUN)
 
-        results: dict[Path, _Result] = {}
-        before = {job.path: _identity(job.path) for job in group}
-        sources: list[tuple[Job, Source]] = []
-        for job in group:
-            sha256, problem = hash_source(job.path, beat=go_on)
-            if sha256 is None:
-                results[job.path] = self._without(job, problem)
-            else:
-                parts = [(row.start_seconds, row.end_seconds) for row in job.rows]
-                sources.append((job, Source(job.path, sha256, parts)))
+        before = _identity(job.path)
+        sha256, problem = hash_source(job.path, beat=go_on)
+        if sha256 is None:
+            return self._without(job, problem)
+        source = Source(
+            job.path, sha256, [(row.start_seconds, row.end_seconds) for row in job.rows]
+        )
         try:
-            together = decoder.decode_together([source for _, source in sources])
-            for (job, source), found in zip(sources, together, strict=True):
-                decoded = found or decoder.decode(source)
-                go_on()
-                results[job.path] = self._checked(job, source, decoded, before[job.path])
+            decoded = decoder.decode(source)
         except OSError as error:
             raise StoppedError(
-                group[0].path, f"cannot be decoded with {self.program.path} ({error})", fix=_RERUN
+                job.path, f"cannot be decoded with {self.program.path} ({error})", fix=_RERUN
             ) from error
-        return [results[job.path] for job in group]
+        go_on()
+        return self._checked(job, source, decoded, before)
 
     def _checked(
         self, job: Job, source: Source, decoded: list[Decoded], before: tuple[int, ...] | None
@@ -218,32 +204,7 @@ def _identity(path: Path) -> tuple[int, ...] | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _groups(jobs: Iterable[Job], most: int) -> Iterator[list[Job]]:
-    """Gather small videos that follow each other, `most` at most."""
-    group: list[Job] = []
-    room = 0
-    for job in jobs:
-        num_bytes = _num_bytes(job.path)
-        if len(group) >= most or num_bytes > room:
-            if group:
-                yield group
-            group, room = [], _GROUP_BYTES
-        group.append(job)
-        room -= num_bytes
-    if group:
-        yield group
-
-
-def _num_bytes(path: Path) -> int:
-    """Return the size of a file; of what shares no ffmpeg, a folder or nothing, more than a group has."""
-    try:
-        status = path.stat()
-    except OSError:
-        return _GROUP_BYTES + 1
-    return status.st_size if stat.S_ISREG(status.st_mode) else _GROUP_BYTES + 1
-
-
-def _results(future: "Future[list[_Result]]", tell: Callable[[int], None]) -> list["_Result"]:
+def _result(future: "Future[_Result]", tell: Callable[[int], None]) -> "_Result":
     while not wait([future], timeout=_TELL_SECONDS).done:
         tell(0)
     return future.result()

@@ -1,25 +1,20 @@
 """The ffmpeg program: finding one that can do the work, running it, ending it."""
 
-import fcntl
-import os
 import re
-import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
-from io import FileIO
 from typing import IO
 
 import imageio_ffmpeg
 
 from fvar.errors import ConfigError
+from fvar.processes import end
 
 _OLDEST = (5, 1)  # the first with -fps_mode
 _OLDEST_LIBAVUTIL = (57, 28)  # of 5.1: what a build without a version number tells
 _VERSION_SECONDS = 20.0
-_PIPE_BYTES = 1 << 20  # the most that Linux lets everybody ask for
 _LINE_BYTES, _KEPT_LINES, _SHOWN = 4096, 64, 300
 # Before the level stands who speaks and, saying nothing, at which address: h264 @ 0x55ee01245f80.
 _ERROR = re.compile(r"((?:\[[^\]]*\] )*)\[(?:error|fatal|panic)\] (.*)")
@@ -75,89 +70,6 @@ def _is_too_old(version: str, text: str) -> bool:
         return (int(numbers[1]), int(numbers[2])) < _OLDEST
     library = re.search(r"libavutil\s+(\d+)\.\s*(\d+)", text)
     return library is None or (int(library[1]), int(library[2])) < _OLDEST_LIBAVUTIL
-
-
-class Running:
-    """The processes under way, so that an interruption can end them all.
-
-    Attributes:
-        num_pictures: That came out of them so far.
-    """
-
-    def __init__(self) -> None:
-        self._processes: set[subprocess.Popen[bytes]] = set()
-        self._lock, self._counting = threading.Lock(), threading.Lock()
-        self._stopped = False
-        self.num_pictures = 0
-
-    def count_picture(self) -> None:
-        """Count one more, in any thread."""
-        with self._counting:
-            self.num_pictures += 1
-
-    @contextmanager
-    def start(
-        self, arguments: list[str], *, with_input: bool = False, pass_fds: Sequence[int] = ()
-    ) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a program without a shell, output and errors piped; it ends with the block at the latest.
-
-        Args:
-            arguments: The program and its arguments.
-            with_input: Whether its input is a pipe, too, or empty.
-            pass_fds: Files of ours that it shall have under the same numbers.
-        """
-        with self._lock:
-            # In a session of its own: Ctrl-C in the terminal reaches us, and we end it.
-            process = subprocess.Popen(
-                arguments,
-                stdin=subprocess.PIPE if with_input else subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=pass_fds,
-                start_new_session=True,
-            )
-            widen(process.stdout)
-            self._processes.add(process)
-            if self._stopped:
-                end(process)
-        try:
-            with process:
-                try:
-                    yield process
-                finally:
-                    end(process)
-        finally:
-            with self._lock:
-                self._processes.discard(process)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether `stop` was called: what was under way then ended early."""
-        return self._stopped
-
-    def stop(self) -> None:
-        """Kill what runs, and whatever is started from now on."""
-        with self._lock:
-            self._stopped = True
-            for process in self._processes:
-                end(process)
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a program that `Running.start` started, and what it started itself.
-
-    A script around ffmpeg is killed in vain while the ffmpeg that it started holds our pipes open.
-    """
-    if process.returncode is None:  # else its number may be another's by now
-        with suppress(ProcessLookupError, PermissionError):  # all of its session have ended
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def widen(pipe: IO[bytes] | FileIO | None) -> None:
-    """Let a pipe hold 80 pictures rather than 5, so that who writes seldom waits for who reads."""
-    if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
-        with suppress(OSError):  # a user may have only so many wide ones
-            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 class Watch:

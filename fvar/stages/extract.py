@@ -1,7 +1,7 @@
 """From a source CSV to a frame store: every frame of every video as JPEG in HDF5 shards."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from fvar.extraction.budget import Budget
 from fvar.extraction.estimate import Estimate
 from fvar.extraction.on_dask.client import Cluster, connect
 from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import Running
 from fvar.extraction.run import Extraction, plan_extraction, with_frames
 from fvar.extraction.shards import Shard, ShardRecord
+from fvar.processes import ChildProcesses
 from fvar.reporting import Progress, Reporter
 from fvar.sources.source_csv import SourceRow
 from fvar.store.files import sole_writer
@@ -27,7 +27,6 @@ def extract(
     *,
     overwrite: bool = False,
     update: bool = False,
-    probes: Probes | None = None,
 ) -> FramesManifest:
     """Decode every video of `source_csv` into `out_dir`.
 
@@ -41,7 +40,6 @@ def extract(
         reporter: Told how it goes.
         overwrite: Replace a complete run.
         update: Go on in a complete run: keep what is as it was, add and redo the rest.
-        probes: Started already; None: are started when they are wanted.
 
     Raises:
         InputError: The CSV, the videos' folder, ffmpeg, `out_dir`, the disk's room or the cluster is not fit,
@@ -49,7 +47,7 @@ def extract(
         StoppedError: The disk is full, the store would outgrow ``max_gb``, or a cluster failed; finished
             shards are kept.
     """
-    with _opened(probes) as asked:
+    with Probes(ChildProcesses()) as asked:
         run = plan_extraction(source_csv, out_dir, config, overwrite=overwrite, update=update)
         with (
             _begun(run, "extract", asked, reporter, overwrite=overwrite) as begun,
@@ -90,14 +88,13 @@ def preview(
     *,
     overwrite: bool = False,
     update: bool = False,
-    probes: Probes | None = None,
 ) -> Preview:
     """Check all that `extract` checks with the same arguments before it begins, and write nothing.
 
     Raises:
         InputError: As `extract` does.
     """
-    with _opened(probes) as asked:
+    with Probes(ChildProcesses()) as asked:
         run = plan_extraction(source_csv, out_dir, config, overwrite=overwrite, update=update)
         with _begun(run, "check", asked, reporter, overwrite=overwrite) as begun:
             return Preview(
@@ -108,10 +105,6 @@ def preview(
                 redone=[shard.name for shard in begun.missing if (out_dir / shard.name).exists()],
                 estimate=begun.estimate,
             )
-
-
-def _opened(probes: Probes | None) -> AbstractContextManager[Probes]:
-    return Probes(Running()) if probes is None else nullcontext(probes)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from PIL import Image
 from fvar.extraction.decode import Decoded, Decoder, Source
 from fvar.extraction.ffmpeg import DecodeSettings
 from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import Ffmpeg, Running, find_ffmpeg
+from fvar.extraction.program import Ffmpeg, find_ffmpeg
+from fvar.processes import ChildProcesses
 from fvar.store.encoded_video import EncodedVideo
 
 Decode = Callable[..., Decoded]
@@ -258,7 +259,7 @@ def test_ffmpeg_that_dies_is_not_believed(samples: Path, decode_with: Decode) ->
 
 def test_stopping_ends_what_runs() -> None:
     """`stop` kills a running program at once, and whatever is started after it."""
-    running = Running()
+    running = ChildProcesses()
     began = time.monotonic()
     with running.start(["sleep", "60"]) as process:
         threading.Timer(0.1, running.stop).start()

@@ -21,7 +21,7 @@ from fvar.extraction.probe import container, pool
 from fvar.extraction.probe import worker as probe
 from fvar.extraction.probe.claims import Claims, Glance, UnreadableError
 from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import Running
+from fvar.processes import ChildProcesses
 from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract
 from fvar.store.manifest import FramesManifest
@@ -40,12 +40,12 @@ _CRASHES = f"{_SAYS_READY} os.kill(os.getpid(), 11)"
 
 
 @pytest.fixture
-def running() -> Running:
-    return Running()
+def running() -> ChildProcesses:
+    return ChildProcesses()
 
 
 @pytest.fixture
-def fresh(running: Running) -> Iterator[Probes]:
+def fresh(running: ChildProcesses) -> Iterator[Probes]:
     """Return probes of the test's own; after it none is left."""
     with Probes(running) as probes:
         yield probes
@@ -189,7 +189,7 @@ def test_a_probe_that_crashes_is_a_verdict(
     assert _claims(fresh, samples / "plain.mp4").packets == 50
 
 
-def test_a_probe_that_hangs(fresh: Probes, samples: Path, running: Running) -> None:
+def test_a_probe_that_hangs(fresh: Probes, samples: Path, running: ChildProcesses) -> None:
     """Without a sign of progress for the limit it is killed, and the next file is read by another."""
     _claims(fresh, samples / "plain.mp4")
     pid = _pid(fresh)
@@ -262,7 +262,7 @@ def test_beginning_never_fails(fresh: Probes, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_stopping_is_no_verdict(
-    fresh: Probes, running: Running, samples: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: Probes, running: ChildProcesses, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`stop` ends a probe at once, and what it read has not failed; nor has what is asked afterwards."""
     monkeypatch.setattr(pool, "_START", _HANGS)
@@ -304,7 +304,7 @@ def test_a_bug_of_ours_is_shown(
         fresh.glance(samples / "plain.mp4", time_limit_seconds=60)
 
 
-def test_no_more_probes_than_readers(fresh: Probes, running: Running, samples: Path) -> None:
+def test_no_more_probes_than_readers(fresh: Probes, running: ChildProcesses, samples: Path) -> None:
     """Two threads that read twenty files need two processes at most, whatever becomes of the files."""
     most = 0
     start = running.start
@@ -337,7 +337,7 @@ def test_an_extraction_starts_a_probe_a_worker(
     started: list[int] = []
     build = pool._Probe.__init__
 
-    def note(self: pool._Probe, running: Running) -> None:
+    def note(self: pool._Probe, running: ChildProcesses) -> None:
         build(self, running)
         started.append(self._process.pid)
 
@@ -361,8 +361,8 @@ _ASK = """
 import sys, threading
 from pathlib import Path
 from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import Running
-with Probes(Running()) as probes:
+from fvar.processes import ChildProcesses
+with Probes(ChildProcesses()) as probes:
     probes.claims(Path(sys.argv[1]), time_limit_seconds=60)
     print(probes._idle[0]._process.pid, flush=True)
     threading.Event().wait(60)
@@ -402,7 +402,7 @@ def test_the_working_directory_lends_no_code(
     for name in ("av.py", "json.py", "fvar.py"):
         (tmp_path / name).write_text("raise SystemExit('imported what lay there')")
     monkeypatch.chdir(tmp_path)
-    with Probes(Running()) as probes:
+    with Probes(ChildProcesses()) as probes:
         assert _claims(probes, samples / "plain.mp4").packets == 50
 
 

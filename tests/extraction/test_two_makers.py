@@ -22,8 +22,9 @@ from fvar.extraction.on_dask import task as cluster_task
 from fvar.extraction.on_dask.client import _check_untouched
 from fvar.extraction.on_dask.task import Made, mark_of
 from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import Running, find_ffmpeg
+from fvar.extraction.program import find_ffmpeg
 from fvar.extraction.shards import Shard, ShardRecord, finished, plan_shards
+from fvar.processes import ChildProcesses
 from fvar.sources.source_csv import read_source
 from fvar.store.encoded_video import EncodedVideo
 
@@ -82,7 +83,7 @@ def work(samples: Path, tmp_path: Path) -> tuple[Work, Shard]:
 
 def _make(work: Work, shard: Shard) -> ShardRecord:
     budget = Budget(work.out_dir, max_gb=None, reserve_gb=0)
-    with Probes(Running()) as probes:
+    with Probes(ChildProcesses()) as probes:
         (record,) = work.make([shard], probes=probes, budget=budget, tell=lambda _: None)
     return record
 

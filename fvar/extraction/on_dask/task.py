@@ -14,8 +14,9 @@ from fvar.errors import ConfigError, StoppedError
 from fvar.extraction.budget import Budget
 from fvar.extraction.make_shards import Work
 from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import Running, find_ffmpeg
+from fvar.extraction.program import find_ffmpeg
 from fvar.extraction.shards import FOLDER, Shard, ShardRecord, finished
+from fvar.processes import ChildProcesses
 from fvar.store.manifest import output_file
 
 _LOOK_SECONDS = 0.5
@@ -61,7 +62,7 @@ def make_shard(work: Work, shard: Shard) -> Made:
 
 
 def _make(work: Work, shard: Shard) -> ShardRecord:
-    running = Running()
+    running = ChildProcesses()
     # --max-gb is about all shards, and the scheduler's side counts them.
     budget = Budget(work.out_dir, max_gb=None, reserve_gb=work.config.reserve_gb)
     with _while_wanted(running) as unwanted, Probes(running) as probes:
@@ -75,7 +76,7 @@ def _make(work: Work, shard: Shard) -> ShardRecord:
 
 
 @contextmanager
-def _while_wanted(running: Running) -> Iterator[threading.Event]:
+def _while_wanted(running: ChildProcesses) -> Iterator[threading.Event]:
     """Stop `running` once nobody wants the task of this thread, or the worker ends; yield whether so.
 
     The command may have been interrupted or be gone, the scheduler too, or a batch system ends the worker.

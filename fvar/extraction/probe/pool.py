@@ -18,7 +18,7 @@ from typing import IO, Self, cast
 from fvar.errors import StoppedError
 from fvar.extraction.probe.claims import Claims, Glance, UnreadableError
 from fvar.extraction.probe.questions import MEMORY_BYTES, Message, as_line
-from fvar.extraction.program import Running
+from fvar.processes import ChildProcesses
 
 _START_SECONDS = 300.0  # for Python and its imports, from a busy file server at worst
 _LONGEST_WAIT_MS = (1 << 31) - 1
@@ -45,7 +45,7 @@ class Probes:
         running: Where the processes are entered while they run.
     """
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: ChildProcesses) -> None:
         """Start nothing yet.
 
         Args:
@@ -68,17 +68,6 @@ class Probes:
             idle, self._idle = self._idle, []
         for probe in idle:
             probe.close()
-
-    def begin(self, number: int) -> None:
-        """Start processes before they are wanted, and do not wait for them: Python's imports take 0.15 s.
-
-        Args:
-            number: Of them.
-        """
-        for _ in range(number):
-            # Who wants one starts one, and tells why that is not possible.
-            with suppress(OSError):
-                self._idle.append(_Probe(self.running))
 
     def claims(self, path: Path, *, time_limit_seconds: float) -> Claims:
         """Read every packet of a video, as `container.read_claims` does.
@@ -159,7 +148,7 @@ def _unpacked(answer: Message) -> Message:
 class _Probe:
     """One process, as whoever asks it sees it."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: ChildProcesses) -> None:
         self._unread = b""
         self._open = ExitStack()
         command = [sys.executable, "-P", "-c", _START, json.dumps(sys.path), str(MEMORY_BYTES)]
