@@ -227,24 +227,6 @@ def test_help_loads_no_torch(command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_ctrl_c_while_python_reads_the_program() -> None:
-    """Ctrl-C in the first moments is a line and code 3, too, and no traceback."""
-    code = (
-        "import sys\n"
-        "class Interrupted:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        if name == 'typer':\n"
-        "            raise KeyboardInterrupt\n"
-        "sys.meta_path.insert(0, Interrupted())\n"
-        "from cli.entry import main\n"
-        "main()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stderr) == (3, "fvar: interrupted: nothing was begun\n")
-
-
 def test_version_says_what_a_report_needs() -> None:
     """The version of fvar, Python, the system and the packages that do the work, without importing them."""
     result = _run("--version")

@@ -230,37 +230,6 @@ def test_the_heart_beats_while_packets_are_read(monkeypatch: pytest.MonkeyPatch)
     assert heard == [1, 11, 21, 31]
 
 
-def test_probes_that_are_begun_are_asked(fresh: Probes, samples: Path) -> None:
-    """What was started beforehand answers; no other process is started while one of them is free."""
-    fresh.begin(2)
-    begun = {idle._process.pid for idle in fresh._idle}
-    assert _claims(fresh, samples / "plain.mp4").packets == 50
-    assert {idle._process.pid for idle in fresh._idle} == begun
-    assert len(begun) == 2
-
-
-def test_a_probe_that_ends_before_it_is_asked(
-    fresh: Probes, samples: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another takes its place; where that does not start either, we stop and show why."""
-    with monkeypatch.context() as patch:
-        patch.setattr(pool, "_START", "import a_package_that_is_not_there")
-        fresh.begin(2)
-        with pytest.raises(StoppedError, match=r"no process can be started .*No module named"):
-            _claims(fresh, samples / "plain.mp4")
-    assert _claims(fresh, samples / "plain.mp4").packets == 50
-    assert len(fresh._idle) == 1
-
-
-def test_beginning_never_fails(fresh: Probes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no process can be had, whoever asks hears of it, not whoever prepares."""
-    monkeypatch.setattr(sys, "executable", "/no/python")
-    fresh.begin(2)
-    assert not fresh._idle
-    with pytest.raises(StoppedError, match="no process can be started"):
-        _claims(fresh, Path("x.mp4"))
-
-
 def test_stopping_is_no_verdict(
     fresh: Probes, running: ChildProcesses, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
