@@ -303,9 +303,7 @@ def test_random_damage_is_refused(tmp_path: Path) -> None:
 
 def test_a_full_disk_stops(tmp_path: Path) -> None:
     """A file that may not grow is a StoppedError with the cause; nothing is left behind."""
-    code = _FULL_DISK.format(
-        tests=str(Path(__file__).parents[1] / "helpers"), path=str(tmp_path / "s.h5")
-    )
+    code = _FULL_DISK.format(tests=str(Path(__file__).parent), path=str(tmp_path / "s.h5"))
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
