@@ -1,4 +1,4 @@
-# Every target sets up what it needs: a fresh machine wants Python 3.11+, pip and make, nothing else.
+# Every target sets up what it needs. A fresh machine needs Python 3.11+, pip and make, nothing else.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,10 +6,10 @@ RUN := runs/demo
 DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test mutants lint types bench gradients damage interruptions clean
+.PHONY: help setup demo test test-fast mutants lint types bench gradients damage interruptions clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 setup: $(VENV)/.installed  ## create .venv with fvar and its development tools
 
@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-# The demo, a folder a stage: what is complete is not made again. An interrupted training starts anew.
+# The demo: one folder per stage. A complete folder is kept; an interrupted training starts again.
 FVAR := $(BIN)/fvar
 
 demo: $(RUN)/eval/manifest.json $(RUN)/uniform-eval/manifest.json $(RUN)/clusters/manifest.json  ## all stages on toy videos, to accuracy and a page of clusters
@@ -56,10 +56,13 @@ lint: setup  ## ruff, its formatter, and the layers between files
 types: setup  ## mypy, strict
 	$(BIN)/mypy
 
-test: setup  ## the whole suite, with branch coverage
+test: setup  ## all tests, with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
 
-mutants: setup  ## break the method in every way of tests/helpers/mutations.py: a test must fail each time (4 minutes)
+test-fast: setup  ## the tests that are not marked slow
+	$(BIN)/python -m pytest -m "not slow"
+
+mutants: setup  ## change the method in each way of tests/helpers/mutations.py; a test must fail each time (4 minutes)
 	$(BIN)/python tests/helpers/mutants.py
 
 bench: export OMP_WAIT_POLICY = PASSIVE  # as the command sets it
@@ -72,9 +75,9 @@ bench: setup  ## time and memory of the engines, the store, the loader and extra
 	$(BIN)/python benchmarks/long.py --control
 	$(BIN)/python benchmarks/cheaper_backward.py
 
-# Gradients are compared in networks that no clustering has trained, and in the demo's. One's own videos take part with
+# Gradients are compared in networks that were trained without clustering, and in the demo's network. Add your own videos with
 # make gradients FRAMES=runs/clips/frames [WEIGHTS=FILE] [NAME=clips] [BACKBONE=resnet50] [SIZE=224]
-# and finished trainings with TRAININGS="NAME=FOLDER ...".
+# and your own trainings with TRAININGS="NAME=FOLDER ...".
 GRADIENTS := runs/gradients
 NAME ?= own
 BACKBONE ?= mobilenet_v2
@@ -82,7 +85,7 @@ SIZE ?= 112
 VIDEOS ?= 16
 OWN := $(if $(FRAMES),$(GRADIENTS)/$(NAME))
 
-gradients: $(GRADIENTS)/toy/manifest.json $(RUN)/train/manifest.json $(if $(OWN),$(OWN)/manifest.json)  ## cosine of each method's gradient to that over all frames: table and plot
+gradients: $(GRADIENTS)/toy/manifest.json $(RUN)/train/manifest.json $(if $(OWN),$(OWN)/manifest.json)  ## cosine of each method's gradient to the gradient over all frames: table and plot
 	@$(if $(OWN),,echo "FRAMES is not set: the toy set alone; see the Makefile for videos of your own")
 	$(BIN)/python benchmarks/gradients.py --out $(GRADIENTS) --videos $(VIDEOS) \
 		toy=$(GRADIENTS)/toy toy-trained=$(RUN)/train $(if $(OWN),$(NAME)=$(OWN)) $(TRAININGS)
@@ -96,10 +99,10 @@ $(OWN)/manifest.json: $(FRAMES)/manifest.json
 		--clustering uniform --clusters 8 --epochs 6 --seed 0 --out $(@D) --overwrite
 endif
 
-damage: setup  ## cut and flip real clips (DATA=folder) in hundreds of places: what does extraction say? (3 minutes)
+damage: setup  ## cut real clips (DATA=folder) short and flip bytes in hundreds of places; print the verdicts (3 minutes)
 	$(BIN)/python benchmarks/damage.py $(DATA)
 
-interruptions: setup  ## kill an extraction at 30 random moments and rerun it each time: is the store what it would have been? (2 minutes)
+interruptions: setup  ## kill an extraction at 30 random moments, rerun it each time, and compare the store (2 minutes)
 	$(BIN)/python tests/helpers/kill_sweep.py 30 0
 
 clean:  ## remove .venv, caches and the demo's runs
