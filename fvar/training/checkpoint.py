@@ -15,33 +15,27 @@ from fvar.store.files import atomic_path
 FORMAT = "fvar.checkpoint/1"
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
 _KINDS: dict[str, type] = {
-    "format": str,
-    "config": dict,
-    "classes": list,
-    "frames_sha256": str,
+    **dict.fromkeys(("format", "frames_sha256"), str),
+    **dict.fromkeys(("classes", "history"), list),
+    **dict.fromkeys(("config", "model", "optimizer", "scheduler", "scaler"), dict),
     "epoch": int,
-    "model": dict,
-    "optimizer": dict,
-    "scheduler": dict,
-    "scaler": dict,
-    "history": list,
 }
 
 
 @dataclass(frozen=True, repr=False)
 class Checkpoint:
-    """A training after `epoch` whole epochs.
+    """A training after `epoch` finished epochs; `model` to `scaler` are state dicts.
 
     Attributes:
         config: The resolved settings.
         classes: Names of the classifier's rows.
         frames_sha256: Of the manifest of the frames that were trained on.
-        epoch: Epochs done.
-        model: The recogniser's state dict.
-        optimizer: Its state dict.
-        scheduler: Its state dict.
-        scaler: The gradient scaler's state dict; empty without one.
-        history: A row of metrics for each epoch done.
+        epoch: Number of finished epochs.
+        model: Of the recognizer.
+        optimizer: Of the optimizer.
+        scheduler: Of the learning rate's schedule.
+        scaler: Of the gradient scaler; empty where it is off.
+        history: One row of metrics per finished epoch.
     """
 
     config: TrainConfig
@@ -59,41 +53,32 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint that appears under `path` only when it is whole.
+    """Write a checkpoint; it appears under `path` only when it is complete.
 
     Raises:
         StoppedError: The disk is full.
     """
-    content = {
-        "format": FORMAT,
-        "config": checkpoint.config.model_dump(mode="json"),
-        "classes": checkpoint.classes,
-        "frames_sha256": checkpoint.frames_sha256,
-        "epoch": checkpoint.epoch,
-        "model": dict(checkpoint.model),
-        "optimizer": dict(checkpoint.optimizer),
-        "scheduler": dict(checkpoint.scheduler),
-        "scaler": dict(checkpoint.scaler),
-        "history": checkpoint.history,
-    }
+    content = {"format": FORMAT} | vars(checkpoint)
+    content["config"] = checkpoint.config.model_dump(mode="json")
+    content["model"] = dict(checkpoint.model)  # a plain one
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # torch's writer covers up what the disk said
+        except RuntimeError as error:  # torch's writer hides the error of the disk
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint to the host; nothing in the file is executed.
+    """Read a checkpoint into the host's memory; nothing in the file is executed.
 
     Raises:
         WeightsError: It cannot be read, or is not a checkpoint of this version.
     """
     try:
         content = load_tensors(path)
-    except Exception as error:  # torch raises a dozen kinds on a damaged file
+    except Exception as error:  # torch raises a dozen classes on a damaged file
         raise WeightsError(
             path,
             f"cannot be read as a checkpoint ({in_brief(error)})",

@@ -28,11 +28,11 @@ from PIL import Image
 from tensor_clips import random_clips, settled_backbone
 from torch.nn import functional
 
+from fvar.loading.dataset import StoredVideo
 from fvar.model.clustering import METHODS as CLUSTERINGS
 from fvar.model.clustering import ClusteringMethod
 from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
-from fvar.store.manifest import VideoEntry
 
 NAMES = st.sampled_from(sorted(METHODS))
 
@@ -186,22 +186,13 @@ def test_measure_counts_videos_batches_and_controls() -> None:
 def test_videos_are_taken_in_turn_from_each_class() -> None:
     """A batch has as many classes as it can, and a longer list begins with the shorter one."""
     videos = [
-        VideoEntry(
-            id=f"{label}{n}",
-            video="v.mp4",
-            label=label,
-            split="train",
-            status="ok",
-            reason=None,
-            num_frames=1,
-            shard="s.h5",
-        )
-        for label, count in (("a", 5), ("b", 1), ("c", 3))
+        StoredVideo(f"{label}{n}", "s.h5", label, num_frames=1)
+        for label, count in enumerate((5, 1, 3))
         for n in range(count)
     ]
     everything = spread_over_classes(videos, 100)
     assert sorted(v.id for v in everything) == sorted(v.id for v in videos)
-    assert [v.label for v in everything[:5]] == ["a", "b", "c", "a", "c"]
+    assert [v.label for v in everything[:5]] == [0, 1, 2, 0, 2]
     assert spread_over_classes(videos, 4) == everything[:4]
 
 
