@@ -155,7 +155,7 @@ class Trainer:
         }
 
     def _choose_frames(self, epoch: int) -> None:
-        """Look at sampled frames in the first `sampled_epochs`, at clusters of all frames afterwards."""
+        """Use sampled frames in the first `sampled_epochs`, clusters of all frames afterwards."""
         sweep, engine = self._clustered
         sampled = epoch < self.config.sampled_epochs
         self.recognizer.sweep = replace(sweep, method=None) if sampled else sweep

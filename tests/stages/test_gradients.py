@@ -1,4 +1,4 @@
-"""The benchmark of gradients: what it calls close is close, and it measures the recogniser's own gradient."""
+"""The benchmark of gradients: its cosines are right, and it measures the recognizer's own gradient."""
 
 import csv
 from dataclasses import replace
@@ -82,7 +82,7 @@ def test_with_a_row_for_every_frame_every_method_is_the_reference(
 @settings(max_examples=8)
 @given(NAMES, st.integers(1, 4), st.integers(2, 8))
 def test_without_shift_a_still_video_loses_nothing(name: str, k: int, num_frames: int) -> None:
-    """Frames that are all alike share their patterns: the paper's argument then holds to rounding."""
+    """Equal frames have equal patterns: the paper's argument then holds to rounding."""
     recognizer, clip = _recognizer(shift=False), _still(num_frames)
     through = gradient(recognizer, clip, METHODS[name], k)
     reference = gradient(recognizer, clip, ALL_FRAMES, 1)
@@ -100,7 +100,7 @@ def test_averaging_moves_the_gradient_of_a_changing_video(shift: bool) -> None:
 
 @pytest.mark.parametrize("clustering", [*CLUSTERINGS, None])
 def test_the_gradient_is_the_recognizers_own(clustering: ClusteringMethod | None) -> None:
-    """Rows that count alike give what back-propagation through `Recognizer` gives, parameter by parameter."""
+    """With equal weights each parameter's gradient is that of back-propagation through `Recognizer`."""
     recognizer, clip = _recognizer(), _clip(7, seed=3)
     recognizer.sweep = replace(recognizer.sweep, method=clustering, num_clusters=3)
     loss = functional.cross_entropy(recognizer([clip]), torch.tensor([clip.label]))
@@ -109,8 +109,8 @@ def test_the_gradient_is_the_recognizers_own(clustering: ClusteringMethod | None
     torch.testing.assert_close(found, torch.cat([part.flatten() for part in expected]))
 
 
-def test_by_size_counts_every_frame_alike() -> None:
-    """Weighed by size, unequal clusters of equal frames give all frames' gradient; weighed alike not."""
+def test_by_size_weighs_every_frame_equally() -> None:
+    """Weighed by size, unequal clusters of equal frames give all frames' gradient; weighed equally not."""
     recognizer = _recognizer(shift=False)
     scenes = _clip(3, seed=5)
     clip = replace(scenes, frames=scenes.frames.repeat_interleave(torch.tensor([1, 2, 5]), dim=0))

@@ -123,9 +123,7 @@ def test_same_seed_same_bytes(run: Path, tmp_path: Path) -> None:
     ("name", "at", "command", "writer"),
     [
         ("frames/shards/shard-00000.h5", -9, "train", "extract"),
-        ("frames/shards/shard-00000.h5", -9, "eval", "extract"),
         ("toy/toy.csv", -4, "train", "extract"),
-        ("train/checkpoints/last.pt", -9, "eval", "train"),
         ("train/checkpoints/last.pt", -9, "inspect-clusters", "train"),
         ("frames/manifest.json", -4, "eval", "train"),
     ],
@@ -143,16 +141,6 @@ def test_broken_link_stops_the_next_stage(
     assert line.startswith(f"fvar: {copy / name}: ")
     assert f"rerun `fvar {writer}`" in line
     assert _files(copy) == before
-
-
-def test_missing_stage_is_named(copy: Path) -> None:
-    """Without its manifest a folder is no input."""
-    (copy / "train" / "manifest.json").unlink()
-    code, _, stderr = _quick("eval", copy / "train", *FAST, "--out", copy / "new")
-    assert code == 2
-    assert stderr.startswith(
-        f"fvar: {copy / 'train'}: holds no manifest.json: no stage finished there; "
-    )
 
 
 def test_damaged_video_is_reported_and_refused(copy: Path) -> None:

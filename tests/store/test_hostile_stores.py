@@ -249,7 +249,17 @@ def test_weights_are_read_from_a_file(tmp_path: Path, load: Callable[[Path], obj
 def test_a_checkpoint_of_other_types(tmp_path: Path, key: str, value: object) -> None:
     """A checkpoint with all the keys and another type under one of them is refused by name."""
     path = tmp_path / "last.pt"
-    kept = Checkpoint(tiny_config(), ["a", "b"], "0" * 64, 1, {"a": torch.zeros(1)})
+    kept = Checkpoint(
+        config=tiny_config(),
+        classes=["a", "b"],
+        frames_sha256="0" * 64,
+        epoch=1,
+        model={"a": torch.zeros(1)},
+        optimizer={},
+        scheduler={},
+        scaler={},
+        history=[],
+    )
     save_checkpoint(path, kept)
     torch.save(torch.load(path, weights_only=True) | {key: value}, path)
     with pytest.raises(WeightsError, match=r"last\.pt"):

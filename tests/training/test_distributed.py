@@ -1,5 +1,6 @@
 """Several processes: the same numbers as one, and one line when something is wrong."""
 
+import json
 import shutil
 import socket
 from collections.abc import Callable
@@ -26,23 +27,10 @@ ALONE = World(0, 1, CPU)
 
 # Without dropout and with frozen norms nothing is drawn or measured per process. Batches of 5 of the 6
 # videos, 1 to 12 frames long: the last batch holds one video, so that one process has nothing to do.
-SAME: dict[str, Any] = {"dropout": 0.0, "norm": "frozen", "batch_size": 5, "label_smoothing": 0.1}
-TOML = """
-backbone = "tiny"
-weights = "none"
-size = 32
-clusters = 4
-epochs = 2
-batch_size = 5
-lr = 0.01
-dropout = 0.0
-label_smoothing = 0.1
-crop = "multi-scale"
-norm = "frozen"
-chunk_frames = 4
-workers = 0
-device = "cpu"
-"""
+CONFIG = tiny_config(dropout=0.0, norm="frozen", batch_size=5)
+TOML = "\n".join(
+    f"{name} = {json.dumps(value)}" for name, value in CONFIG.model_dump(exclude_unset=True).items()
+)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +146,7 @@ def test_two_processes_equal_one(run: Path, two: list[Ended]) -> None:
     assert [code for code, _, _ in two] == [0, 0], two
     assert "2 process(es)" in two[0][1]
     assert two[1][1] == ""  # the main process alone prints
-    train(run / "frames", run / "one", tiny_config(**SAME), SilentReporter())
+    train(run / "frames", run / "one", CONFIG, SilentReporter())
     one, other = _last(run / "one"), _last(run / "two")
     assert one.model.keys() == other.model.keys()
     for name, value in one.model.items():
@@ -275,7 +263,7 @@ def test_error_of_any_process_ends_all(
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "line"),
     [
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nGPU 0 has"),
@@ -287,11 +275,11 @@ def test_error_of_any_process_ends_all(
         ),
     ],
 )
-def test_what_is_no_bug_of_ours_stops(error: RuntimeError, told: str) -> None:
+def test_what_is_no_bug_of_ours_stops(error: RuntimeError, line: str) -> None:
     """Too little memory and a lost process end a run with one line, not with a traceback."""
     with pytest.raises(StoppedError) as stopped, join_world("cpu"):
         raise error
-    assert str(stopped.value).startswith(told)
+    assert str(stopped.value).startswith(line)
 
 
 def test_other_errors_stay_what_they_are() -> None:
