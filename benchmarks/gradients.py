@@ -26,13 +26,12 @@ from rich.table import Table
 
 from cli.console import ConsoleReporter
 from fvar.errors import FvarError
-from fvar.loading.dataset import VideoDataset, load_batches
+from fvar.loading.dataset import StoredVideo, VideoDataset
 from fvar.loading.sampling import draw_key
+from fvar.loading.view import evaluation_view
 from fvar.store.files import atomic_open
-from fvar.store.manifest import VideoEntry
-from fvar.training.distributed import Team, team
-from fvar.training.inputs import testing_view
-from fvar.training.trained_run import Trained, open_training
+from fvar.training.distributed import join_world
+from fvar.training.trained_run import open_trained_run
 
 COLUMNS = (
     "data",
@@ -55,41 +54,38 @@ TABLE_WIDTH = 144  # also where the output is no terminal
 Row = tuple[str, str, str, Cosine]  # data, network, shift, what was found
 
 
-def spread_over_classes(videos: Sequence[VideoEntry], num: int) -> list[VideoEntry]:
+def spread_over_classes(videos: Sequence[StoredVideo], num: int) -> list[StoredVideo]:
     """Return `num` videos in turn from each class, within a class in an order that their ids alone decide."""
-    by_class: dict[str, list[VideoEntry]] = {}
+    by_class: dict[int, list[StoredVideo]] = {}
     for video in sorted(videos, key=lambda video: draw_key(video.id, "gradients")):
         by_class.setdefault(video.label, []).append(video)
     turns = zip_longest(*(by_class[label] for label in sorted(by_class)))
     return [video for video in chain.from_iterable(turns) if video is not None][:num]
 
 
-def labelled_clips(trained: Trained, members: Team, *, num: int) -> Iterator[LabelledClip]:
-    """Yield videos of a training with all their frames, the central crop, one at a time."""
-    view = replace(testing_view(trained.config), samples=None)
-    videos = trained.stored(spread_over_classes(trained.videos, num))
-    dataset = VideoDataset(trained.frames_dir, videos, view)
-    for batch in load_batches(dataset, [[(0, at)] for at in range(len(videos))], workers=0):
-        (clip,) = batch.clips(view, device=members.device)
-        pictures = clip.pictures(range(clip.num_frames))
-        yield LabelledClip(batch.ids[0], pictures, int(batch.labels[0]))
+def labelled_clips(dataset: VideoDataset) -> Iterator[LabelledClip]:
+    """Yield videos with all their pictures, one at a time."""
+    for at in range(len(dataset)):
+        clip = dataset[0, at]
+        yield LabelledClip(clip.id, clip.pictures(range(clip.num_frames)), clip.label)
 
 
 def measure_training(name: str, folder: Path, *, num: int) -> Iterator[list[Row]]:
     """Yield what is found of one training with the temporal shift on, then off."""
-    with team("cpu") as members:
-        trained = open_training(
-            folder, split="train", checkpoint="last", frames=None, team=members, allow_partial=False
-        )
-        recognizer, total = trained.recognizer, min(num, len(trained.videos))
-        shifted = recognizer.backbone
+    with join_world("cpu") as world:
+        run = open_trained_run(folder, checkpoint="last", world=world)
+        frames = run.open_frames(None, world)
+        videos = spread_over_classes(frames.videos("train", run.classes, allow_partial=False), num)
+        view = replace(evaluation_view(run.config), num_samples=None)
+        dataset = VideoDataset(frames.folder, videos, view, device=world.device)
+        recognizer, shifted = run.recognizer, run.recognizer.backbone
         for shift, clusters in SHIFTS.items():
             recognizer.backbone = shifted if shift == "on" else without_shift(shifted)
             title = f"{name}, shift {shift}"
-            with ConsoleReporter().progress(title, total=total, unit="videos") as bar:
-                clips = labelled_clips(trained, members, num=num)
+            with ConsoleReporter().progress(title, total=len(videos), unit="videos") as bar:
+                clips = labelled_clips(dataset)
                 found = measure(recognizer, clips, clusters=clusters, advance=bar.advance)
-            yield [(name, trained.config.backbone, shift, one) for one in found]
+            yield [(name, run.config.backbone, shift, one) for one in found]
 
 
 def cosine_table(title: str, found: Sequence[Cosine]) -> Table:

@@ -1,12 +1,12 @@
-"""Whether the loader keeps a stem busy: waiting and memory over an epoch, by number of reading threads.
+"""Does the loader keep a stem busy? Waiting time and memory over an epoch, by number of reading threads.
 
 Usage: python benchmarks/loader.py [--frames RUN/frames] [--videos 40]
        [--backbone mobilenet_v2] [--size 112]
 
 ``--frames`` is an extraction; without it 20 videos of 100 made-up pictures are written to a temporary
-folder. An epoch is read a video at a time, the least a batch can be. The stem is busy when, after the first
-batch, less than 2 % of the epoch is spent waiting for the loader: the rest goes to making pictures and to
-the network. Waiting for the first batch is shown apart.
+folder. A batch is one video. The stem is busy when, after the first batch, less than 2 %
+of the epoch is spent waiting for the loader; the rest goes to making pictures and to the network. The time to
+the first batch is shown in a column of its own.
 """
 
 import argparse
@@ -22,9 +22,11 @@ from measuring import StillClip, print_machine, print_table, recognizer, step
 from store import some_store
 
 from fvar.config import TrainConfig
-from fvar.loading.dataset import EncodedClip, FrameBatch, StoredVideo, VideoDataset, load_batches
+from fvar.loading.batch import Batch, load_batches
+from fvar.loading.clip import EncodedClip
+from fvar.loading.dataset import StoredVideo, VideoDataset
+from fvar.loading.view import evaluation_view
 from fvar.model.recognizer import Recognizer
-from fvar.training.inputs import testing_view
 
 CHUNK = 8  # frames, the default of chunk_frames on a CPU
 READERS = (0, 1, 2)
@@ -33,7 +35,7 @@ _BYTES_PER_MB = 1e6
 
 
 class TimedClip:
-    """A video that adds up the seconds that its pictures take, to decode and to frame."""
+    """A clip that sums the seconds that its pictures take, to decode and to crop."""
 
     def __init__(self, clip: EncodedClip) -> None:
         self._clip, self.cut_key, self.num_frames = clip, clip.cut_key, clip.num_frames
@@ -49,7 +51,7 @@ class TimedClip:
 
 @dataclass
 class Spent:
-    """Seconds of an epoch: waiting for the first batch; after it, waiting, making pictures, and in all."""
+    """Seconds of an epoch: waiting for the first batch; then waiting, making pictures, and the total."""
 
     first: float = 0.0
     waiting: float = 0.0
@@ -58,14 +60,14 @@ class Spent:
     frames: int = 0
     resident_mb: list[float] = field(default_factory=list)
 
-    def shares(self) -> tuple[str, ...]:
-        """Return the first wait, shares of waiting, pictures and all else, and the rate, for a table."""
+    def fractions(self) -> tuple[str, ...]:
+        """Return the first wait, the fractions of waiting, pictures and the rest, and the rate, as cells."""
         rest = self.total - self.waiting - self.pictures
         parts = [f"{part / self.total:.1%}" for part in (self.waiting, self.pictures, rest)]
         return f"{self.first * 1000:.0f} ms", *parts, f"{self.frames / self.total:.0f}"
 
 
-Use = Callable[[FrameBatch], float]  # a batch; returns the seconds that its pictures took
+Use = Callable[[Batch], float]  # a batch; returns the seconds that its pictures took
 
 
 class Bench:
@@ -74,14 +76,14 @@ class Bench:
     def __init__(
         self, folder: Path, videos: list[StoredVideo], network: Recognizer, size: int
     ) -> None:
-        self._view = testing_view(TrainConfig(size=size))
-        self._dataset, self._num_videos = VideoDataset(folder, videos, self._view), len(videos)
+        view = evaluation_view(TrainConfig(size=size))
+        self._dataset = VideoDataset(folder, videos, view, device=torch.device("cpu"))
         self._network, self._stem = network, network.backbone.folded_stem
         self._weights = [weight.detach() for weight in self._stem.weights()]
 
     def epoch(self, use: Use, *, readers: int, num_videos: int) -> Spent:
-        """Read so many videos, use each, and say where the time went."""
-        batches = [[(0, number % self._num_videos)] for number in range(num_videos)]
+        """Read `num_videos` videos, use each, and return where the time went."""
+        batches = [[(0, number % len(self._dataset))] for number in range(num_videos)]
         spent, asked = Spent(), time.perf_counter()
         started = None
         for batch in load_batches(self._dataset, batches, workers=readers):
@@ -91,42 +93,38 @@ class Bench:
             else:
                 spent.waiting += got - asked
             spent.pictures += use(batch)
-            spent.frames += sum(batch.lengths)
+            spent.frames += batch.num_frames
             spent.resident_mb.append(resident_mb())
             asked = time.perf_counter()
         spent.total = asked - (started or asked)
         return spent
 
-    def nothing(self, _batch: FrameBatch) -> float:
+    def nothing(self, _batch: Batch) -> float:
         """Leave a batch alone."""
         return 0.0
 
     @torch.no_grad()
-    def forward(self, batch: FrameBatch) -> float:
+    def forward(self, batch: Batch) -> float:
         """Sweep the stem over all frames once."""
-        (clip,) = self._clips(batch)
+        clip = TimedClip(batch.clips[0])
         self._sweep(clip)
         return clip.seconds
 
-    def step(self, batch: FrameBatch) -> float:
+    def step(self, batch: Batch) -> float:
         """Go forward and backward by the chunked engine."""
-        (clip,) = self._clips(batch)
+        clip = TimedClip(batch.clips[0])
         step(self._network, clip)
         return clip.seconds
 
     @torch.no_grad()
     def stem_rate(self, *, num_frames: int) -> float:
         """Return the frames/s of the stem alone, on pictures that are ready."""
-        (clip,) = self._clips(self._dataset.batch([(0, 0)]))
-        some = clip.pictures(range(CHUNK))
+        some = self._dataset[0, 0].pictures(range(CHUNK))
         still = StillClip(some.repeat(num_frames // CHUNK, 1, 1, 1))
         self._sweep(still)
         started = time.perf_counter()
         self._sweep(still)
         return still.num_frames / (time.perf_counter() - started)
-
-    def _clips(self, batch: FrameBatch) -> list[TimedClip]:
-        return [TimedClip(clip) for clip in batch.clips(self._view, device=torch.device("cpu"))]
 
     def _sweep(self, clip: TimedClip | StillClip) -> None:
         for first in range(0, clip.num_frames, CHUNK):
@@ -150,7 +148,7 @@ def compare_waiting(bench: Bench, *, num_videos: int) -> None:
     ):
         bench.epoch(use, readers=0, num_videos=2)  # allocations and caches
         rows = [
-            (readers, *bench.epoch(use, readers=readers, num_videos=num_videos).shares())
+            (readers, *bench.epoch(use, readers=readers, num_videos=num_videos).fractions())
             for readers in READERS
         ]
         columns = ("readers", "first batch", "waiting", "pictures", "network", "frames/s")

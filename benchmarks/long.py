@@ -11,26 +11,28 @@ nothing altered: the gradient must be the same to the bit.
 import argparse
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from measuring import peak_mb, print_machine, recognizer, some_clip
+from measuring import encoded_video, peak_mb, print_machine, recognizer, some_clip
 from PIL import Image, ImageOps
 
-from fvar.loading.dataset import EncodedClip
+from fvar.loading.clip import EncodedClip
 from fvar.model.recognizer import Recognizer
 from fvar.training.optim import build_optimizer
 
 
-def alter(clip: EncodedClip, frame: int) -> None:
-    """Invert the pixels of one frame."""
-    picture = Image.open(io.BytesIO(clip._coded[frame].numpy().tobytes()))
+def altered_clip(clip: EncodedClip, frame: int) -> EncodedClip:
+    """Return the clip with the pixels of one frame inverted."""
+    pictures = [clip.video.frame(at) for at in range(clip.num_frames)]
     file = io.BytesIO()
-    ImageOps.invert(picture).save(file, "jpeg", quality=95)
-    coded = list(clip._coded)
-    coded[frame] = torch.from_numpy(np.frombuffer(file.getvalue(), np.uint8).copy())
-    clip._coded = coded
+    ImageOps.invert(Image.open(io.BytesIO(pictures[frame].tobytes()))).save(
+        file, "jpeg", quality=95
+    )
+    pictures[frame] = np.frombuffer(file.getvalue(), np.uint8)
+    return replace(clip, video=encoded_video(pictures, clip.video.height, clip.video.width))
 
 
 def take_step(network: Recognizer, clip: EncodedClip) -> tuple[torch.Tensor, float]:
@@ -66,8 +68,7 @@ def main() -> None:
     if flags.control:
         again, _ = take_step(network, clip)
         print(f"again: the same gradient to the bit: {torch.equal(again, gradient)}", flush=True)
-    alter(clip, flags.alter)
-    altered, _ = take_step(network, clip)
+    altered, _ = take_step(network, altered_clip(clip, flags.alter))
     change = (altered - gradient).norm() / gradient.norm()
     print(f"frame {flags.alter} inverted: the gradient moves by {change:.2e} of its length")
     print_machine()

@@ -1,4 +1,4 @@
-"""What the benchmarks share: clips of real JPEG pictures, recognisers, clocks, fresh processes and tables."""
+"""Helpers of the benchmarks: clips of real JPEG pictures, recognizers, clocks, fresh processes and tables."""
 
 import io
 import os
@@ -18,54 +18,70 @@ from rich.console import Console
 from rich.table import Table
 
 from fvar.config import TrainConfig
-from fvar.loading.dataset import EncodedClip, VideoDataset, collate
+from fvar.loading.clip import EncodedClip
+from fvar.loading.dataset import StoredVideo, VideoDataset
 from fvar.loading.transforms import center_framing
+from fvar.loading.view import evaluation_view
 from fvar.model.build import build_recognizer
 from fvar.model.recognizer import Recognizer
+from fvar.store.encoded_video import EncodedVideo
 from fvar.store.manifest import FramesManifest, read_manifest
 from fvar.system import keep_freed_memory
-from fvar.training.inputs import stored_videos, testing_view
 
 PICTURE = (256, 344)  # height and width of stored pictures, px; 15 to 20 KB each
-_DISTINCT = 32  # pictures, shown again and again; each frame has its own copy of the bytes
+_DISTINCT = 32  # pictures, repeated; each frame has its own copy of the bytes
 _KB_PER_MB = 1024
 
 
 def jpeg_clip(num_frames: int, size: int) -> EncodedClip:
-    """Return a video of drifting noise as a training sees it: encoded, decoded when asked for."""
-    rng, coded = np.random.default_rng(0), []
+    """Return a video of drifting noise as a training gets it: encoded, decoded on demand."""
+    rng, pictures = np.random.default_rng(0), []
     coarse = rng.integers(0, 256, (20, 28, 3), np.uint8)
     for at in range(min(_DISTINCT, num_frames)):
         smooth = Image.fromarray(np.roll(coarse, at, axis=1)).resize(PICTURE[::-1], Image.BICUBIC)
         noisy = np.clip(np.asarray(smooth) + rng.normal(0, 3, (*PICTURE, 3)), 0, 255)
         file = io.BytesIO()
         Image.fromarray(noisy.astype(np.uint8)).save(file, "jpeg", quality=80)
-        coded.append(np.frombuffer(file.getvalue(), np.uint8))
+        pictures.append(np.frombuffer(file.getvalue(), np.uint8))
     return EncodedClip(
-        [torch.from_numpy(coded[at % _DISTINCT].copy()) for at in range(num_frames)],
-        video_id="noise",
-        picture_size=PICTURE,
-        framing=center_framing(*PICTURE, share=0.875),
+        id="noise",
+        label=0,
+        video=encoded_video([pictures[at % _DISTINCT] for at in range(num_frames)], *PICTURE),
+        framing=center_framing(*PICTURE, fraction=0.875),
         size=size,
         device=torch.device("cpu"),
         cut_key=0,
     )
 
 
+def encoded_video(pictures: Sequence[np.ndarray], height: int, width: int) -> EncodedVideo:
+    """Return JPEG pictures as a video of 25 frames per second."""
+    offsets = np.cumsum([0, *map(len, pictures)], dtype=np.int64)
+    times = np.arange(len(pictures)) / 25
+    return EncodedVideo(np.concatenate(pictures), offsets, times, width=width, height=height)
+
+
 def some_clip(frames: Path | None, video_id: str, size: int, *, made_up: int) -> EncodedClip:
-    """Return a video of an extraction as an evaluation sees it, or so many made-up frames."""
+    """Return a video of an extraction as an evaluation gets it, or `made_up` frames of noise."""
     if frames is None:
         return jpeg_clip(made_up, size)
     manifest = read_manifest(frames / "manifest.json", FramesManifest)
-    entries = [video for video in manifest.videos if video.id == video_id]
-    view = testing_view(TrainConfig(size=size))
-    dataset = VideoDataset(frames, stored_videos(entries, manifest.classes, source=frames), view)
-    (clip,) = collate([dataset[0, 0]]).clips(view, device=torch.device("cpu"))
-    return clip
+    (video,) = (video for video in stored_videos(manifest) if video.id == video_id)
+    view = evaluation_view(TrainConfig(size=size))
+    return VideoDataset(frames, [video], view, device=torch.device("cpu"))[0, 0]
+
+
+def stored_videos(manifest: FramesManifest) -> list[StoredVideo]:
+    """Return the videos of an extraction that have frames, all with label 0."""
+    return [
+        StoredVideo(video.id, video.shard, label=0, num_frames=video.num_frames)
+        for video in manifest.videos
+        if video.shard is not None
+    ]
 
 
 class StillClip:
-    """A video whose pictures (T, 3, S, S) are ready: what they cost to make is not measured."""
+    """A video whose pictures (T, 3, S, S) are ready, so that the time to make them is not measured."""
 
     cut_key = 0
 
@@ -100,7 +116,7 @@ def step(network: Recognizer, clip: EncodedClip | StillClip) -> None:
 
 
 def fastest(action: Callable[[], object], *, repeats: int) -> float:
-    """Return the seconds of the fastest of `repeats` runs after a first one, which alone counts if 0."""
+    """Return the seconds of the fastest of `repeats` calls after a first one; with 0, of the first."""
     seconds = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
@@ -133,7 +149,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def print_machine() -> None:
-    """Say what was measured on."""
+    """Print the machine that was measured."""
     threads = torch.get_num_threads()
     print(
         f"{os.cpu_count()} cores, {threads} threads, {platform.machine()}, torch {torch.__version__}\n"

@@ -1,11 +1,11 @@
-"""What the store costs: reading a video against having its bytes in memory.
+"""The cost of the store: reading a video against having its bytes in memory.
 
 Usage: python benchmarks/store.py [--frames RUN/frames] [--passes 3]
 
 ``--frames`` is an extraction; without it 20 videos of 100 made-up pictures are written to a temporary folder.
-Each video is read from the store and decoded, then its bytes, by then in memory, are decoded by a bare loop;
-the faster of each in several passes counts, so that both find the same machine. The files are in the system's
-cache: what is measured is what the store adds (HDF5, checksum, checks), not the disk.
+Each video is read from the store and decoded; then its bytes, now in memory, are decoded by a bare loop. The
+fastest of several passes counts, so that both meet the same load. The files are in the system's
+cache, so the measurement shows what the store adds (HDF5, checksum, checks), not the disk.
 """
 
 import argparse
@@ -16,14 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from measuring import jpeg_clip, print_machine, print_table
+from measuring import jpeg_clip, print_machine, print_table, stored_videos
 from torchcodec.decoders import decode_jpeg
 
 from fvar.loading.dataset import StoredVideo
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.frame_store import FrameStore, write_shard
 from fvar.store.manifest import FramesManifest, read_manifest
-from fvar.training.inputs import stored_videos
 
 CHUNK = 16  # frames decoded at once, the default of chunk_frames
 MADE_UP = (20, 100)  # videos, frames of each
@@ -33,9 +32,7 @@ MADE_UP = (20, 100)  # videos, frames of each
 def some_store(frames: Path | None) -> Iterator[tuple[Path, list[StoredVideo]]]:
     """Yield the folder of a store and its videos: those of an extraction, or made-up ones."""
     if frames is not None:
-        manifest = read_manifest(frames / "manifest.json", FramesManifest)
-        entries = [video for video in manifest.videos if video.shard is not None]
-        yield frames, stored_videos(entries, manifest.classes, source=frames)
+        yield frames, stored_videos(read_manifest(frames / "manifest.json", FramesManifest))
         return
     with tempfile.TemporaryDirectory() as name:
         yield Path(name), _write_store(Path(name))
@@ -43,15 +40,7 @@ def some_store(frames: Path | None) -> Iterator[tuple[Path, list[StoredVideo]]]:
 
 def _write_store(folder: Path) -> list[StoredVideo]:
     num_videos, num_frames = MADE_UP
-    coded = jpeg_clip(num_frames, 112)._coded
-    offsets = torch.tensor([0, *map(len, coded)]).cumsum(0).numpy()
-    video = EncodedVideo(
-        jpeg=torch.cat(list(coded)).numpy(),
-        offsets=offsets,
-        pts_seconds=torch.arange(num_frames, dtype=torch.float64).numpy() / 25,
-        width=344,
-        height=256,
-    )
+    video = jpeg_clip(num_frames, 112).video
     ids = [str(number) for number in range(num_videos)]
     write_shard(folder / "shard.h5", [(video_id, video) for video_id in ids])
     return [StoredVideo(video_id, "shard.h5", 0, num_frames) for video_id in ids]

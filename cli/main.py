@@ -42,7 +42,7 @@ class _Boundary(TyperGroup):
             with _ended_like_ctrl_c():
                 return super().invoke(ctx)
         except FvarError as error:
-            if not error.is_echo:
+            if not error.is_duplicate:
                 print_error(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:

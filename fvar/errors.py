@@ -38,7 +38,7 @@ class FvarError(Exception):
     """An error whose message is complete on one line: ``thing: problem; next step``."""
 
     exit_code = 2
-    is_echo = False  # of several processes, the main one tells the user of the same error
+    is_duplicate = False  # True in all processes but the main one, which prints the same error
 
     def __init__(self, thing: object, problem: str, *, fix: str) -> None:
         """Compose the line.
@@ -92,3 +92,8 @@ class StoppedError(FvarError):
     """Stopped midway: a rerun goes on from what is complete."""
 
     exit_code = 3
+
+
+def stopped_by(error: InputError, *, then: str) -> StoppedError:
+    """Return the error of a stage that met `error` after it wrote something; `then` is the last step."""
+    return StoppedError(error.thing, error.problem, fix=f"{error.fix}; then {then}")

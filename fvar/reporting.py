@@ -1,4 +1,4 @@
-"""How the library tells what it does without printing: it calls a reporter."""
+"""Reporters: the library prints nothing, it passes messages and progress to one of them."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -6,25 +6,25 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """One running task."""
+    """The progress of one task."""
 
     def advance(self, amount: float = 1.0, *, note: str | None = None) -> None:
-        """Count `amount` more units as done; `note` replaces the short text shown beside the bar."""
+        """Count `amount` more units as done; `note` replaces the short text beside the bar."""
 
 
 class Reporter(Protocol):
-    """Receives what a stage has to say, in order."""
+    """Receives the messages of a stage, in order."""
 
     def info(self, message: str) -> None:
-        """Take a line that tells the user what happened."""
+        """Take a line about what happened."""
 
     def warning(self, message: str) -> None:
-        """Take a line that the user should act on."""
+        """Take a line that asks the user to act."""
 
     def progress(
         self, description: str, *, total: float | None, unit: str
     ) -> AbstractContextManager[Progress]:
-        """Open a task of `total` units (None: unknown) named in the plural by `unit`."""
+        """Open a task of `total` units; None is unknown. `unit` is their name in the plural."""
 
 
 class _SilentProgress:
@@ -33,7 +33,7 @@ class _SilentProgress:
 
 
 class SilentReporter:
-    """Says nothing: for tests, libraries and the processes of rank above 0."""
+    """Drops everything: for tests, notebooks and processes other than the main one."""
 
     def info(self, message: str) -> None:
         """Drop the line."""

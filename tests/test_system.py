@@ -1,4 +1,4 @@
-"""Processors and memory of this machine: settings are taken where they can be, a container's limit counts."""
+"""Processors and memory: the allocator is set where that is possible, a container's limits count."""
 
 import ctypes
 import os
@@ -14,7 +14,7 @@ from fvar.system import count_chunk, keep_freed_memory, total_host_memory, usabl
 
 
 class _Libc:
-    """Takes down how mallopt was called."""
+    """Records the calls of mallopt and malloc_trim."""
 
     def __init__(self, answer: int) -> None:
         self.calls: list[tuple[int, int]] = []
@@ -32,7 +32,7 @@ class _Libc:
 
 @pytest.mark.parametrize(("answer", "taken"), [(1, True), (0, False)])
 def test_settings_of_glibc(monkeypatch: pytest.MonkeyPatch, answer: int, taken: bool) -> None:
-    """No block is mapped alone and none is handed back (mallopt(3)); a refusal is told."""
+    """No block is mapped alone and none is returned (mallopt(3)); a refusal is returned as False."""
     libc = _Libc(answer)
     monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
     monkeypatch.setattr(sys, "platform", "linux")
@@ -40,8 +40,8 @@ def test_settings_of_glibc(monkeypatch: pytest.MonkeyPatch, answer: int, taken: 
     assert dict(libc.calls) == {-4: 0, -1: 2**31 - 1, -2: 64 << 20}
 
 
-def test_what_is_free_goes_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every 128th chunk, once glibc was told to keep what is freed; before that nothing is called."""
+def test_free_memory_is_returned_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free memory is returned at every 128th chunk, once glibc keeps freed blocks; never before that."""
     libc = _Libc(1)
     monkeypatch.setattr(system, "_ALLOCATOR", system._Allocator())
     monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
@@ -56,7 +56,7 @@ def test_what_is_free_goes_back_now_and_then(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no glibc nothing happens, and nothing breaks."""
+    """Without glibc nothing happens, and nothing breaks."""
 
     def absent(_: str) -> object:
         raise OSError("libc.so.6: cannot open shared object file")

@@ -1,1 +1,1 @@
-"""From video files to batches of frames on the device. Knows no network."""
+"""From the frame store to batches of clips on the device. Knows no network."""

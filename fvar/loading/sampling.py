@@ -1,7 +1,7 @@
-"""Whatever is drawn at random, from (seed, epoch, video) alone; and the order and size of batches.
+"""Random draws that depend on (seed, epoch, video) alone, and the order and size of batches.
 
-Nothing depends on the batch a video is in, on the worker that reads it or on the number of processes, so a
-second sweep, a resumed run and another machine draw the same.
+Nothing depends on the batch a video is in, on the thread that reads it or on the number of processes. So a
+second sweep, a resumed training and another machine draw the same.
 """
 
 import hashlib
@@ -11,13 +11,13 @@ import numpy as np
 
 
 def draw_key(*parts: object) -> int:
-    """Return a seed in [0, 2**63) from `parts` alone, e.g. seed, epoch, video id, purpose."""
+    """Return a seed in [0, 2**63) that depends on `parts` alone, e.g. seed, epoch, video id, purpose."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def uniform_frames(num_frames: int, num_samples: int, *, key: int | None) -> list[int]:
-    """Pick one frame from each of K equal segments: how TSN and TSM sample a video.
+    """Return one frame from each of K equal segments: how TSN and TSM sample a video.
 
     Segment j is ``[floor(j*T/K), floor((j+1)*T/K))``. For T < K it may be empty; then frame ``floor(j*T/K)``
     is taken, so that every frame appears.
@@ -25,10 +25,10 @@ def uniform_frames(num_frames: int, num_samples: int, *, key: int | None) -> lis
     Args:
         num_frames: T, at least 1.
         num_samples: K.
-        key: Draw a random frame of each segment from this seed (training); None: its middle (testing).
+        key: Draw a random frame of each segment from this seed (training); None takes the middle (testing).
 
     Returns:
-        K frame numbers that do not fall.
+        K frame numbers in ascending order; some repeat where T < K.
     """
     edges = np.arange(num_samples + 1) * num_frames // num_samples
     starts, sizes = edges[:-1], np.maximum(np.diff(edges), 1)
@@ -39,13 +39,13 @@ def uniform_frames(num_frames: int, num_samples: int, *, key: int | None) -> lis
 def epoch_batches(
     num_frames: Sequence[int], *, batch_size: int, frames_per_batch: int, seed: int, epoch: int
 ) -> list[list[int]]:
-    """Shuffle the videos of an epoch and fill batches, each video exactly once.
+    """Return the batches of an epoch: the videos in random order, each exactly once.
 
     Args:
         num_frames: T of each video.
-        batch_size: Videos in a batch at most.
-        frames_per_batch: Frames in a batch at most; a longer video makes a batch alone.
-        seed: Of the run.
+        batch_size: Largest number of videos in a batch.
+        frames_per_batch: Largest number of frames in a batch; a longer video is a batch of its own.
+        seed: Of the training.
         epoch: Its number.
 
     Returns:
@@ -63,17 +63,17 @@ def epoch_batches(
     return batches
 
 
-def share_of_rank(
-    batch: Sequence[int], num_frames: Sequence[int], *, rank: int, world_size: int
-) -> list[int]:
-    """Return the videos of `batch` that process `rank` takes: longest first, each to the idlest process.
+def split_batch(
+    batch: Sequence[int], num_frames: Sequence[int], *, world_size: int
+) -> list[list[int]]:
+    """Return the videos of `batch` that each process takes: longest first, each to the least loaded process.
 
-    Every process computes the same division; a share may be empty.
+    Every process computes the same result. A process may get no video.
     """
-    shares: list[list[int]] = [[] for _ in range(world_size)]
+    parts: list[list[int]] = [[] for _ in range(world_size)]
     loads = [0] * world_size
     for video in sorted(batch, key=lambda v: (-num_frames[v], v)):
-        idlest = loads.index(min(loads))
-        shares[idlest].append(video)
-        loads[idlest] += num_frames[video]
-    return shares[rank]
+        least = loads.index(min(loads))
+        parts[least].append(video)
+        loads[least] += num_frames[video]
+    return parts

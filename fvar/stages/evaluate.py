@@ -1,10 +1,14 @@
-"""Evaluation: what a trained recogniser says of videos it has not seen, and how often it is right."""
+"""Evaluation: predictions of a trained recognizer for the videos of a split, and how many are right."""
 
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fvar.config import EvalConfig
 from fvar.errors import StoppedError
+from fvar.loading.dataset import StoredVideo
+from fvar.loading.view import evaluation_view
 from fvar.report.confusion import write_confusion_png
 from fvar.reporting import Reporter
 from fvar.store.files import remove_outputs
@@ -17,8 +21,7 @@ from fvar.store.manifest import (
     tool_versions,
     write_manifest,
 )
-from fvar.training.distributed import Team, team
-from fvar.training.inputs import report_thinning, testing_view
+from fvar.training.distributed import join_world
 from fvar.training.metrics import (
     Prediction,
     Scores,
@@ -28,10 +31,29 @@ from fvar.training.metrics import (
     write_predictions,
 )
 from fvar.training.predict import predict
-from fvar.training.trained_run import Trained, open_training
+from fvar.training.trained_run import TrainedRun, open_trained_run
 
-OUTPUTS = ("predictions.csv", "per_class.csv", "confusion.csv", "confusion.png")
 _PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py", "torchmetrics", "matplotlib")
+
+
+@dataclass(frozen=True)
+class Results:
+    """An evaluation: predictions in the source's order, names of the classes, accuracies."""
+
+    predictions: Sequence[Prediction]
+    classes: Sequence[str]
+    scores: Scores
+
+
+# A new output is a line here: its file is written, listed in the manifest and replaced by --overwrite.
+OUTPUTS: dict[str, Callable[[Path, Results], None]] = {
+    "predictions.csv": lambda path, r: write_predictions(path, r.predictions, r.classes),
+    "per_class.csv": lambda path, r: write_per_class(path, r.scores.confusion, r.classes),
+    "confusion.csv": lambda path, r: write_confusion(path, r.scores.confusion, r.classes),
+    "confusion.png": lambda path, r: write_confusion_png(
+        path, r.scores.confusion.numpy(), r.classes
+    ),
+}
 
 
 def evaluate(
@@ -43,112 +65,100 @@ def evaluate(
     frames: Path | None = None,
     overwrite: bool = False,
 ) -> PredictionsManifest:
-    """Evaluate every video of a split, clustered in full exactly as in training.
+    """Evaluate every video of a split, with the clustering of the training on all frames.
 
     Args:
         train: Folder or manifest that `fvar train` wrote.
-        out_dir: Gets predictions, tables, the confusion matrix and, last, the manifest.
+        out_dir: Gets the `OUTPUTS` and, last, the manifest.
         config: Settings.
-        reporter: Hears what happens.
+        reporter: Receives messages and progress.
         frames: Another extraction than the one trained on.
         overwrite: Replace a complete evaluation in `out_dir`.
 
     Raises:
-        InputError: The input or a setting is wrong; nothing was written.
+        InputError: The input or a setting is wrong, or a video is damaged; nothing was written.
         StoppedError: A video was not evaluated.
     """
-    with team(config.device) as members:
-        members.on_main(lambda: check_out(out_dir, PredictionsManifest, overwrite=overwrite))
-        trained = open_training(
-            train,
-            split=config.split,
-            checkpoint=config.checkpoint,
-            frames=frames,
-            team=members,
-            allow_partial=config.allow_partial,
-        )
-        report_thinning(trained.thinning, reporter)
+    with join_world(config.device) as world:
+        world.on_main(lambda: check_out(out_dir, PredictionsManifest, overwrite=overwrite))
+        run = open_trained_run(train, checkpoint=config.checkpoint, world=world)
+        stored = run.open_frames(frames, world)
+        videos = stored.videos(config.split, run.classes, allow_partial=config.allow_partial)
+        stored.report_thinning(reporter)
         started = time.perf_counter()
-        predictions = _predict_all(trained, config, reporter, members)
+        with reporter.progress(f"eval {config.split}", total=len(videos), unit="videos") as bar:
+            predictions = predict(
+                run.recognizer,
+                run.dataset(stored, videos),
+                world=world,
+                precision=run.config.precision,
+                workers=config.workers,
+                progress=bar,
+            )
         seconds = time.perf_counter() - started
-        return members.on_main(
-            lambda: _finish(trained, predictions, config, out_dir, seconds=seconds)
+        _check_all_evaluated(predictions, videos, config)
+        results = Results(
+            predictions, run.classes, score(predictions, num_classes=len(run.classes))
         )
+        summary = _summary(run, results.scores, videos, config, seconds=seconds)
+        inputs = [run.path, run.checkpoint, stored.path]
+        return world.on_main(lambda: _write(out_dir, results, inputs, config, summary))
 
 
-def _predict_all(
-    trained: Trained, config: EvalConfig, reporter: Reporter, members: Team
-) -> list[Prediction]:
-    with reporter.progress(
-        f"eval {config.split}", total=len(trained.videos), unit="videos"
-    ) as progress:
-        predictions = predict(
-            trained.recognizer,
-            trained.frames_dir,
-            trained.stored(trained.videos),
-            testing_view(trained.config),
-            team=members,
-            precision=trained.config.precision,
-            workers=config.workers,
-            progress=progress,
-        )
-    if [prediction.id for prediction in predictions] != [video.id for video in trained.videos]:
+def _check_all_evaluated(
+    predictions: Sequence[Prediction], videos: Sequence[StoredVideo], config: EvalConfig
+) -> None:
+    if [prediction.id for prediction in predictions] != [video.id for video in videos]:
         raise StoppedError(
             f"split {config.split}",
-            f"{len(predictions)} of {len(trained.videos)} videos were evaluated",
-            fix="run again; if it stays so, report it",
+            f"{len(predictions)} of {len(videos)} videos were evaluated",
+            fix="run again; if this happens again, report it",
         )
-    return predictions
-
-
-def _finish(
-    trained: Trained,
-    predictions: list[Prediction],
-    config: EvalConfig,
-    out_dir: Path,
-    *,
-    seconds: float,
-) -> PredictionsManifest:
-    """Write the tables, the picture and the manifest that completes the folder."""
-    scores = score(predictions, num_classes=len(trained.classes))
-    remove_outputs(out_dir, list(OUTPUTS))
-    write_predictions(out_dir / "predictions.csv", predictions, trained.classes)
-    write_per_class(out_dir / "per_class.csv", scores.confusion, trained.classes)
-    write_confusion(out_dir / "confusion.csv", scores.confusion, trained.classes)
-    write_confusion_png(out_dir / "confusion.png", scores.confusion.numpy(), trained.classes)
-    manifest = PredictionsManifest(
-        versions=tool_versions(_PACKAGES),
-        classes=trained.classes,
-        inputs=[input_file(out_dir, path) for path in trained.inputs],
-        outputs=[output_file(out_dir, name) for name in OUTPUTS],
-        config=config,
-        summary=_summary(
-            trained, scores, config, num_predictions=len(predictions), seconds=seconds
-        ),
-    )
-    write_manifest(out_dir, manifest)
-    return manifest
 
 
 def _summary(
-    trained: Trained, scores: Scores, config: EvalConfig, *, num_predictions: int, seconds: float
+    run: TrainedRun,
+    scores: Scores,
+    videos: Sequence[StoredVideo],
+    config: EvalConfig,
+    *,
+    seconds: float,
 ) -> EvalSummary:
-    settings = trained.config
-    seen = [
-        settings.clusters if settings.clustering == "uniform" else video.num_frames
-        for video in trained.videos
-    ]
+    count_frames = evaluation_view(run.config).count_frames
     return EvalSummary(
         top1=scores.top1,
         top5=scores.top5,
         mean_class_accuracy=scores.mean_class_accuracy,
-        evaluated=num_predictions,
-        expected=len(trained.videos),
+        evaluated=len(videos),
+        expected=len(videos),
         split=config.split,
-        checkpoint=trained.checkpoint_name,
-        clustering=settings.clustering,
-        clusters=settings.clusters,
+        checkpoint=run.checkpoint_name,
+        clustering=run.config.clustering,
+        clusters=run.config.clusters,
         crops=1,
-        frames=sum(seen),
+        frames=sum(count_frames(video.num_frames) for video in videos),
         seconds=seconds,
     )
+
+
+def _write(
+    out_dir: Path,
+    results: Results,
+    inputs: Sequence[Path],
+    config: EvalConfig,
+    summary: EvalSummary,
+) -> PredictionsManifest:
+    """Write the outputs and the manifest that completes the folder."""
+    remove_outputs(out_dir, list(OUTPUTS))
+    for name, write in OUTPUTS.items():
+        write(out_dir / name, results)
+    manifest = PredictionsManifest(
+        versions=tool_versions(_PACKAGES),
+        classes=list(results.classes),
+        inputs=[input_file(out_dir, path) for path in inputs],
+        outputs=[output_file(out_dir, name) for name in OUTPUTS],
+        config=config,
+        summary=summary,
+    )
+    write_manifest(out_dir, manifest)
+    return manifest

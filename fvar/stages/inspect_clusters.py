@@ -1,11 +1,13 @@
-"""Inspection: which frames of each video a trained recogniser averages, as tables, pictures and a page."""
+"""Inspection: which frames of each video a trained recognizer averages, as tables, pictures and a page."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fvar.config import InspectConfig
-from fvar.errors import ConfigError
+from fvar.errors import ConfigError, InputError, stopped_by
+from fvar.loading.clip import EncodedClip
+from fvar.loading.dataset import StoredVideo
 from fvar.model.recognizer import Inference
 from fvar.report.filmstrip import THUMBNAIL_PX, write_filmstrip
 from fvar.report.page import HOW_CUT, write_page
@@ -17,7 +19,6 @@ from fvar.store.files import remove_outputs
 from fvar.store.manifest import (
     ClustersManifest,
     ClustersSummary,
-    VideoEntry,
     check_out,
     input_file,
     output_file,
@@ -25,22 +26,15 @@ from fvar.store.manifest import (
     write_manifest,
 )
 from fvar.store.video_clusters import VideoClusters
-from fvar.training.distributed import Team, team
-from fvar.training.inputs import report_thinning
-from fvar.training.trained_run import Trained, open_training
+from fvar.training.distributed import join_world
+from fvar.training.inputs import StoredFrames
+from fvar.training.predict import infer_clips
+from fvar.training.trained_run import TrainedRun, open_trained_run
 
 H5, CSV, PAGE, FILMSTRIPS = "clusters.h5", "clusters.csv", "index.html", "filmstrips"
 
-_PACKAGES = (
-    "torch",
-    "torchvision",
-    "torchcodec",
-    "numpy",
-    "h5py",
-    "matplotlib",
-    "pillow",
-    "jinja2",
-)
+_TORCH, _REPORT = ("torch", "torchvision", "torchcodec"), ("matplotlib", "pillow", "jinja2")
+_PACKAGES = (*_TORCH, "numpy", "h5py", *_REPORT)
 
 
 def inspect_clusters(
@@ -52,151 +46,152 @@ def inspect_clusters(
     frames: Path | None = None,
     overwrite: bool = False,
 ) -> ClustersManifest:
-    """Show how a training cuts the videos of a split. The main process does it alone.
+    """Show how a training clusters the videos of a split. The main process does it alone.
 
     Args:
         train: Folder or manifest that `fvar train` wrote.
         out_dir: Gets the tables, the filmstrips, the page and, last, the manifest.
         config: Settings.
-        reporter: Hears what happens.
+        reporter: Receives messages and progress.
         frames: Another extraction than the one trained on.
         overwrite: Replace a complete inspection in `out_dir`.
 
     Raises:
         InputError: The input or a setting is wrong, or the training has no clusters; nothing was written.
-        StoppedError: The disk is full.
+        StoppedError: The disk is full, or a video is damaged; a rerun starts again.
     """
-    with team(config.device) as members:
-        members.on_main(lambda: check_out(out_dir, ClustersManifest, overwrite=overwrite))
-        trained = open_training(
-            train,
-            split=config.split,
-            checkpoint=config.checkpoint,
-            frames=frames,
-            team=members,
-            allow_partial=config.allow_partial,
+    with join_world(config.device) as world:
+        world.on_main(lambda: check_out(out_dir, ClustersManifest, overwrite=overwrite))
+        run = open_trained_run(train, checkpoint=config.checkpoint, world=world)
+        _check_has_clusters(run, train)
+        stored = run.open_frames(frames, world)
+        videos = stored.videos(config.split, run.classes, allow_partial=config.allow_partial)
+        stored.report_thinning(reporter)
+        return world.on_main(
+            lambda: _inspect(run, stored, videos, config, out_dir=out_dir, reporter=reporter)
         )
-        _check_has_clusters(trained, train)
-        report_thinning(trained.thinning, reporter)
-        return members.on_main(lambda: _inspect(trained, out_dir, config, reporter, members))
 
 
-def _check_has_clusters(trained: Trained, train: Path) -> None:
-    if trained.config.clustering not in HOW_CUT:
+def _check_has_clusters(run: TrainedRun, train: Path) -> None:
+    if run.config.clustering not in HOW_CUT:
         raise ConfigError(
             train,
-            f"was trained with --clustering {trained.config.clustering}, which makes no clusters",
+            f"was trained with --clustering {run.config.clustering}, which makes no clusters",
             fix=f"inspect a training with one of: {', '.join(HOW_CUT)}",
         )
 
 
-def _spread(videos: list[VideoEntry], limit: int | None) -> list[VideoEntry]:
-    """Take `limit` videos evenly over the split: sources are often sorted by class."""
+def _inspect(
+    run: TrainedRun,
+    frames: StoredFrames,
+    videos: Sequence[StoredVideo],
+    config: InspectConfig,
+    *,
+    out_dir: Path,
+    reporter: Reporter,
+) -> ClustersManifest:
+    """Write the outputs and the manifest that completes the folder."""
+    shown = _spread(videos, config.limit)
+    names = [filmstrip_name(number, video.id) for number, video in enumerate(shown)]
+    old = (out_dir / FILMSTRIPS).glob("[0-9]*-*.png")
+    remove_outputs(out_dir, [H5, CSV, PAGE, *(f"{FILMSTRIPS}/{path.name}" for path in old)])
+    inferred = infer_clips(
+        run.recognizer,
+        run.dataset(frames, shown),
+        range(len(shown)),
+        precision=run.config.precision,
+        workers=config.workers,
+        with_steps=True,
+    )
+    paths = [out_dir / name for name in names]
+    with reporter.progress(f"inspect {config.split}", total=len(shown), unit="videos") as bar:
+        try:
+            write_clusters(out_dir / H5, _draw_each(inferred, paths, run.classes, bar))
+        except InputError as error:
+            if not paths[0].exists():
+                raise  # nothing was written
+            raise stopped_by(error, then="run again") from error
+    # The other outputs are made from the file just written, so that table, page and file agree.
+    write_clusters_csv(out_dir / CSV, out_dir / H5)
+    clusters = list(read_clusters(out_dir / H5))
+    write_page(
+        out_dir / PAGE,
+        clusters,
+        paths,
+        clustering=run.config.clustering,
+        settings={
+            "clustering": f"{run.config.clustering}, k = {run.config.clusters}",
+            "network": f"{run.config.backbone}, cut after stage {run.config.stage}",
+            "split": config.split,
+            "checkpoint": run.checkpoint_name,
+        },
+        num_available=len(videos),
+    )
+    manifest = ClustersManifest(
+        versions=tool_versions(_PACKAGES),
+        classes=run.classes,
+        inputs=[input_file(out_dir, path) for path in (run.path, run.checkpoint, frames.path)],
+        outputs=[output_file(out_dir, name) for name in [H5, CSV, PAGE, *names]],
+        config=config,
+        summary=_summary(run, clusters, config, num_available=len(videos)),
+    )
+    write_manifest(out_dir, manifest)
+    return manifest
+
+
+def _spread(videos: Sequence[StoredVideo], limit: int | None) -> list[StoredVideo]:
+    """Return `limit` videos, evenly over the split: sources are often sorted by class."""
     count = len(videos) if limit is None else min(limit, len(videos))
     return [videos[place * len(videos) // count] for place in range(count)]
 
 
-def _inspect(
-    trained: Trained, out_dir: Path, config: InspectConfig, reporter: Reporter, members: Team
-) -> ClustersManifest:
-    entries = _spread(trained.videos, config.limit)
-    names = [filmstrip_name(number, entry.id) for number, entry in enumerate(entries)]
-    old = (out_dir / FILMSTRIPS).glob("[0-9]*-*.png")
-    remove_outputs(out_dir, [H5, CSV, PAGE, *(f"{FILMSTRIPS}/{path.name}" for path in old)])
-    inferred = trained.infer(entries, team=members, workers=config.workers)
-    with reporter.progress(
-        f"inspect {config.split}", total=len(entries), unit="videos"
-    ) as progress:
-        paths = [out_dir / name for name in names]
-        write_clusters(out_dir / H5, _draw_each(inferred, paths, trained.classes, progress))
-    # What follows is made from the file just written, so that table, page and file agree.
-    write_clusters_csv(out_dir / CSV, out_dir / H5)
-    videos = list(read_clusters(out_dir / H5))
-    write_page(
-        out_dir / PAGE,
-        videos,
-        paths,
-        clustering=trained.config.clustering,
-        settings=_settings(trained, config),
-        num_available=len(trained.videos),
-    )
-    return _finish(trained, videos, config, out_dir, outputs=[H5, CSV, PAGE, *names])
-
-
 def filmstrip_name(number: int, video_id: str) -> str:
-    """Return the path of a video's picture below the output folder: safe and distinct whatever the id is."""
+    """Return the path of a video's picture below the output folder: safe and distinct for any id."""
     slug = re.sub(r"[^A-Za-z0-9_]+", "-", video_id).strip("-")[:60]
     return f"{FILMSTRIPS}/{number:05d}-{slug or 'video'}.png"
 
 
 def _draw_each(
-    inferred: Iterator[tuple[VideoEntry, EncodedVideo, Inference]],
-    paths: list[Path],
-    classes: list[str],
+    inferred: Iterable[tuple[EncodedClip, Inference]],
+    paths: Sequence[Path],
+    classes: Sequence[str],
     progress: Progress,
 ) -> Iterator[VideoClusters]:
     """Yield the clusters of each video once its filmstrip is written."""
-    for path, (entry, encoded, inference) in zip(paths, inferred, strict=True):
+    for path, (clip, inference) in zip(paths, inferred, strict=True):
         clusters = VideoClusters(
-            id=entry.id,
-            label=entry.label,
+            id=clip.id,
+            label=classes[clip.label],
             predicted=classes[int(inference.logits.argmax())],
             starts=inference.starts,
             stops=inference.stops,
             step_distances=inference.step_distances,
             num_bits=inference.num_bits,
-            pts_seconds=encoded.pts_seconds,
-            fps=encoded.fps,
+            pts_seconds=clip.video.pts_seconds,
+            fps=clip.video.fps,
         )
-        _draw(path, clusters, encoded)
-        progress.advance(note=entry.id)
+        _draw(path, clusters, clip.video)
+        progress.advance(note=clip.id)
         yield clusters
 
 
-def _draw(path: Path, clusters: VideoClusters, encoded: EncodedVideo) -> None:
+def _draw(path: Path, clusters: VideoClusters, video: EncodedVideo) -> None:
     write_filmstrip(
-        path,
-        clusters,
-        lambda frame: decode_thumbnail(encoded.frame(frame), side_px=THUMBNAIL_PX),
+        path, clusters, lambda frame: decode_thumbnail(video.frame(frame), side_px=THUMBNAIL_PX)
     )
 
 
-def _settings(trained: Trained, config: InspectConfig) -> dict[str, str]:
-    settings = trained.config
-    return {
-        "clustering": f"{settings.clustering}, k = {settings.clusters}",
-        "network": f"{settings.backbone}, cut after stage {settings.stage}",
-        "split": config.split,
-        "checkpoint": trained.checkpoint_name,
-    }
-
-
-def _finish(
-    trained: Trained,
-    videos: list[VideoClusters],
-    config: InspectConfig,
-    out_dir: Path,
-    *,
-    outputs: list[str],
-) -> ClustersManifest:
-    """Write the manifest that completes the folder."""
-    manifest = ClustersManifest(
-        versions=tool_versions(_PACKAGES),
-        classes=trained.classes,
-        inputs=[input_file(out_dir, path) for path in trained.inputs],
-        outputs=[output_file(out_dir, name) for name in outputs],
-        config=config,
-        summary=ClustersSummary(
-            num_videos=len(videos),
-            available=len(trained.videos),
-            right=sum(video.is_right for video in videos),
-            frames=sum(video.num_frames for video in videos),
-            num_clusters=sum(video.num_clusters for video in videos),
-            clustering=trained.config.clustering,
-            clusters=trained.config.clusters,
-            split=config.split,
-            checkpoint=trained.checkpoint_name,
-        ),
+def _summary(
+    run: TrainedRun, clusters: Sequence[VideoClusters], config: InspectConfig, *, num_available: int
+) -> ClustersSummary:
+    return ClustersSummary(
+        num_videos=len(clusters),
+        available=num_available,
+        right=sum(video.is_right for video in clusters),
+        frames=sum(video.num_frames for video in clusters),
+        num_clusters=sum(video.num_clusters for video in clusters),
+        clustering=run.config.clustering,
+        clusters=run.config.clusters,
+        split=config.split,
+        checkpoint=run.checkpoint_name,
     )
-    write_manifest(out_dir, manifest)
-    return manifest

@@ -1,4 +1,4 @@
-"""Training: frames in, a recogniser and its history out."""
+"""Training: frames in; a recognizer and the history of its training out."""
 
 from pathlib import Path
 
@@ -6,31 +6,27 @@ import torch
 
 from fvar.config import TrainConfig
 from fvar.errors import ConfigError, ManifestError
+from fvar.loading.view import evaluation_view
 from fvar.model.build import build_recognizer, freezes_stem, load_weights, starting_files
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Reporter
-from fvar.store.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs, sha256_of
+from fvar.store.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs
 from fvar.store.manifest import (
     CheckpointManifest,
-    FramesManifest,
     TrainSummary,
-    VideoEntry,
-    check_files,
     check_out,
     input_file,
-    locate,
     output_file,
-    read_manifest,
     tool_versions,
     write_manifest,
 )
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
-from fvar.training.distributed import Team, team
-from fvar.training.inputs import report_thinning, select_videos, stored_videos
+from fvar.training.distributed import World, autocast, join_world
+from fvar.training.inputs import StoredFrames, open_frames
 from fvar.training.loop import METRICS, TENSORBOARD, Trainer, TrainingSet
-from fvar.training.shared_files import check_alike
+from fvar.training.memory_check import check_memory
 
-# What a resumed run may set anew: none of these changes a number.
+# Settings that a resumed training may change: they change no number.
 _FREE_ON_RESUME = {"workers"}
 _PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py", "torchmetrics")
 
@@ -44,36 +40,40 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
 ) -> CheckpointManifest:
-    """Train a recogniser on the train split of an extraction, choosing the best epoch on its val split.
+    """Train a recognizer on the train split of an extraction, choosing the best epoch on its val split.
 
     Args:
         frames: Folder or manifest that `fvar extract` wrote.
         out_dir: Gets checkpoints, metrics.csv, TensorBoard events and, last, the manifest.
         config: Settings.
-        reporter: Hears what happens.
-        resume: Go on from the last whole epoch in `out_dir`.
+        reporter: Receives messages and progress.
+        resume: Go on from the last finished epoch in `out_dir`.
         overwrite: Replace what `out_dir` holds.
 
     Raises:
-        InputError: The input or a setting is wrong; nothing was written.
-        StoppedError: Stopped midway; whole epochs are kept.
+        InputError: The input or a setting is wrong, or a video is found damaged in the first epoch; nothing
+            was written.
+        StoppedError: Stopped midway, also by a video found damaged after the first epoch; finished epochs
+            are kept.
     """
-    with team(config.device) as members:
-        path, manifest = members.on_main(
-            lambda: _open_frames(frames, out_dir, resume=resume, overwrite=overwrite)
-        )
-        check_alike(members, path, manifest.outputs)
-        videos = _training_set(path, manifest, config)
-        checkpoint = members.on_main(
-            lambda: _checkpoint(out_dir, config, videos) if resume else None
-        )
-        recognizer = _start(config, videos, reporter, members)
+    with join_world(config.device) as world:
+        world.on_main(lambda: _check_out(out_dir, resume=resume, overwrite=overwrite))
+        stored = open_frames(frames, world)
+        videos = _training_set(stored, config)
+        checkpoint = world.on_main(lambda: _load_last(out_dir, config, stored) if resume else None)
+        recognizer = _build(config, videos, reporter, world)
         trainer = Trainer(
-            recognizer, videos, config, team=members, out_dir=out_dir, reporter=reporter
+            recognizer, videos, config, world=world, out_dir=out_dir, reporter=reporter
         )
         if recognizer.engine == "plain":
-            trainer.refuse_what_cannot_fit()
-        if members.is_main:
+            with autocast(config.precision, world.device):
+                check_memory(
+                    recognizer,
+                    size=config.size,
+                    num_frames=trainer.largest_part,
+                    device=world.device,
+                )
+        if world.is_main:
             if overwrite:
                 remove_outputs(out_dir, ["checkpoints", METRICS, TENSORBOARD])
             remove_leftovers(out_dir, [LAST, BEST, METRICS, MANIFEST_NAME])
@@ -81,91 +81,80 @@ def train(
             trainer.restore(checkpoint)
             reporter.info(f"resuming after epoch {checkpoint.epoch}/{config.epochs}")
         trainer.fit()
-        return members.on_main(lambda: _finish(trainer, path, out_dir))
+        return world.on_main(lambda: _finish(trainer))
 
 
-def _open_frames(
-    frames: Path, out_dir: Path, *, resume: bool, overwrite: bool
-) -> tuple[Path, FramesManifest]:
-    path = locate(frames)
-    manifest = read_manifest(path, FramesManifest)
+def _check_out(out_dir: Path, *, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise ConfigError(
-            "--resume --overwrite", "one goes on, the other starts anew", fix="pass one of them"
+            "--resume --overwrite", "one goes on, the other starts again", fix="pass one of them"
         )
     if resume and is_complete(out_dir):
         raise ManifestError(
             out_dir, "holds a complete training, nothing is left", fix="choose another --out"
         )
     check_out(out_dir, CheckpointManifest, overwrite=overwrite)
-    unfinished = (out_dir / LAST).exists()
-    if unfinished and not (resume or overwrite):
+    if (out_dir / LAST).exists() and not (resume or overwrite):
         raise ManifestError(
             out_dir,
             "holds an unfinished training",
-            fix="pass --resume to go on or --overwrite to start anew",
+            fix="pass --resume to go on or --overwrite to start again",
         )
-    check_files(path, manifest)
-    return path, manifest
 
 
-def _training_set(path: Path, manifest: FramesManifest, config: TrainConfig) -> TrainingSet:
-    train_videos = select_videos(manifest, "train", allow_partial=config.allow_partial, source=path)
-    val_videos: list[VideoEntry] = []
-    if any(video.split == "val" for video in manifest.videos):
-        val_videos = select_videos(manifest, "val", allow_partial=config.allow_partial, source=path)
-    known = {video.label for video in train_videos}
-    classes = [name for name in manifest.classes if name in known]
+def _training_set(stored: StoredFrames, config: TrainConfig) -> TrainingSet:
+    classes, partial = stored.classes_of("train"), config.allow_partial
+    has_val = any(video.split == "val" for video in stored.manifest.videos)
+    videos = TrainingSet(
+        frames=stored,
+        classes=classes,
+        train=stored.videos("train", classes, allow_partial=partial),
+        val=stored.videos("val", classes, allow_partial=partial) if has_val else [],
+    )
     if len(classes) < 2:
         raise ManifestError(
-            path,
+            stored.path,
             f"its train videos have {len(classes)} class ({', '.join(classes)})",
             fix="label at least two",
         )
-    return TrainingSet(
-        folder=path.parent,
-        frames_sha256=sha256_of(path),
-        train=stored_videos(train_videos, classes, source=path),
-        val=stored_videos(val_videos, classes, source=path),
-        classes=classes,
-        thinning=manifest.config.thinning,
-    )
+    return videos
 
 
-def _start(
-    config: TrainConfig, videos: TrainingSet, reporter: Reporter, members: Team
+def _build(
+    config: TrainConfig, videos: TrainingSet, reporter: Reporter, world: World
 ) -> Recognizer:
-    """Build the network from its seed and starting weights, and say what will happen."""
+    """Build the network from its seed and starting weights, and tell the user what will happen."""
     torch.manual_seed(config.seed)
     torch.backends.cudnn.deterministic = True
-    recognizer = build_recognizer(config, num_classes=len(videos.classes), device=members.device)
+    recognizer = build_recognizer(config, num_classes=len(videos.classes), device=world.device)
     left_out = load_weights(recognizer.backbone, config)
     if left_out:
         reporter.info(f"weights {config.weights}: left out {len(left_out)} keys of its classifier")
-    longest = max(videos.train, key=lambda video: video.num_frames)
-    if recognizer.engine == "plain" and config.clustering != "uniform":
-        _refuse_long(longest.id, longest.num_frames, config)
-    report_thinning(videos.thinning, reporter)
+    if recognizer.engine == "plain" and evaluation_view(config).num_samples is None:
+        _check_longest(videos, config)
+    videos.frames.report_thinning(reporter)
     frames = sum(video.num_frames for video in videos.train)
     reporter.info(
         f"{len(videos.train)} videos, {frames} frames, {len(videos.classes)} classes; {config.backbone}, "
         f"clustering {config.clustering} to {config.clusters} after stage {config.stage}, stem "
         f"{'kept' if freezes_stem(config) else 'trained'}, engine "
-        f"{recognizer.engine}, {members.device}, {members.world_size} process(es)"
+        f"{recognizer.engine}, {world.device}, {world.world_size} process(es)"
     )
-    return recognizer.to(members.device)
+    return recognizer.to(world.device)
 
 
-def _refuse_long(video_id: str, num_frames: int, config: TrainConfig) -> None:
-    if num_frames > config.frames_per_batch:
+def _check_longest(videos: TrainingSet, config: TrainConfig) -> None:
+    longest = max(videos.train, key=lambda video: video.num_frames)
+    if longest.num_frames > config.frames_per_batch:
         raise ConfigError(
-            f"video {video_id}",
-            f"has {num_frames} frames, more than --frames-per-batch {config.frames_per_batch} (engine plain)",
+            f"video {longest.id}",
+            f"has {longest.num_frames} frames, more than --frames-per-batch {config.frames_per_batch} "
+            "(engine plain)",
             fix="set norm = 'frozen' in --config to use the chunked engine, or raise --frames-per-batch",
         )
 
 
-def _checkpoint(out_dir: Path, config: TrainConfig, videos: TrainingSet) -> Checkpoint:
+def _load_last(out_dir: Path, config: TrainConfig, stored: StoredFrames) -> Checkpoint:
     path = out_dir / LAST
     if not path.is_file():
         raise ManifestError(
@@ -177,34 +166,36 @@ def _checkpoint(out_dir: Path, config: TrainConfig, videos: TrainingSet) -> Chec
             raise ConfigError(
                 f"--resume: {name}",
                 f"is {getattr(config, name)!r}, the training began with {value!r}",
-                fix="pass the same settings, or start anew with --overwrite",
+                fix="pass the same settings, or start again with --overwrite",
             )
-    if checkpoint.frames_sha256 != videos.frames_sha256:
+    if checkpoint.frames_sha256 != stored.sha256:
         raise ManifestError(
             path,
-            f"was trained on other frames than those in {videos.folder} now",
-            fix="restore them, or start anew with --overwrite",
+            f"was trained on other frames than those in {stored.folder} now",
+            fix="restore them, or start again with --overwrite",
         )
     return checkpoint
 
 
-def _finish(trainer: Trainer, path: Path, out_dir: Path) -> CheckpointManifest:
+def _finish(trainer: Trainer) -> CheckpointManifest:
     """Write the manifest that completes the folder."""
+    out_dir, config, videos = trainer.out_dir, trainer.config, trainer.videos
     best, last = trainer.best_epoch, trainer.history[-1]
-    outputs = [LAST, METRICS, *([BEST] if best is not None else [])]
+    outputs = [LAST, METRICS, *([] if best is None else [BEST])]
     events = sorted(
-        event.relative_to(out_dir).as_posix() for event in (out_dir / TENSORBOARD).iterdir()
+        path.relative_to(out_dir).as_posix() for path in out_dir.glob(f"{TENSORBOARD}/*")
     )
+    inputs = [videos.frames.path, *starting_files(config)]
     manifest = CheckpointManifest(
         versions=tool_versions(_PACKAGES),
-        classes=list(trainer.videos.classes),
-        inputs=[input_file(out_dir, source) for source in [path, *starting_files(trainer.config)]],
+        classes=list(videos.classes),
+        inputs=[input_file(out_dir, path) for path in inputs],
         outputs=[output_file(out_dir, name) for name in [*outputs, *events]],
-        config=trainer.config,
+        config=config,
         summary=TrainSummary(
             epochs=len(trainer.history),
-            num_videos=len(trainer.videos.train),
-            frames=sum(video.num_frames for video in trainer.videos.train),
+            num_videos=len(videos.train),
+            frames=sum(video.num_frames for video in videos.train),
             train_loss=last["train_loss"],
             train_top1=last["train_top1"],
             best_epoch=None if best is None else best + 1,

@@ -1,7 +1,7 @@
-"""The processes of a run that torchrun started, or the one process there is; and their device."""
+"""The processes of a command that torchrun started, or the one process there is; and their device."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,8 +19,14 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
-class Team:
-    """The processes that work together, and what this one is."""
+class World:
+    """The processes that work together.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        world_size: Number of processes.
+        device: Where this process computes.
+    """
 
     rank: int
     world_size: int
@@ -32,7 +38,7 @@ class Team:
         return self.rank == 0
 
     def on_main(self, action: Callable[[], _Result]) -> _Result:
-        """Run `action` in the main process alone and return its result, or raise its error, in all."""
+        """Run `action` in the main process alone; return its result, or raise its error, in all processes."""
         outcome: list[Any] = [None, None]
         if self.is_main:
             try:
@@ -42,13 +48,13 @@ class Team:
         if self.world_size > 1:
             dist.broadcast_object_list(outcome, src=0)
         if outcome[1] is not None:
-            outcome[1].is_echo = not self.is_main
+            outcome[1].is_duplicate = not self.is_main
             raise outcome[1]
         result: _Result = outcome[0]
         return result
 
     def gather(self, value: _Result) -> list[_Result]:
-        """Return every process's value, in order of rank, in all of them."""
+        """Return the values of all processes in order of rank, in all of them."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -56,17 +62,13 @@ class Team:
         return values
 
     def sum(self, values: Tensor) -> Tensor:
-        """Return the sum of every process's tensor."""
+        """Return the sum of the tensors of all processes."""
         if self.world_size > 1:
             dist.all_reduce(values)
         return values
 
-    def share(self, items: Sequence[_Result]) -> list[_Result]:
-        """Return the items that this process takes: every world_size-th."""
-        return list(items[self.rank :: self.world_size])
-
     def wrap(self, module: nn.Module) -> nn.Module:
-        """Return `module` with gradients averaged over the processes, where there are several."""
+        """Return `module` with gradients averaged over the processes; in one process, `module` itself."""
         if self.world_size == 1:
             return module
         device_ids = [self.device.index] if self.device.type == "cuda" else None
@@ -74,21 +76,24 @@ class Team:
 
 
 @contextmanager
-def team(device: DeviceName) -> Iterator[Team]:
-    """Join the processes that torchrun started (RANK, WORLD_SIZE, LOCAL_RANK), or be alone.
+def join_world(device: DeviceName) -> Iterator[World]:
+    """Join the processes that torchrun started (RANK, WORLD_SIZE, LOCAL_RANK); without torchrun, work alone.
 
     Raises:
         ConfigError: A GPU was asked for and there is none.
         StoppedError: Another process ended, or memory does not suffice.
     """
-    world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    chosen = _choose_device(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    rank, world_size, local_rank = (
+        int(os.environ.get(name, default))
+        for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+    )
+    world = World(rank, world_size, _choose_device(device, local_rank=local_rank))
     try:
         if world_size > 1:
-            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-        yield Team(rank, world_size, chosen)
+            dist.init_process_group("nccl" if world.device.type == "cuda" else "gloo")
+        yield world
     except RuntimeError as error:
-        if stopped := _stopped(error, Team(rank, world_size, chosen)):
+        if stopped := _stopped(error, world):
             raise stopped from error
         raise
     finally:
@@ -96,19 +101,21 @@ def team(device: DeviceName) -> Iterator[Team]:
             dist.destroy_process_group()
 
 
-def _stopped(error: RuntimeError, members: Team) -> StoppedError | None:
-    """Return what to tell the user where `error` is not ours: a process or the memory is gone."""
+def _stopped(error: RuntimeError, world: World) -> StoppedError | None:
+    """Return what to report where `error` is no bug: another process ended, or memory does not suffice."""
     if isinstance(error, torch.OutOfMemoryError):
         return StoppedError(
-            f"memory of {members.device}",
+            f"memory of {world.device}",
             f"does not suffice ({in_brief(error)})",
             fix="lower --batch-size or --size, or chunk_frames and keep_mb in --config; then run again",
         )
-    if isinstance(error, dist.DistError) or "by peer" in str(error):  # gloo has no class of its own
+    if isinstance(error, dist.DistError) or "by peer" in str(
+        error
+    ):  # gloo raises no class of its own
         return StoppedError(
-            f"process {members.rank} of {members.world_size}",
-            f"lost another one ({in_brief(error)})",
-            fix="see what that one said, then run again",
+            f"process {world.rank} of {world.world_size}",
+            f"lost another process ({in_brief(error)})",
+            fix="see the error of that process, then run again",
         )
     return None
 
@@ -127,7 +134,7 @@ def _choose_device(name: DeviceName, *, local_rank: int) -> torch.device:
 
 
 def autocast_dtype(precision: PrecisionName, device: torch.device) -> torch.dtype | None:
-    """Return the dtype to autocast to, None for float32; ``auto`` takes bf16, else fp16, on GPUs alone."""
+    """Return the dtype to autocast to; None is float32. ``auto`` takes bf16, else fp16, on GPUs alone."""
     if precision == "auto":
         if device.type == "cpu":
             return None
@@ -136,6 +143,6 @@ def autocast_dtype(precision: PrecisionName, device: torch.device) -> torch.dtyp
 
 
 def autocast(precision: PrecisionName, device: torch.device) -> torch.autocast:
-    """Return a context in which the network runs in `precision`; training and inference enter the same."""
+    """Return a context in which the network runs in `precision`, in training and in inference."""
     dtype = autocast_dtype(precision, device)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)

@@ -1,90 +1,107 @@
-"""How a training's settings look at videos, in training and in testing; and which videos they are."""
+"""The frames that a training, an evaluation or an inspection reads: a checked extraction and its splits."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from fvar.config import TrainConfig
+from fvar.config import Split
 from fvar.errors import ManifestError
-from fvar.loading.dataset import StoredVideo, View
+from fvar.loading.dataset import StoredVideo
 from fvar.reporting import Reporter
-from fvar.store.manifest import FramesManifest, VideoEntry
+from fvar.store.files import sha256_of
+from fvar.store.manifest import FramesManifest, VideoEntry, check_files, locate, read_manifest
+from fvar.training.distributed import World
+from fvar.training.shared_files import check_same_files
 
 
-def training_view(config: TrainConfig, *, sampled: bool) -> View:
-    """Return random crops, flips and, where `sampled`, one random frame from each of K segments."""
-    return _view(config, random=True, samples=config.clusters if sampled else None)
+@dataclass(frozen=True, repr=False)
+class StoredFrames:
+    """An extraction whose files are what its manifest says, for every process.
 
-
-def testing_view(config: TrainConfig) -> View:
-    """Return the central crop of all frames, or for `uniform` the middle frame of each segment."""
-    return _view(
-        config, random=False, samples=config.clusters if config.clustering == "uniform" else None
-    )
-
-
-def _view(config: TrainConfig, *, random: bool, samples: int | None) -> View:
-    return View(
-        size=config.size,
-        crop=config.crop,
-        crop_share=config.crop_share,
-        flip=config.flip,
-        samples=samples,
-        random=random,
-        seed=config.seed,
-    )
-
-
-def report_thinning(thinning: str | None, reporter: Reporter) -> None:
-    """Say that the frames are fewer than the videos have, where they are."""
-    if thinning is not None:
-        reporter.info(f"frames thinned at extraction, kept: {thinning}")
-
-
-def select_videos(
-    manifest: FramesManifest, split: str, *, allow_partial: bool, source: object
-) -> list[VideoEntry]:
-    """Return the videos of a split, in the source's order, every one of them with its frames.
-
-    Raises:
-        ManifestError: The split has no videos, or one that is failed, or partial without `allow_partial`.
+    Attributes:
+        path: Of the manifest.
+        manifest: What it says.
+        sha256: Of the manifest.
     """
-    chosen = [video for video in manifest.videos if video.split == split]
-    if not chosen:
-        found = sorted({video.split for video in manifest.videos})
-        raise ManifestError(
-            source,
-            f"split {split!r} has no videos",
-            fix=f"use one of {', '.join(found)}, or add rows to the CSV",
-        )
-    accepted = {"ok", "partial"} if allow_partial else {"ok"}
-    refused = [video for video in chosen if video.status not in accepted or video.shard is None]
-    if refused:
-        first = refused[0]
-        raise ManifestError(
-            source,
-            f"{len(refused)} of {len(chosen)} {split} videos are not complete, first {first.id!r} "
-            f"({first.status}: {first.reason})",
-            fix="mend or remove their rows and rerun fvar extract, or pass --allow-partial for partial ones",
-        )
-    return chosen
 
+    path: Path
+    manifest: FramesManifest
+    sha256: str
 
-def stored_videos(
-    videos: Sequence[VideoEntry], classes: Sequence[str], *, source: object
-) -> list[StoredVideo]:
-    """Return where the videos' frames are, with labels as positions in `classes`.
+    @property
+    def folder(self) -> Path:
+        """Folder of the frame store."""
+        return self.path.parent
 
-    Raises:
-        ManifestError: A label is not among `classes`.
-    """
-    position = {name: index for index, name in enumerate(classes)}
-    for video in videos:
-        if video.label not in position:
+    def report_thinning(self, reporter: Reporter) -> None:
+        """Tell the user where extraction left frames out on purpose."""
+        if self.manifest.config.thinning is not None:
+            reporter.info(f"frames thinned at extraction, kept: {self.manifest.config.thinning}")
+
+    def classes_of(self, split: Split) -> list[str]:
+        """Return the classes that have videos in a split, in the manifest's order."""
+        labels = {video.label for video in self.manifest.videos if video.split == split}
+        return [name for name in self.manifest.classes if name in labels]
+
+    def videos(
+        self, split: Split, classes: Sequence[str], *, allow_partial: bool
+    ) -> list[StoredVideo]:
+        """Return the videos of a split in the source's order, with labels as positions in `classes`.
+
+        Raises:
+            ManifestError: The split has no videos, one that is failed (or partial without `allow_partial`),
+                or one whose label is not among `classes`.
+        """
+        entries = [video for video in self.manifest.videos if video.split == split]
+        self._check_complete(entries, split, allow_partial=allow_partial)
+        position = {name: index for index, name in enumerate(classes)}
+        for video in entries:
+            if video.label not in position:
+                raise ManifestError(
+                    self.path,
+                    f"video {video.id!r} has label {video.label!r}, which the training did not have",
+                    fix=f"use labels among {', '.join(classes[:20])}",
+                )
+        return [
+            StoredVideo(video.id, str(video.shard), position[video.label], video.num_frames)
+            for video in entries
+        ]
+
+    def _check_complete(
+        self, entries: Sequence[VideoEntry], split: Split, *, allow_partial: bool
+    ) -> None:
+        if not entries:
+            found = sorted({video.split for video in self.manifest.videos})
             raise ManifestError(
-                source,
-                f"video {video.id!r} has label {video.label!r}, which the training did not have",
-                fix=f"use labels among {', '.join(classes[:20])}",
+                self.path,
+                f"split {split!r} has no videos",
+                fix=f"use one of {', '.join(found)}, or add rows to the CSV",
             )
-    return [
-        StoredVideo(video.id, str(video.shard), position[video.label], video.num_frames)
-        for video in videos
-    ]
+        accepted = {"ok", "partial"} if allow_partial else {"ok"}
+        refused = [v for v in entries if v.status not in accepted or v.shard is None]
+        if refused:
+            first = refused[0]
+            raise ManifestError(
+                self.path,
+                f"{len(refused)} of {len(entries)} {split} videos are not complete, first {first.id!r} "
+                f"({first.status}: {first.reason})",
+                fix="fix or remove their rows and rerun fvar extract; --allow-partial accepts partial ones",
+            )
+
+
+def open_frames(path: Path, world: World) -> StoredFrames:
+    """Return the extraction at `path`, the folder or its manifest, after checking its files.
+
+    Raises:
+        ManifestError: A file is missing or changed, or a process sees another one.
+    """
+    frames = world.on_main(lambda: _open_frames(path))
+    check_same_files(world, frames.path, frames.manifest.outputs)
+    return frames
+
+
+def _open_frames(path: Path) -> StoredFrames:
+    path = locate(path)
+    manifest = read_manifest(path, FramesManifest)
+    check_files(path, manifest)
+    return StoredFrames(path, manifest, sha256_of(path))

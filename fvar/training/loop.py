@@ -1,7 +1,5 @@
-"""The training loop: ragged batches in, checkpoints and a row of metrics an epoch out."""
+"""The training loop: batches in, after each epoch a checkpoint and a row of metrics out."""
 
-import csv
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -14,48 +12,35 @@ from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 
 from fvar.config import TrainConfig
-from fvar.errors import StoppedError
-from fvar.loading.dataset import FrameBatch, StoredVideo, VideoDataset, View, load_batches
-from fvar.loading.sampling import draw_key, epoch_batches, share_of_rank
+from fvar.errors import InputError, StoppedError, stopped_by
+from fvar.loading.batch import Batch, load_batches
+from fvar.loading.dataset import StoredVideo, VideoDataset
+from fvar.loading.sampling import draw_key, epoch_batches, split_batch
+from fvar.loading.view import View, evaluation_view, training_view
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Progress, Reporter
-from fvar.store.files import atomic_open
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, save_checkpoint
-from fvar.training.distributed import Team, autocast, autocast_dtype
-from fvar.training.inputs import testing_view, training_view
-from fvar.training.memory_check import refuse_what_cannot_fit
-from fvar.training.metrics import score
+from fvar.training.distributed import World, autocast, autocast_dtype
+from fvar.training.inputs import StoredFrames
+from fvar.training.metrics import COLUMNS, score, write_history
 from fvar.training.optim import build_optimizer, build_scheduler
 from fvar.training.predict import predict
 
 METRICS, TENSORBOARD = "metrics.csv", "tensorboard"
-COLUMNS = (
-    "epoch",
-    "lr",
-    "train_loss",
-    "train_top1",
-    "val_top1",
-    "val_mean_class_accuracy",
-    "frames",
-    "frames_per_second",
-    "seconds",
-)
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The videos of a training: where their frames are, those to learn from and those to choose by."""
+    """The videos of a training: those to learn from, and those (none or more) to choose the best epoch by."""
 
-    folder: Path
-    frames_sha256: str
+    frames: StoredFrames
+    classes: Sequence[str]
     train: Sequence[StoredVideo]
     val: Sequence[StoredVideo]
-    classes: Sequence[str]
-    thinning: str | None = None  # which frames extraction kept; None: all
 
 
 class Trainer:
-    """Trains a recogniser, an epoch at a time; what it was after each epoch is on disk."""
+    """Trains a recognizer epoch by epoch: trains, validates, and saves the result of each epoch."""
 
     def __init__(
         self,
@@ -63,14 +48,16 @@ class Trainer:
         videos: TrainingSet,
         config: TrainConfig,
         *,
-        team: Team,
+        world: World,
         out_dir: Path,
         reporter: Reporter,
     ) -> None:
         self.recognizer, self.videos, self.config = recognizer, videos, config
-        self.team, self.out_dir, self.reporter = team, out_dir, reporter
+        self.world, self.out_dir, self.reporter = world, out_dir, reporter
         self.history: list[dict[str, float]] = []
-        self.num_frames = [self._frames_seen(video.num_frames) for video in videos.train]
+        # As in epochs without extra sampling, so that all epochs have the same batches.
+        count = evaluation_view(config).count_frames
+        self.num_frames = [count(video.num_frames) for video in videos.train]
         steps = [len(self._batches(epoch)) for epoch in range(config.epochs)]
         self.optimizer = build_optimizer(
             recognizer, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
@@ -79,10 +66,10 @@ class Trainer:
             self.optimizer, schedule=config.schedule, milestones=config.milestones, steps=steps
         )
         self.scaler = torch.amp.GradScaler(
-            team.device.type,
-            enabled=autocast_dtype(config.precision, team.device) == torch.float16,
+            world.device.type,
+            enabled=autocast_dtype(config.precision, world.device) == torch.float16,
         )
-        self.parallel = team.wrap(recognizer)
+        self.parallel = world.wrap(recognizer)
         self._clustered = recognizer.sweep, recognizer.engine
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -93,41 +80,32 @@ class Trainer:
         self.scaler.load_state_dict(dict(checkpoint.scaler))
         self.history = list(checkpoint.history)
 
-    def refuse_what_cannot_fit(self) -> None:
-        """Refuse batches whose activations the plain engine could not keep.
-
-        Raises:
-            ConfigError: The largest needs more memory than the device has.
-        """
-        shares = (
-            share_of_rank(batch, self.num_frames, rank=rank, world_size=self.team.world_size)
+    @property
+    def largest_part(self) -> int:
+        """Largest number of frames that one process gets in a step."""
+        return max(
+            sum(self.num_frames[video] for video in part)
             for epoch in range(self.config.epochs)
             for batch in self._batches(epoch)
-            for rank in range(self.team.world_size)
+            for part in self._split(batch)
         )
-        with autocast(self.config.precision, self.team.device):
-            refuse_what_cannot_fit(
-                self.recognizer,
-                size=self.config.size,
-                num_frames=max(sum(self.num_frames[video] for video in share) for share in shares),
-                device=self.team.device,
-            )
 
     def fit(self) -> None:
         """Train the epochs that are left.
 
         Raises:
-            StoppedError: The loss is not finite; the last whole epoch is kept.
+            InputError: A video is damaged; no epoch was finished, and nothing was written.
+            StoppedError: The loss is not finite, or a video is damaged; the last finished epoch is kept.
         """
         with ExitStack() as stack:
             board: SummaryWriter | None = None
-            if self.team.is_main:
-                board = SummaryWriter(self.out_dir / TENSORBOARD, purge_step=len(self.history))
-                stack.callback(board.close)
             for epoch in range(len(self.history), self.config.epochs):
-                self.history.append(self._epoch(epoch))
-                self.team.on_main(self._save)
-                if board:
+                self.history.append(self._run_epoch(epoch))
+                self.world.on_main(self._save)
+                if self.world.is_main:
+                    if board is None:
+                        folder = self.out_dir / TENSORBOARD
+                        board = stack.enter_context(SummaryWriter(folder, purge_step=epoch))
                     _add_scalars(board, self.history[-1])
 
     @property
@@ -139,10 +117,25 @@ class Trainer:
             range(len(self.history)), key=lambda epoch: (self.history[epoch]["val_top1"], -epoch)
         )
 
-    def _epoch(self, epoch: int) -> dict[str, float]:
+    def _run_epoch(self, epoch: int) -> dict[str, float]:
+        """Train and validate; return the row of metrics."""
         started = time.perf_counter()
-        # One seed an epoch and process: an epoch draws the same dropout whether or not the run was resumed.
-        torch.manual_seed(draw_key(self.config.seed, epoch, self.team.rank, "dropout"))
+        try:
+            row = self._train(epoch)
+            seconds = time.perf_counter() - started
+            row |= {"frames_per_second": row["frames"] / seconds, "seconds": seconds}
+            row |= self._validate()
+        except InputError as error:
+            if not epoch:
+                raise
+            raise stopped_by(error, then="go on with --resume") from error
+        row = {name: row[name] for name in COLUMNS if name in row}
+        self._report(row)
+        return row
+
+    def _train(self, epoch: int) -> dict[str, float]:
+        # One seed per epoch and process: an epoch draws the same dropout whether or not the run was resumed.
+        torch.manual_seed(draw_key(self.config.seed, epoch, self.world.rank, "dropout"))
         self._choose_frames(epoch)
         self.recognizer.train()
         totals = torch.zeros(4, dtype=torch.float64)  # loss, correct, videos, frames
@@ -152,54 +145,52 @@ class Trainer:
         ) as progress:
             for batch, size in self._load(epoch):
                 totals += self._step(batch, size, epoch=epoch, progress=progress)
-        loss, correct, num_videos, frames = self.team.sum(totals.to(self.team.device)).tolist()
-        row = {
+        loss, correct, num_videos, frames = self.world.sum(totals.to(self.world.device)).tolist()
+        return {
             "epoch": float(epoch),
             "lr": lr,
             "train_loss": loss / num_videos,
             "train_top1": correct / num_videos,
+            "frames": frames,
         }
-        seconds = time.perf_counter() - started
-        row |= self._validate()
-        row |= {"frames": frames, "frames_per_second": frames / seconds, "seconds": seconds}
-        self._say(row)
-        return row
 
     def _choose_frames(self, epoch: int) -> None:
-        """Look at sampled frames in the first `sampled_epochs`, at clusters of all frames afterwards."""
+        """Use sampled frames in the first `sampled_epochs`, clusters of all frames afterwards."""
         sweep, engine = self._clustered
         sampled = epoch < self.config.sampled_epochs
         self.recognizer.sweep = replace(sweep, method=None) if sampled else sweep
         self.recognizer.engine = "plain" if sampled else engine
 
-    def _load(self, epoch: int) -> Iterator[tuple[FrameBatch | None, int]]:
-        """Yield this process's part of each batch (None: nothing) and the videos in the whole batch."""
+    def _load(self, epoch: int) -> Iterator[tuple[Batch, int]]:
+        """Yield this process's part of each batch, and the number of videos in the whole batch."""
         batches = self._batches(epoch)
-        mine = [
-            share_of_rank(
-                batch, self.num_frames, rank=self.team.rank, world_size=self.team.world_size
-            )
-            for batch in batches
-        ]
-        dataset = VideoDataset(self.videos.folder, self.videos.train, self._view(epoch))
-        keys = [[(epoch, video) for video in share] for share in mine if share]
-        loaded = load_batches(dataset, keys, workers=self.config.workers)
-        for batch, share in zip(batches, mine, strict=True):
-            yield (next(loaded) if share else None), len(batch)
+        parts = [self._split(batch)[self.world.rank] for batch in batches]
+        dataset = self._dataset(self.videos.train, training_view(self.config, epoch=epoch))
+        places = [[(epoch, video) for video in part] for part in parts]
+        loaded = load_batches(dataset, places, workers=self.config.workers)
+        for part, whole in zip(loaded, batches, strict=True):
+            yield part, len(whole)
 
-    def _step(
-        self, batch: FrameBatch | None, size: int, *, epoch: int, progress: Progress
-    ) -> Tensor:
-        """Take one optimisation step; return this process's loss, correct, videos and frames."""
-        clips = batch.clips(self._view(epoch), device=self.team.device) if batch else []
-        labels = (batch.labels if batch else torch.zeros(0, dtype=torch.int64)).to(self.team.device)
-        with autocast(self.config.precision, self.team.device):
+    def _dataset(self, videos: Sequence[StoredVideo], view: View) -> VideoDataset:
+        return VideoDataset(self.videos.frames.folder, videos, view, device=self.world.device)
+
+    def _step(self, batch: Batch, size: int, *, epoch: int, progress: Progress) -> Tensor:
+        """Take one optimization step; return this process's loss, correct, videos and frames.
+
+        Args:
+            batch: This process's part.
+            size: Number of videos in the parts of all processes.
+            epoch: Its number, from 0.
+            progress: Counts the videos.
+        """
+        clips, labels = batch.clips, batch.labels.to(self.world.device)
+        with autocast(self.config.precision, self.world.device):
             logits = self.parallel(clips)
         loss = functional.cross_entropy(
             logits.float(), labels, label_smoothing=self.config.label_smoothing, reduction="sum"
         )
-        # DistributedDataParallel averages over processes; the loss is the mean over the batch of all of them.
-        torch.autograd.backward(self.scaler.scale(loss * self.team.world_size / size))
+        # DistributedDataParallel averages over processes; the loss is the mean over all videos of the batch.
+        torch.autograd.backward(self.scaler.scale(loss * self.world.world_size / size))
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(
             self.recognizer.parameters(), self.config.clip_grad_norm
@@ -211,19 +202,16 @@ class Trainer:
         self.optimizer.zero_grad()
         progress.advance(size, note=f"loss {loss.item() / max(len(clips), 1):.3f}")
         correct = (logits.argmax(1) == labels).sum().item()
-        frames = sum(batch.lengths) if batch else 0
-        return torch.tensor([loss.item(), correct, len(clips), frames], dtype=torch.float64)
+        totals = [loss.item(), correct, len(clips), batch.num_frames]
+        return torch.tensor(totals, dtype=torch.float64)
 
-    def _refuse_nan(
-        self, loss: Tensor, norm: Tensor, batch: FrameBatch | None, *, epoch: int
-    ) -> None:
-        bad_norm = not self.scaler.is_enabled() and not torch.isfinite(
-            norm
-        )  # a scaler skips the step
-        lost = batch is not None and not torch.isfinite(loss)
-        if self.team.sum(torch.tensor(float(bad_norm or lost), device=self.team.device)).item():
+    def _refuse_nan(self, loss: Tensor, norm: Tensor, batch: Batch, *, epoch: int) -> None:
+        bad_loss = not torch.isfinite(loss)
+        bad_norm = not torch.isfinite(norm) and not self.scaler.is_enabled()  # it skips the step
+        bad = torch.tensor(float(bad_loss or bad_norm), device=self.world.device)
+        if self.world.sum(bad).item():
             problem = f"the norm of the gradient is {norm.item()}"
-            if batch and lost:
+            if bad_loss:
                 problem = f"the loss is {loss.item()} on videos {', '.join(batch.ids)}"
             raise StoppedError(
                 f"epoch {epoch + 1}",
@@ -234,16 +222,13 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         if not self.videos.val:
             return {}
-        view = testing_view(self.config)
         sampling = self.recognizer.sweep
         self.recognizer.sweep = self._clustered[0]
         with self.reporter.progress("val", total=len(self.videos.val), unit="videos") as progress:
             predictions = predict(
                 self.recognizer,
-                self.videos.folder,
-                self.videos.val,
-                view,
-                team=self.team,
+                self._dataset(self.videos.val, evaluation_view(self.config)),
+                world=self.world,
                 precision=self.config.precision,
                 workers=self.config.workers,
                 progress=progress,
@@ -257,7 +242,7 @@ class Trainer:
         checkpoint = Checkpoint(
             config=self.config,
             classes=list(self.videos.classes),
-            frames_sha256=self.videos.frames_sha256,
+            frames_sha256=self.videos.frames.sha256,
             epoch=epoch + 1,
             model=self.recognizer.state_dict(),
             optimizer=self.optimizer.state_dict(),
@@ -267,22 +252,18 @@ class Trainer:
         )
         if self.best_epoch == epoch:
             save_checkpoint(self.out_dir / BEST, checkpoint)
-        write_metrics(self.out_dir / METRICS, self.history)
+        write_history(self.out_dir / METRICS, self.history)
         save_checkpoint(self.out_dir / LAST, checkpoint)  # last: a resumed run starts from here
 
-    def _say(self, row: dict[str, float]) -> None:
+    def _report(self, row: dict[str, float]) -> None:
         val = f", val top-1 {row['val_top1']:.1%}" if "val_top1" in row else ""
         self.reporter.info(
             f"epoch {row['epoch'] + 1:.0f}/{self.config.epochs}: loss {row['train_loss']:.4f}, "
             f"train top-1 {row['train_top1']:.1%}{val}, {row['frames_per_second']:.0f} frames/s"
         )
 
-    def _view(self, epoch: int) -> View:
-        sampled = self.config.clustering == "uniform" or epoch < self.config.sampled_epochs
-        return training_view(self.config, sampled=sampled)
-
-    def _frames_seen(self, num_frames: int) -> int:
-        return self.config.clusters if self.config.clustering == "uniform" else num_frames
+    def _split(self, batch: Sequence[int]) -> list[list[int]]:
+        return split_batch(batch, self.num_frames, world_size=self.world.world_size)
 
     def _batches(self, epoch: int) -> list[list[int]]:
         return epoch_batches(
@@ -299,14 +280,3 @@ def _add_scalars(board: SummaryWriter, row: dict[str, float]) -> None:
         if name in row:
             board.add_scalar(name, row[name], int(row["epoch"]))
     board.flush()
-
-
-def write_metrics(path: Path, history: Sequence[dict[str, float]]) -> None:
-    """Write a row an epoch; what was not measured is empty."""
-    with atomic_open(path, newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        for row in history:
-            writer.writerow(
-                {name: f"{value:.9g}" for name, value in row.items() if math.isfinite(value)}
-            )

@@ -1,4 +1,4 @@
-"""Whether activations fit the memory where autograd keeps them all: asked before a training starts."""
+"""A check before a training starts: do the activations fit into memory where autograd keeps them all?"""
 
 import copy
 
@@ -13,34 +13,34 @@ from fvar.system import total_host_memory
 _PROBED_FRAMES = 2  # a batch norm that trains needs two values
 
 
-def refuse_what_cannot_fit(
+def check_memory(
     recognizer: Recognizer, *, size: int, num_frames: int, device: torch.device
 ) -> None:
-    """Refuse a training by the plain engine whose largest batch needs more memory than there is.
+    """Refuse a training by the plain engine whose largest batch needs more memory than the device has.
 
     Args:
         recognizer: On `device`, in training mode.
         size: Side of the pictures, px.
-        num_frames: Of the largest batch of a process.
+        num_frames: Largest number of frames that one process gets in a step.
         device: Where the training runs.
 
     Raises:
         ConfigError: The activations alone take more than the device's memory.
     """
-    a_frame, there_is = bytes_of_a_frame(recognizer, size=size, device=device), _memory(device)
-    if a_frame * num_frames <= there_is:
+    frame_bytes, total = bytes_per_frame(recognizer, size=size, device=device), _memory(device)
+    if frame_bytes * num_frames <= total:
         return
     raise ConfigError(
         "engine plain",
-        f"keeps every activation: a batch of {num_frames} frames needs {a_frame * num_frames / 1e9:.0f} GB, "
-        f"{device} has {there_is / 1e9:.0f} GB",
+        f"keeps every activation: a batch of {num_frames} frames needs "
+        f"{frame_bytes * num_frames / 1e9:.0f} GB, {device} has {total / 1e9:.0f} GB",
         fix="set norm = 'frozen' in --config to train in chunks, or lower --frames-per-batch (to "
-        f"{there_is // a_frame} at most) or --size",
+        f"{total // frame_bytes} at most) or --size",
     )
 
 
-def bytes_of_a_frame(recognizer: Recognizer, *, size: int, device: torch.device) -> int:
-    """Return what autograd keeps for one frame: in the stem, and in the trunk where every frame is a row."""
+def bytes_per_frame(recognizer: Recognizer, *, size: int, device: torch.device) -> int:
+    """Return the bytes that autograd keeps per frame, of the stem, and of the trunk without clusters."""
     probe = copy.deepcopy(recognizer)  # a forward pass moves the statistics of a norm that trains
     pictures = torch.zeros(_PROBED_FRAMES, 3, size, size, device=device)
     meter = TapeMeter(apart_from=list(probe.parameters()))

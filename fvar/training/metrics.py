@@ -1,7 +1,8 @@
-"""Accuracy from logits, as the field reports it. Letters: N videos, C classes."""
+"""Accuracy from predictions, and the tables that show it. Letters: C classes."""
 
 import csv
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,15 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 from fvar.store.files import atomic_open
 
 TOP5_FROM_CLASSES = 6  # with fewer, five guesses are nearly always right
+COLUMNS = (  # of metrics.csv
+    *("epoch", "lr", "train_loss", "train_top1", "val_top1", "val_mean_class_accuracy"),
+    *("frames", "frames_per_second", "seconds"),
+)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was said of one video."""
+    """The logits (C,) of one video, and the position of its class."""
 
     id: str
     label: int
@@ -33,9 +38,9 @@ class Scores:
     """Accuracies in 0..1, and the counts they come from.
 
     Attributes:
-        top1: Share of videos whose class has the largest logit.
-        top5: Share whose class is among the five largest; None under 6 classes.
-        mean_class_accuracy: Mean of the classes' own accuracies, over classes that have videos.
+        top1: Fraction of videos whose class has the largest logit.
+        top5: Fraction whose class is among the five largest; None under 6 classes.
+        mean_class_accuracy: Mean accuracy over the classes that have videos.
         confusion: (C, C) int64, rows true, columns predicted.
     """
 
@@ -67,30 +72,56 @@ def score(predictions: Sequence[Prediction], *, num_classes: int) -> Scores:
 def write_predictions(
     path: Path, predictions: Sequence[Prediction], classes: Sequence[str]
 ) -> None:
-    """Write ``id,label,predicted`` and the softmax score of every class (``score:NAME``), a row a video."""
-    with atomic_open(path, newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "label", "predicted", *(f"score:{name}" for name in classes)])
-        for prediction in predictions:
-            scores = prediction.logits.softmax(0).tolist()
-            names = classes[prediction.label], classes[prediction.predicted]
-            writer.writerow([prediction.id, *names, *(f"{value:.9g}" for value in scores)])
+    """Write one row per video: ``id,label,predicted`` and each class's softmax score (``score:NAME``)."""
+    _write_csv(
+        path,
+        ["id", "label", "predicted", *(f"score:{name}" for name in classes)],
+        (
+            [
+                *(prediction.id, classes[prediction.label], classes[prediction.predicted]),
+                *(f"{value:.9g}" for value in prediction.logits.softmax(0).tolist()),
+            ]
+            for prediction in predictions
+        ),
+    )
 
 
 def write_per_class(path: Path, confusion: Tensor, classes: Sequence[str]) -> None:
     """Write ``class,num_videos,num_correct,accuracy``; the accuracy of a class without videos is empty."""
-    with atomic_open(path, newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["class", "num_videos", "num_correct", "accuracy"])
-        for index, name in enumerate(classes):
-            total, correct = int(confusion[index].sum()), int(confusion[index, index])
-            writer.writerow([name, total, correct, f"{correct / total:.6f}" if total else ""])
+    counts = zip(classes, confusion.sum(dim=1).tolist(), confusion.diagonal().tolist(), strict=True)
+    _write_csv(
+        path,
+        ["class", "num_videos", "num_correct", "accuracy"],
+        (
+            [name, total, correct, f"{correct / total:.6f}" if total else ""]
+            for name, total, correct in counts
+        ),
+    )
 
 
 def write_confusion(path: Path, confusion: Tensor, classes: Sequence[str]) -> None:
-    """Write the confusion matrix: a row a true class, a column a predicted one, counts of videos."""
+    """Write the counts of videos: one row per true class, one column per predicted class."""
+    rows = zip(classes, confusion.tolist(), strict=True)
+    _write_csv(path, ["true\\predicted", *classes], ([name, *row] for name, row in rows))
+
+
+def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
+    """Write one row per epoch; a figure that was not measured, or is not finite, is empty."""
+    _write_csv(
+        path,
+        COLUMNS,
+        (
+            [
+                f"{row[name]:.9g}" if math.isfinite(row.get(name, math.nan)) else ""
+                for name in COLUMNS
+            ]
+            for row in history
+        ),
+    )
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with atomic_open(path, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["true\\predicted", *classes])
-        for name, row in zip(classes, confusion.tolist(), strict=True):
-            writer.writerow([name, *row])
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 from fvar.model.conv_bn_fusion import BATCH_NORMS
 from fvar.model.recognizer import Recognizer
 
-# TSM trains the new classifier faster than what it stands on, and biases faster than weights.
+# As in TSM: the new classifier learns faster than the layers below it, biases faster than weights.
 CLASSIFIER_WEIGHT_LR, CLASSIFIER_BIAS_LR, BIAS_LR = 5.0, 10.0, 2.0
 STEP_DECAY = 0.1
 
@@ -17,7 +17,7 @@ STEP_DECAY = 0.1
 def build_optimizer(
     recognizer: Recognizer, *, lr: float, momentum: float, weight_decay: float
 ) -> torch.optim.SGD:
-    """Return SGD over the parameters that train, in groups with their own rate and decay.
+    """Return SGD over the trainable parameters, in groups with their own learning rate and weight decay.
 
     Classifier weight 5 lr, classifier bias 10 lr, other biases 2 lr; no weight decay on biases and norms.
     """
@@ -43,7 +43,7 @@ def build_optimizer(
 
 
 def _rate(name: str, *, in_norm: bool) -> tuple[float, bool]:
-    """Return a parameter's factor on the learning rate and whether it decays."""
+    """Return a parameter's factor on the learning rate, and whether it has weight decay."""
     if name == "classifier.weight":
         return CLASSIFIER_WEIGHT_LR, True
     if name == "classifier.bias":
@@ -60,13 +60,13 @@ def build_scheduler(
     milestones: Sequence[int],
     steps: Sequence[int],
 ) -> LRScheduler:
-    """Return the schedule of a whole training, to be stepped after every optimisation step.
+    """Return the learning-rate schedule of a whole training; step it after every optimization step.
 
     Args:
-        optimizer: Its groups' rates are the peaks.
+        optimizer: The rates of its groups are the peaks.
         schedule: ``one-cycle`` (rise over the first 30 % of the steps, cosine fall) or ``step``.
-        milestones: For ``step``: after these epochs the rate falls by 10.
-        steps: Optimisation steps of each epoch.
+        milestones: For ``step``, the epochs after which the rate is divided by 10.
+        steps: Number of optimization steps of each epoch.
     """
     if schedule == "one-cycle":
         peaks = [group["lr"] for group in optimizer.param_groups]

@@ -1,63 +1,63 @@
-"""What a recogniser says of videos, one at a time, spread over the processes."""
+"""Inference on videos, one at a time, spread over the processes."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from fvar.config import PrecisionName
-from fvar.loading.dataset import FrameBatch, StoredVideo, VideoDataset, View, load_batches
+from fvar.loading.batch import load_batches
+from fvar.loading.clip import EncodedClip
+from fvar.loading.dataset import VideoDataset
 from fvar.model.recognizer import Inference, Recognizer
 from fvar.reporting import Progress
-from fvar.training.distributed import Team, autocast
+from fvar.training.distributed import World, autocast
 from fvar.training.metrics import Prediction
 
 
-def infer_videos(
+def infer_clips(
     recognizer: Recognizer,
     dataset: VideoDataset,
-    view: View,
+    positions: Sequence[int],
     *,
-    team: Team,
     precision: PrecisionName,
     workers: int,
     with_steps: bool,
-) -> Iterator[tuple[FrameBatch, Inference]]:
-    """Yield every video of `dataset` as a batch of one, with what the recogniser says of it.
+) -> Iterator[tuple[EncodedClip, Inference]]:
+    """Yield the clips at `positions` of `dataset`, each with what the recognizer computed for it.
 
-    In the precision of the training, so that patterns and boundaries are those it saw. The recogniser is in
+    In the precision of the training, so that patterns and boundaries are those it saw. The recognizer is in
     evaluation mode while this runs and in its former mode afterwards.
     """
     was_training = recognizer.training
     recognizer.eval()
     try:
-        for batch in load_batches(
-            dataset, [[(0, at)] for at in range(len(dataset))], workers=workers
-        ):
-            (clip,) = batch.clips(view, device=team.device)
-            with autocast(precision, team.device):
+        for batch in load_batches(dataset, [[(0, at)] for at in positions], workers=workers):
+            (clip,) = batch.clips
+            with autocast(precision, clip.device):
                 inference = recognizer.infer(clip, with_steps=with_steps)
-            yield batch, inference
+            yield clip, inference
     finally:
         recognizer.train(was_training)
 
 
 def predict(
     recognizer: Recognizer,
-    folder: Path,
-    videos: Sequence[StoredVideo],
-    view: View,
+    dataset: VideoDataset,
     *,
-    team: Team,
+    world: World,
     precision: PrecisionName,
     workers: int,
     progress: Progress,
 ) -> list[Prediction]:
-    """Return a prediction for every video, in order, in every process."""
-    dataset = VideoDataset(folder, team.share(videos), view)
+    """Return a prediction for every video of `dataset`, in order, in every process."""
     mine = []
-    for batch, inference in infer_videos(
-        recognizer, dataset, view, team=team, precision=precision, workers=workers, with_steps=False
+    for clip, inference in infer_clips(
+        recognizer,
+        dataset,
+        range(world.rank, len(dataset), world.world_size),
+        precision=precision,
+        workers=workers,
+        with_steps=False,
     ):
-        mine.append(Prediction(batch.ids[0], int(batch.labels[0]), inference.logits))
-        progress.advance(team.world_size)
-    shares = team.gather(mine)
-    return [shares[at % team.world_size][at // team.world_size] for at in range(len(videos))]
+        mine.append(Prediction(clip.id, clip.label, inference.logits))
+        progress.advance(world.world_size)
+    parts = world.gather(mine)
+    return [parts[at % world.world_size][at // world.world_size] for at in range(len(dataset))]

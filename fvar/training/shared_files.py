@@ -1,4 +1,4 @@
-"""Files that every process must see alike, on whatever machine it runs."""
+"""A check that every process sees the same files, whatever machine it runs on."""
 
 import socket
 from collections.abc import Sequence
@@ -7,53 +7,42 @@ from pathlib import Path
 from fvar.errors import ManifestError
 from fvar.store.files import sha256_of
 from fvar.store.manifest import OutputFile
-from fvar.training.distributed import Team
-
-_Seen = tuple[
-    str | None, str | None
-]  # hash of the file | what it lists that is not there as it says
+from fvar.training.distributed import World
 
 
-def check_alike(team: Team, path: Path, outputs: Sequence[OutputFile] = ()) -> None:
-    """Make sure that all processes see what the main one has checked.
+def check_same_files(world: World, path: Path, outputs: Sequence[OutputFile] = ()) -> None:
+    """Make sure that all processes see the files that the main process has checked.
 
     Args:
-        team: The processes; all of them must call this.
-        path: A file, compared to the byte.
-        outputs: Files that it lists, relative to its folder, looked for and compared by size.
+        world: The processes; all of them must call this.
+        path: A file; its content is compared.
+        outputs: Files that it lists, relative to its folder; their sizes are compared.
 
     Raises:
-        ManifestError: In all processes: names file and machine.
+        ManifestError: In all processes; names the file and the machine.
     """
-    if team.world_size == 1:
+    if world.world_size == 1:
         return
-    found = team.gather((socket.gethostname(), _look(path, outputs)))
-    for rank, (host, seen) in enumerate(found):
-        if seen != found[0][1]:
+    digest = world.on_main(lambda: sha256_of(path))
+    found = world.gather((socket.gethostname(), _problem(path, digest, outputs)))
+    for rank, (host, problem) in enumerate(found):
+        if problem:
             error = ManifestError(
                 path,
-                f"{_difference(seen, found[0][1])} on {host} (process {rank} of {team.world_size})",
+                f"{problem} on {host} (process {rank} of {world.world_size})",
                 fix="put its folder on a file system that all machines share, or copy it to each",
             )
-            error.is_echo = not team.is_main
+            error.is_duplicate = not world.is_main
             raise error
 
 
-def _look(path: Path, outputs: Sequence[OutputFile]) -> _Seen:
+def _problem(path: Path, digest: str, outputs: Sequence[OutputFile]) -> str | None:
     if not path.is_file():
-        return None, None
-    digest = sha256_of(path)
+        return "is not there"
+    if sha256_of(path) != digest:
+        return "is another file"
     for output in outputs:
         file = path.parent / output.path
         if not file.is_file() or file.stat().st_size != output.num_bytes:
-            return digest, output.path
-    return digest, None
-
-
-def _difference(seen: _Seen, wanted: _Seen) -> str:
-    digest, missing = seen
-    if digest is None:
-        return "is not there"
-    if digest != wanted[0]:
-        return "is another file"
-    return f"lists {missing}, which is missing or another"
+            return f"lists {output.path}, which is missing or another"
+    return None

@@ -74,7 +74,7 @@ def test_errors_of_ours_are_one_line(
 def test_echo_is_not_printed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that only received the main one's error ends with its code, in silence."""
     error = StoppedError("x", "y", fix="z")
-    error.is_echo = True
+    error.is_duplicate = True
     result = _failing(monkeypatch, error)()
     assert (result.exit_code, result.output) == (3, "")
 

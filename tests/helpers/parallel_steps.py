@@ -9,9 +9,9 @@ from tensor_clips import random_clips, settled_backbone
 from torch import Tensor
 from torch.nn import functional
 
-from fvar.loading.sampling import share_of_rank
+from fvar.loading.sampling import split_batch
 from fvar.model.engine import EngineMethod
-from fvar.training.distributed import Team, team
+from fvar.training.distributed import World, join_world
 
 # Frames of the videos, and the batches they make: lengths far apart, and steps in which of two processes one
 # holds 40 frames and the other a single one, or none.
@@ -19,7 +19,7 @@ NUM_FRAMES = (40, 1, 3, 12, 2)
 BATCHES = ((0, 1), (2,), (3, 4, 1, 2), (1,), (0, 3))
 
 
-def take_steps(engine: EngineMethod, members: Team) -> list[dict[str, Tensor]]:
+def take_steps(engine: EngineMethod, members: World) -> list[dict[str, Tensor]]:
     """Train on `BATCHES`; return the gradients of every step and, last, the parameters."""
     sweep = make_sweep("cumulative", 4, chunk=4, keep=20_000)
     recognizer = make_recognizer(settled_backbone("tiny"), sweep, engine)
@@ -27,7 +27,7 @@ def take_steps(engine: EngineMethod, members: Team) -> list[dict[str, Tensor]]:
     parallel, clips = members.wrap(recognizer), random_clips(NUM_FRAMES)
     found = []
     for batch in BATCHES:
-        mine = share_of_rank(batch, NUM_FRAMES, rank=members.rank, world_size=members.world_size)
+        mine = split_batch(batch, NUM_FRAMES, world_size=members.world_size)[members.rank]
         logits = parallel([clips[video] for video in mine])
         labels = torch.tensor(mine, dtype=torch.int64) % NUM_CLASSES
         loss = functional.cross_entropy(logits, labels, reduction="sum")
@@ -40,7 +40,7 @@ def take_steps(engine: EngineMethod, members: Team) -> list[dict[str, Tensor]]:
 
 def save_steps(engine: EngineMethod, folder: Path) -> None:
     """Take the steps with the processes that the environment names; write them to ``folder/RANK.pt``."""
-    with team("cpu") as members:
+    with join_world("cpu") as members:
         torch.save(take_steps(engine, members), folder / f"{members.rank}.pt")
 
 

@@ -27,12 +27,12 @@ def fvar(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def fvar_processes(count: int, arguments: Sequence[object], *, nodes: int = 1) -> list[Ended]:
-    """Run ``fvar`` in `count` processes that find each other as torchrun's do, on so many nodes."""
+    """Run ``fvar`` in `count` processes that find each other as torchrun's do, on `nodes` machines."""
     return processes(count, _run_fvar, list(map(str, arguments)), nodes=nodes)
 
 
 def fvar_on_nodes(arguments: Sequence[object], folders: Sequence[Path]) -> list[Ended]:
-    """Run ``fvar`` in a process a node, whose working folder is its own: so a path is another there."""
+    """Run ``fvar`` on several machines, one process each, in a working folder of its own."""
     count = len(folders)
     return processes(count, _run_fvar_in, list(map(str, arguments)), folders, nodes=count)
 
@@ -42,8 +42,8 @@ def processes(
 ) -> list[Ended]:
     """Call `target` with `arguments` in `count` processes that find each other as torchrun's do.
 
-    They are said to be on `nodes` machines, as many on each: there LOCAL_RANK counts anew. They are forked
-    from one that has imported torch already, which takes longer than all the rest.
+    Each of `nodes` machines has equally many, and LOCAL_RANK starts at 0 on each. The processes are forked
+    from a process that has imported torch, because the import takes longer than all the rest.
 
     Returns:
         For each rank its exit code, standard output and standard error.

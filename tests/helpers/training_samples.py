@@ -1,4 +1,4 @@
-"""Tiny frame stores with their manifests, for the tests of training and evaluation."""
+"""Tiny frame stores with their manifests, clips and settings, for the tests of training and evaluation."""
 
 import hashlib
 import io
@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from fvar.config import ExtractConfig, Split, TrainConfig
+from fvar.loading.clip import EncodedClip
+from fvar.loading.dataset import StoredVideo, make_clip
+from fvar.loading.view import View, evaluation_view
+from fvar.reporting import SilentReporter
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.frame_store import write_shard
 from fvar.store.manifest import (
@@ -30,7 +35,7 @@ CLASSES = ("down", "left", "up")
 
 @dataclass(frozen=True)
 class Row:
-    """A video to make up."""
+    """A row of the made-up source CSV, with the number of its frames and its verdict."""
 
     id: str
     label: str
@@ -54,6 +59,16 @@ ROWS = (
 )
 
 
+class Listener(SilentReporter):
+    """Keeps the messages that it receives."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, message: str) -> None:
+        self.lines.append(message)
+
+
 def sample_pictures(name: str, num_frames: int) -> list[bytes]:
     """Return JPEG pictures of coarse noise that `name` alone decides."""
     draw = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]))
@@ -67,7 +82,7 @@ def sample_pictures(name: str, num_frames: int) -> list[bytes]:
 
 
 def sample_video(pictures: Sequence[bytes]) -> EncodedVideo:
-    """Lay pictures one after the other, 25 a second."""
+    """Return pictures as a video of 25 frames per second."""
     return EncodedVideo(
         jpeg=np.frombuffer(b"".join(pictures), dtype=np.uint8).copy(),  # writable, as from a store
         offsets=np.cumsum([0, *map(len, pictures)], dtype=np.int64),
@@ -76,6 +91,16 @@ def sample_video(pictures: Sequence[bytes]) -> EncodedVideo:
         height=HEIGHT,
         fps=25.0,
     )
+
+
+def sample_clip(
+    video_id: str, pictures: Sequence[bytes], view: View | None = None, *, epoch: int = 0
+) -> EncodedClip:
+    """Return pictures as a clip, whole where no view is given."""
+    video = sample_video(pictures)
+    stored = StoredVideo(video_id, "shard.h5", 0, video.num_frames)
+    view = view or evaluation_view(tiny_config(crop_share=1.0))
+    return make_clip(stored, video, view, epoch=epoch, device=torch.device("cpu"))
 
 
 def sample_videos(rows: Sequence[Row]) -> dict[str, EncodedVideo]:
@@ -94,7 +119,7 @@ def write_frames(
     videos: dict[str, EncodedVideo] | None = None,
     per_shard: int = 4,
 ) -> Path:
-    """Write what an extraction of `rows` would leave in `folder`, its source CSV beside it."""
+    """Write the files that an extraction of `rows` would leave in `folder`, its source CSV beside it."""
     videos = sample_videos(rows) if videos is None else videos
     source = folder.parent / "source.csv"
     source.parent.mkdir(parents=True, exist_ok=True)

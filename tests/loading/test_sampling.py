@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fvar.loading.sampling import draw_key, epoch_batches, share_of_rank, uniform_frames
+from fvar.loading.sampling import draw_key, epoch_batches, split_batch, uniform_frames
 
 lengths = st.lists(st.integers(1, 500), min_size=1, max_size=40)
 seeds = st.integers(0, 2**63 - 1)
@@ -80,7 +80,7 @@ def test_order_depends_on_seed_and_epoch_only(
 
 
 def test_order_changes_with_seed_and_epoch() -> None:
-    """Another epoch and another seed shuffle anew; the same ones do not."""
+    """Another epoch and another seed give another order; the same ones give the same order."""
     orders = {
         (seed, epoch): tuple(_flat(_batches([1] * 30, seed=seed, epoch=epoch)))
         for seed in range(3)
@@ -90,46 +90,35 @@ def test_order_changes_with_seed_and_epoch() -> None:
     assert orders[1, 2] == tuple(_flat(_batches([1] * 30, seed=1, epoch=2)))
 
 
-@given(lengths, st.integers(1, 8))
-def test_shares_of_ranks_are_a_balanced_partition(num_frames: list[int], world_size: int) -> None:
-    """Every video goes to one process; none holds more than the idlest and its own shortest video.
-
-    The shortest came last, to the process that was idlest then.
-    """
-    batch = list(range(len(num_frames)))
-    shares = [
-        share_of_rank(batch, num_frames, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
-    assert sorted(_flat(shares)) == batch
-    loads = [sum(num_frames[video] for video in share) for share in shares]
-    for share, load in zip(shares, loads, strict=True):
-        assert load - min(loads) <= min((num_frames[video] for video in share), default=0)
-
-
 @given(lengths, st.integers(1, 8), st.randoms())
-def test_shares_do_not_depend_on_the_batchs_order(
+def test_a_split_batch_is_a_balanced_partition(
     num_frames: list[int], world_size: int, random: object
 ) -> None:
-    """Every process finds the same division, whatever order it saw the batch in."""
+    """Every video goes to one process; no load exceeds the least by more than the part's shortest video.
+
+    The shortest came last, to the process that had the least then. The order of the batch changes nothing.
+    """
     batch = list(range(len(num_frames)))
-    shuffled = batch.copy()
-    random.shuffle(shuffled)  # type: ignore[attr-defined]  # hypothesis' Random
-    for rank in range(world_size):
-        assert share_of_rank(batch, num_frames, rank=rank, world_size=world_size) == share_of_rank(
-            shuffled, num_frames, rank=rank, world_size=world_size
-        )
+    parts = split_batch(batch, num_frames, world_size=world_size)
+    assert sorted(_flat(parts)) == batch
+    loads = [sum(num_frames[video] for video in part) for part in parts]
+    for part, load in zip(parts, loads, strict=True):
+        assert load - min(loads) <= min((num_frames[video] for video in part), default=0)
+    random.shuffle(batch)  # type: ignore[attr-defined]  # hypothesis' Random
+    assert split_batch(batch, num_frames, world_size=world_size) == parts
 
 
-def test_shares_by_hand() -> None:
-    """Longest first, each to the idlest process: 9 | 7, 5 -> 12 | 9 takes 4 -> 13 | 12 takes 3."""
+def test_a_split_batch_by_hand() -> None:
+    """Longest first, each to the least loaded: 9 | 7, 5 -> 12 | 9 takes 4 -> 13 | 12 takes 3."""
     num_frames = [4, 9, 5, 3, 7]
-    assert share_of_rank(range(5), num_frames, rank=0, world_size=2) == [1, 0]
-    assert share_of_rank(range(5), num_frames, rank=1, world_size=2) == [4, 2, 3]
-    assert share_of_rank([2], num_frames, rank=1, world_size=2) == []
+    assert split_batch(range(5), num_frames, world_size=2) == [[1, 0], [4, 2, 3]]
+    assert split_batch([2], num_frames, world_size=2) == [[2], []]
 
 
-@given(st.lists(st.tuples(seeds, st.integers(0, 99), st.text(max_size=5)), min_size=2, unique=True))
+PARTS = st.tuples(seeds, st.integers(0, 99), st.text(max_size=5))
+
+
+@given(st.lists(PARTS, min_size=2, max_size=9, unique=True))
 def test_keys_are_a_function_of_their_parts(parts: list[tuple[int, int, str]]) -> None:
     """Equal parts give the equal key, in 0..2**63-1; different parts give different keys."""
     keys = [draw_key(*part, "crop") for part in parts]

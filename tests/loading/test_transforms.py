@@ -1,4 +1,4 @@
-"""Transforms: crops lie inside the picture, and the network's numbers are those of a slow reference."""
+"""Views and transforms: crops lie inside the picture, pixel values are those of a slow reference."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from training_samples import tiny_config
 
-from fvar.loading.dataset import View, frame_video
 from fvar.loading.transforms import CROPS, MEAN, MULTI_SCALES, STD, Framing, center_framing
 from fvar.loading.transforms import multi_scale_framing as multi_scale
+from fvar.loading.view import View, evaluation_view, training_view
 
 sides = st.integers(16, 700)
 keys = st.integers(0, 2**63 - 1)
@@ -33,10 +34,10 @@ def _halved(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 
 @given(sides, sides, st.sampled_from(sorted(CROPS)), st.floats(0.05, 1), keys)
 def test_crop_lies_inside_the_picture(
-    height: int, width: int, crop: str, share: float, key: int
+    height: int, width: int, crop: str, fraction: float, key: int
 ) -> None:
     """Whatever is drawn, no pixel outside the picture is asked for, and at least one inside."""
-    framing = CROPS[crop](height, width, share, key)
+    framing = CROPS[crop](height, width, fraction, key)
     assert 0 <= framing.top <= framing.top + framing.height <= height
     assert 0 <= framing.left <= framing.left + framing.width <= width
     assert framing.height >= 1
@@ -44,10 +45,10 @@ def test_crop_lies_inside_the_picture(
 
 
 @given(sides, sides, st.floats(0.05, 1))
-def test_center_crop_is_central_and_square(height: int, width: int, share: float) -> None:
-    """Its side is the share of the short side, its margins differ by at most a pixel."""
-    framing = center_framing(height, width, share=share)
-    assert framing.height == framing.width == max(1, round(min(height, width) * share))
+def test_center_crop_is_central_and_square(height: int, width: int, fraction: float) -> None:
+    """Its side is the fraction of the short side, its margins differ by at most a pixel."""
+    framing = center_framing(height, width, fraction=fraction)
+    assert framing.height == framing.width == max(1, round(min(height, width) * fraction))
     assert 0 <= (height - framing.height) - 2 * framing.top <= 1
     assert 0 <= (width - framing.width) - 2 * framing.left <= 1
 
@@ -68,7 +69,7 @@ def test_multi_scale_crops_are_tsms() -> None:
 
 
 def test_apply_equals_a_slow_reference() -> None:
-    """Crop, halving with antialiasing and ImageNet's normalisation, within one grey level's rounding."""
+    """Crop, halving with antialiasing and ImageNet's normalization, within one grey level's rounding."""
     pictures = _pictures(2, 30, 40)
     seen = Framing(3, 5, 24, 24).apply(pictures, size=12)
     assert seen.shape == (2, 3, 12, 12)
@@ -82,7 +83,7 @@ def test_apply_equals_a_slow_reference() -> None:
 
 
 def test_apply_without_resizing_is_exact() -> None:
-    """A crop of the network's own size is only normalised: (x/255 - mean) / std."""
+    """A crop of the network's own size is only normalized: (x/255 - mean) / std."""
     pictures = _pictures(1, 20, 20)
     seen = Framing(2, 4, 16, 16).apply(pictures, size=16)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
@@ -98,46 +99,46 @@ def test_mirrored_is_the_same_crop_from_right_to_left() -> None:
     assert not torch.equal(mirrored, plain)
 
 
+def _framing(view: View, *, epoch: int = 1, video_id: str = "a") -> Framing:
+    return view.framing(100, 150, epoch=epoch, video_id=video_id)
+
+
 def _view(**changes: object) -> View:
-    settings = {
-        "size": 32,
-        "crop": "multi-scale",
-        "crop_share": 0.875,
-        "flip": True,
-        "samples": None,
-        "random": True,
-        "seed": 3,
-    }
-    return View(**{**settings, **changes})  # type: ignore[arg-type]  # a test changes any of them
+    return training_view(tiny_config(**changes), epoch=0)
 
 
 def test_a_video_has_one_framing_an_epoch() -> None:
     """Crop and flip depend on seed, epoch and id alone, and change with each of them."""
-    framings = [frame_video(_view(), 100, 150, epoch=1, video_id="a") for _ in range(2)]
-    assert framings[0] == framings[1]
-    for changed in ({"epoch": 2}, {"video_id": "b"}):
-        others = [
-            frame_video(_view(seed=seed), 100, 150, **({"epoch": 1, "video_id": "a"} | changed))  # type: ignore[arg-type]  # one key is replaced
-            != frame_video(_view(seed=seed), 100, 150, epoch=1, video_id="a")
-            for seed in range(20)
-        ]
-        assert any(others)
-    assert len({frame_video(_view(seed=s), 100, 150, epoch=1, video_id="a") for s in range(20)}) > 5
+    views = [_view(seed=seed) for seed in range(20)]
+    framings = [_framing(view) for view in views]
+    assert framings == [_framing(view) for view in views]
+    assert framings != [_framing(view, epoch=2) for view in views]
+    assert framings != [_framing(view, video_id="b") for view in views]
+    assert len(set(framings)) > 5
 
 
 def test_half_of_the_training_videos_are_mirrored() -> None:
     """`flip` mirrors about every other video; without it, and in testing, none."""
-    ids = [f"video-{n}" for n in range(400)]
 
     def mirrored(view: View) -> int:
-        return sum(frame_video(view, 100, 150, epoch=0, video_id=name).mirrored for name in ids)
+        return sum(_framing(view, video_id=f"video-{n}").mirrored for n in range(400))
 
     assert abs(mirrored(_view()) - 200) < 50  # 5 standard deviations of a fair coin
-    assert mirrored(_view(flip=False)) == mirrored(_view(random=False)) == 0
+    assert mirrored(_view(flip=False)) == mirrored(evaluation_view(tiny_config())) == 0
 
 
 @pytest.mark.parametrize("crop", sorted(CROPS))
 def test_testing_takes_the_central_crop(crop: str) -> None:
-    """Whatever training crops, testing looks at the centre."""
-    framing = frame_video(_view(random=False, crop=crop), 100, 150, epoch=4, video_id="a")
-    assert framing == center_framing(100, 150, share=0.875)
+    """Whatever training crops, testing looks at the center."""
+    view = evaluation_view(tiny_config(crop=crop))
+    assert _framing(view) == center_framing(100, 150, fraction=0.875)
+
+
+@pytest.mark.parametrize("clustering", ["uniform", "cumulative", "slope", "even", "random", "none"])
+def test_only_uniform_samples(clustering: str) -> None:
+    """In testing only `uniform` samples frames; in training also the first `sampled_epochs` do."""
+    config, always = tiny_config(clustering=clustering, sampled_epochs=1), clustering == "uniform"
+    views = [evaluation_view(config), *(training_view(config, epoch=n) for n in range(2))]
+    assert [view.random for view in views] == [False, True, True]
+    assert [view.num_samples == 4 for view in views] == [always, True, always]
+    assert [view.count_frames(9) for view in views] == [4 if always else 9, 4, 4 if always else 9]

@@ -18,10 +18,10 @@ from tensor_clips import TensorClip, random_clips, settled_backbone
 from torch import Tensor
 from torch.nn import functional
 
-from fvar.loading.sampling import share_of_rank
+from fvar.loading.sampling import split_batch
 from fvar.model.engine import ENGINES, EngineMethod
 from fvar.model.recognizer import Recognizer
-from fvar.training.distributed import Team
+from fvar.training.distributed import World
 
 CPU = torch.device("cpu")
 SCALE = 2.0**16
@@ -116,14 +116,9 @@ def test_accumulated_batches_are_one_batch(engine: EngineMethod) -> None:
 
 def test_the_processes_shares_are_as_uneven_as_meant() -> None:
     """In the steps below one of two processes holds 40 frames beside 1, and in others one has none."""
-    shares = [
-        {
-            sum(NUM_FRAMES[video] for video in share_of_rank(batch, NUM_FRAMES, **who))
-            for who in ({"rank": 0, "world_size": 2}, {"rank": 1, "world_size": 2})
-        }
-        for batch in BATCHES
-    ]
-    assert shares == [{40, 1}, {3, 0}, {12, 6}, {1, 0}, {40, 12}]
+    parts = [split_batch(batch, NUM_FRAMES, world_size=2) for batch in BATCHES]
+    frames = [{sum(NUM_FRAMES[video] for video in part) for part in both} for both in parts]
+    assert frames == [{40, 1}, {3, 0}, {12, 6}, {1, 0}, {40, 12}]
 
 
 @pytest.mark.slow
@@ -132,7 +127,7 @@ def test_two_processes_take_the_steps_of_one(engine: EngineMethod, tmp_path: Pat
     """Through DistributedDataParallel 2 processes' gradients, step for step, are those of one, silently."""
     ended = processes(2, save_steps, engine, tmp_path)
     assert ended == [(0, "", "")] * 2
-    wanted = take_steps(engine, Team(0, 1, CPU))
+    wanted = take_steps(engine, World(0, 1, CPU))
     for rank in range(2):
         found = load_steps(tmp_path / f"{rank}.pt")
         assert len(found) == len(BATCHES) + 1

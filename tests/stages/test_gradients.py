@@ -1,4 +1,4 @@
-"""The benchmark of gradients: what it calls close is close, and it measures the recogniser's own gradient."""
+"""The benchmark of gradients: its cosines are right, and it measures the recognizer's own gradient."""
 
 import csv
 from dataclasses import replace
@@ -28,11 +28,11 @@ from PIL import Image
 from tensor_clips import random_clips, settled_backbone
 from torch.nn import functional
 
+from fvar.loading.dataset import StoredVideo
 from fvar.model.clustering import METHODS as CLUSTERINGS
 from fvar.model.clustering import ClusteringMethod
 from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
-from fvar.store.manifest import VideoEntry
 
 NAMES = st.sampled_from(sorted(METHODS))
 
@@ -82,7 +82,7 @@ def test_with_a_row_for_every_frame_every_method_is_the_reference(
 @settings(max_examples=8)
 @given(NAMES, st.integers(1, 4), st.integers(2, 8))
 def test_without_shift_a_still_video_loses_nothing(name: str, k: int, num_frames: int) -> None:
-    """Frames that are all alike share their patterns: the paper's argument then holds to rounding."""
+    """Equal frames have equal patterns: the paper's argument then holds to rounding."""
     recognizer, clip = _recognizer(shift=False), _still(num_frames)
     through = gradient(recognizer, clip, METHODS[name], k)
     reference = gradient(recognizer, clip, ALL_FRAMES, 1)
@@ -100,7 +100,7 @@ def test_averaging_moves_the_gradient_of_a_changing_video(shift: bool) -> None:
 
 @pytest.mark.parametrize("clustering", [*CLUSTERINGS, None])
 def test_the_gradient_is_the_recognizers_own(clustering: ClusteringMethod | None) -> None:
-    """Rows that count alike give what back-propagation through `Recognizer` gives, parameter by parameter."""
+    """With equal weights each parameter's gradient is that of back-propagation through `Recognizer`."""
     recognizer, clip = _recognizer(), _clip(7, seed=3)
     recognizer.sweep = replace(recognizer.sweep, method=clustering, num_clusters=3)
     loss = functional.cross_entropy(recognizer([clip]), torch.tensor([clip.label]))
@@ -109,8 +109,8 @@ def test_the_gradient_is_the_recognizers_own(clustering: ClusteringMethod | None
     torch.testing.assert_close(found, torch.cat([part.flatten() for part in expected]))
 
 
-def test_by_size_counts_every_frame_alike() -> None:
-    """Weighed by size, unequal clusters of equal frames give all frames' gradient; weighed alike not."""
+def test_by_size_weighs_every_frame_equally() -> None:
+    """Weighed by size, unequal clusters of equal frames give all frames' gradient; weighed equally not."""
     recognizer = _recognizer(shift=False)
     scenes = _clip(3, seed=5)
     clip = replace(scenes, frames=scenes.frames.repeat_interleave(torch.tensor([1, 2, 5]), dim=0))
@@ -186,22 +186,13 @@ def test_measure_counts_videos_batches_and_controls() -> None:
 def test_videos_are_taken_in_turn_from_each_class() -> None:
     """A batch has as many classes as it can, and a longer list begins with the shorter one."""
     videos = [
-        VideoEntry(
-            id=f"{label}{n}",
-            video="v.mp4",
-            label=label,
-            split="train",
-            status="ok",
-            reason=None,
-            num_frames=1,
-            shard="s.h5",
-        )
-        for label, count in (("a", 5), ("b", 1), ("c", 3))
+        StoredVideo(f"{label}{n}", "s.h5", label, num_frames=1)
+        for label, count in enumerate((5, 1, 3))
         for n in range(count)
     ]
     everything = spread_over_classes(videos, 100)
     assert sorted(v.id for v in everything) == sorted(v.id for v in videos)
-    assert [v.label for v in everything[:5]] == ["a", "b", "c", "a", "c"]
+    assert [v.label for v in everything[:5]] == [0, 1, 2, 0, 2]
     assert spread_over_classes(videos, 4) == everything[:4]
 
 

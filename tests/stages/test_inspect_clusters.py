@@ -1,118 +1,82 @@
-"""fvar inspect-clusters: what it writes, what it refuses, and what it leaves alone."""
+"""fvar inspect-clusters: its outputs, what it refuses, and what it leaves as it is."""
 
 import csv
-import json
-from collections.abc import Iterator
-from io import BytesIO
+import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import torch
-from clusters_samples import partition
-from PIL import Image
+from chain_samples import edit_manifest
+from training_samples import (
+    CLASSES,
+    Row,
+    sample_pictures,
+    sample_video,
+    sample_videos,
+    tiny_config,
+    write_frames,
+)
 from typer.testing import CliRunner
 
 import fvar.stages.inspect_clusters as stage
 from cli.main import app
-from fvar.config import InspectConfig, TrainConfig
-from fvar.errors import ConfigError, ManifestError, VideoError
-from fvar.model.recognizer import Inference
+from fvar.config import InspectConfig
+from fvar.errors import ConfigError, FrameStoreError, ManifestError, StoppedError
 from fvar.reporting import SilentReporter
+from fvar.stages.train import train
 from fvar.store.clusters_file import read_clusters
-from fvar.store.encoded_video import EncodedVideo
-from fvar.store.manifest import ClustersManifest, VideoEntry, check_files, read_manifest
+from fvar.store.manifest import ClustersManifest, check_files, read_manifest
 
-CLASSES = ["left", "right"]
-LENGTHS = [5, 12, 1, 30]
-
-
-def encoded_video(num_frames: int) -> EncodedVideo:
-    """Return frames of rising grey."""
-    frames = []
-    for t in range(num_frames):
-        encoded = BytesIO()
-        Image.new("RGB", (64, 48), (4 * t, 4 * t, 4 * t)).save(encoded, "JPEG")
-        frames.append(np.frombuffer(encoded.getvalue(), dtype=np.uint8))
-    offsets = np.concatenate(([0], np.cumsum([len(frame) for frame in frames])))
-    times = np.arange(num_frames) / 10
-    return EncodedVideo(np.concatenate(frames), offsets, times, 64, 48, fps=10.0)
+LENGTHS = (5, 12, 1, 30)
+ROWS = [
+    *(Row(name, name, "train", 3) for name in CLASSES),
+    *(Row(f"../clip {n} <b>", CLASSES[n % 3], "test", length) for n, length in enumerate(LENGTHS)),
+]
 
 
-def inference(num_frames: int, k: int) -> Inference:
-    """Return even clusters and a prediction of `right`."""
-    starts, stops = partition(num_frames, k)
-    steps = np.arange(1, num_frames, dtype=np.int64)
-    return Inference(torch.tensor([0.1, 0.9]), starts, stops, steps, 1000)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `frames`, `train` and `clusters` (of all videos); no test writes into those."""
+    folder = tmp_path_factory.mktemp("run")
+    write_frames(folder / "frames", ROWS)
+    train(folder / "frames", folder / "train", tiny_config(epochs=1), SilentReporter())
+    _inspect(folder, folder / "clusters", limit=None)
+    return folder
 
 
-class FakeTraining(SimpleNamespace):
-    """A training of four videos whose network clusters evenly and always says `right`."""
-
-    def infer(
-        self, videos: list[VideoEntry], *, team: object, workers: int
-    ) -> Iterator[tuple[VideoEntry, EncodedVideo, Inference]]:
-        for video in videos:
-            if video.id == self.broken:
-                raise VideoError(video.id, "is damaged", fix="mend it")
-            yield video, encoded_video(video.num_frames), inference(video.num_frames, 4)
-
-
-@pytest.fixture
-def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
-    """Stand in for the model side, so that what is tested is the inspection."""
-    read = tmp_path / "train" / "manifest.json"
-    read.parent.mkdir()
-    read.write_text("{}")
-    fake = FakeTraining(
-        config=TrainConfig(clustering="cumulative", clusters=4, backbone="tiny"),
-        classes=CLASSES,
-        checkpoint_name="last",
-        thinning=None,
-        videos=[
-            VideoEntry(
-                id=f"../clip {i} <b>",
-                video=f"{i}.mp4",
-                label=CLASSES[i % 2],
-                split="test",
-                status="ok",
-                num_frames=length,
-            )
-            for i, length in enumerate(LENGTHS)
-        ],
-        inputs=[read],
-        broken=None,
-    )
-    monkeypatch.setattr(stage, "open_training", lambda *_, **__: fake)
-    return fake
-
-
-def inspect(tmp_path: Path, *, overwrite: bool = False, **settings: object) -> ClustersManifest:
+def _inspect(
+    run: Path,
+    out: Path,
+    *,
+    frames: Path | None = None,
+    overwrite: bool = False,
+    limit: int | None = 1,
+) -> ClustersManifest:
+    config, reporter = InspectConfig(device="cpu", workers=0, limit=limit), SilentReporter()
     return stage.inspect_clusters(
-        tmp_path / "train",
-        tmp_path / "clusters",
-        InspectConfig(device="cpu", **settings),  # type: ignore[arg-type]  # a test sets any of them
-        SilentReporter(),
-        overwrite=overwrite,
+        run / "train", out, config, reporter, frames=frames, overwrite=overwrite
     )
 
 
-@pytest.mark.usefixtures("training")
-def test_outputs_agree(tmp_path: Path) -> None:
-    """Tables, pictures, page and manifest hold the same videos; the manifest vouches for every file."""
-    manifest = inspect(tmp_path)
-    out = tmp_path / "clusters"
+def _copy(run: Path, folder: Path) -> Path:
+    """Return a copy of the training and its frames, to be changed."""
+    return Path(shutil.copytree(run, folder, ignore=shutil.ignore_patterns("clusters")))
+
+
+def test_outputs_agree(run: Path) -> None:
+    """Tables, pictures, page and manifest hold the same videos; the manifest lists every file."""
+    out = run / "clusters"
+    manifest = read_manifest(out / "manifest.json", ClustersManifest)
+    check_files(out / "manifest.json", manifest)
     summary = manifest.summary
-    assert (summary.num_videos, summary.available, summary.right) == (4, 4, 2)
-    assert (summary.frames, summary.num_clusters) == (sum(LENGTHS), 4 + 4 + 1 + 4)
+    assert (summary.num_videos, summary.available, summary.frames) == (4, 4, sum(LENGTHS))
+    assert summary.num_clusters == 4 + 4 + 1 + 4
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert written == {entry.path for entry in manifest.outputs} | {"manifest.json"}
-    assert read_manifest(out / "manifest.json", ClustersManifest) == manifest
-    check_files(out / "manifest.json", manifest)
     videos = list(read_clusters(out / "clusters.h5"))
-    assert [video.num_frames for video in videos] == LENGTHS
-    assert [video.predicted for video in videos] == ["right"] * 4
+    assert [(v.id, v.label, v.num_frames) for v in videos] == [
+        (row.id, row.label, row.num_frames) for row in ROWS[3:]
+    ]
+    assert summary.right == sum(video.label == video.predicted for video in videos)
     with (out / "clusters.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == summary.num_clusters
@@ -120,23 +84,21 @@ def test_outputs_agree(tmp_path: Path) -> None:
     assert "cumulative, k = 4" in (out / "index.html").read_text()
 
 
-@pytest.mark.usefixtures("training")
-def test_pictures_have_safe_names(tmp_path: Path) -> None:
+def test_pictures_have_safe_names(run: Path) -> None:
     """Ids with dots, slashes and brackets become plain names inside the folder."""
-    inspect(tmp_path, limit=1)
-    (picture,) = (tmp_path / "clusters" / "filmstrips").iterdir()
-    assert picture.name == "00000-clip-0-b.png"
+    names = sorted(path.name for path in (run / "clusters" / "filmstrips").iterdir())
+    assert names == [f"0000{n}-clip-{n}-b.png" for n in range(4)]
     assert stage.filmstrip_name(7, "日本/..") == "filmstrips/00007-video.png"
     assert len(stage.filmstrip_name(0, "x" * 500)) < 90
 
 
-@pytest.mark.usefixtures("training")
-def test_limit_spreads_evenly_and_overwrite_leaves_nothing_stale(tmp_path: Path) -> None:
-    """Two of four videos are the first and the third; the pictures of a run before go, foreign ones stay."""
-    inspect(tmp_path, limit=3)
-    foreign = tmp_path / "clusters" / "filmstrips" / "mine.png"
+def test_limit_spreads_evenly_and_overwrite_leaves_nothing_stale(run: Path, tmp_path: Path) -> None:
+    """Two of four videos are the first and the third; pictures of the old run go, other files stay."""
+    out = tmp_path / "clusters"
+    shutil.copytree(run / "clusters", out)
+    foreign = out / "filmstrips" / "mine.png"
     foreign.write_bytes(b"x")
-    manifest = inspect(tmp_path, overwrite=True, limit=2)
+    manifest = _inspect(run, out, overwrite=True, limit=2)
     assert (manifest.summary.num_videos, manifest.summary.available) == (2, 4)
     assert sorted(path.name for path in foreign.parent.iterdir()) == [
         "00000-clip-0-b.png",
@@ -145,60 +107,51 @@ def test_limit_spreads_evenly_and_overwrite_leaves_nothing_stale(tmp_path: Path)
     ]
 
 
-@pytest.mark.usefixtures("training")
-def test_a_complete_run_is_kept(tmp_path: Path) -> None:
-    """Without overwrite a complete run is refused and stays as it is, to the byte."""
-    inspect(tmp_path, limit=1)
-    before = (tmp_path / "clusters" / "manifest.json").read_bytes()
+def test_complete_runs_are_kept(run: Path) -> None:
+    """A complete inspection is replaced with ``--overwrite`` alone, the run of another stage never."""
+    before = (run / "clusters" / "manifest.json").read_bytes()
     with pytest.raises(ManifestError, match="holds a complete run"):
-        inspect(tmp_path, limit=2)
-    assert (tmp_path / "clusters" / "manifest.json").read_bytes() == before
-
-
-@pytest.mark.usefixtures("training")
-def test_the_run_of_another_stage_is_never_overwritten(tmp_path: Path) -> None:
-    """Even --overwrite refuses another stage's folder: it would take that stage's manifest away."""
-    manifest = tmp_path / "clusters" / "manifest.json"
-    manifest.parent.mkdir()
-    manifest.write_text(json.dumps({"schema": "fvar.checkpoint/1"}))
+        _inspect(run, run / "clusters")
+    assert (run / "clusters" / "manifest.json").read_bytes() == before
     with pytest.raises(ManifestError, match="was written by `fvar train`"):
-        inspect(tmp_path, overwrite=True)
-    assert manifest.is_file()
+        _inspect(run, run / "train", overwrite=True)
 
 
 @pytest.mark.parametrize("clustering", ["uniform", "none"])
-def test_a_training_without_clusters_is_refused(
-    tmp_path: Path, training: FakeTraining, clustering: str
-) -> None:
-    """A run trained with `uniform` or `none` has no clusters: the error says so and nothing is written."""
-    training.config = TrainConfig.model_validate({"clustering": clustering})
+def test_a_training_without_clusters_is_refused(run: Path, tmp_path: Path, clustering: str) -> None:
+    """`uniform` and `none` make no clusters: the error says so and nothing is written."""
+    copy = _copy(run, tmp_path / "run")
+    edit_manifest(copy / "train", lambda data: data["config"].update(clustering=clustering))
     with pytest.raises(ConfigError, match=f"--clustering {clustering}, which makes no clusters"):
-        inspect(tmp_path)
+        _inspect(copy, tmp_path / "clusters")
     assert not (tmp_path / "clusters").exists()
 
 
-def test_a_broken_video_leaves_no_complete_run(tmp_path: Path, training: FakeTraining) -> None:
-    """An error midway names its video and leaves no manifest and no table; a rerun replaces what is there."""
-    training.broken = training.videos[2].id
-    with pytest.raises(VideoError, match="clip 2"):
-        inspect(tmp_path)
-    out = tmp_path / "clusters"
-    assert {path.name for path in out.iterdir()} == {"filmstrips"}
-    training.broken = None
-    assert inspect(tmp_path, limit=1).summary.num_videos == 1
+@pytest.mark.parametrize(("at", "error"), [(0, FrameStoreError), (1, StoppedError)])
+def test_a_broken_video_leaves_no_complete_run(
+    run: Path, tmp_path: Path, at: int, error: type[Exception]
+) -> None:
+    """It is named; the first one is wrong input, a later one stops the command. A rerun starts again."""
+    broken, out = ROWS[3 + at], tmp_path / "clusters"
+    pictures = [*sample_pictures(broken.id, broken.num_frames - 1), b"not a picture"]
+    videos = sample_videos(ROWS) | {broken.id: sample_video(pictures)}
+    frames = write_frames(tmp_path / "broken" / "frames", ROWS, videos=videos)
+    with pytest.raises(error, match=f"clip {at}"):
+        _inspect(run, out, frames=frames, limit=None)
+    assert [path.name for path in out.glob("*")] == ["filmstrips"][:at]
+    assert _inspect(run, out).summary.num_videos == 1
     assert len(list((out / "filmstrips").iterdir())) == 1
 
 
-@pytest.mark.usefixtures("training")
-def test_the_command_says_what_it_did(tmp_path: Path) -> None:
+def test_the_command_prints_what_it_did(run: Path, tmp_path: Path) -> None:
     """The command writes beside its input by default, prints the figures and names the page to open."""
-    result = CliRunner().invoke(app, ["inspect-clusters", str(tmp_path / "train"), "--limit", "0"])
+    copy = _copy(run, tmp_path / "run")
+    result = CliRunner().invoke(app, ["inspect-clusters", str(copy / "train"), "--limit", "0"])
     assert result.exit_code == 0, result.output
     lines = result.output.replace("\n", " ")
     assert "4 of 4 in split test" in lines
-    assert "2 / 4" in lines
-    assert f"next: open {tmp_path / 'clusters' / 'index.html'} in a browser" in lines
-    again = CliRunner().invoke(app, ["inspect-clusters", str(tmp_path / "train")])
+    assert f"next: open {copy / 'clusters' / 'index.html'} in a browser" in lines
+    again = CliRunner().invoke(app, ["inspect-clusters", str(copy / "train")])
     assert again.exit_code == 2
     assert "holds a complete run" in again.output
 

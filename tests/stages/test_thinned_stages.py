@@ -1,37 +1,15 @@
-"""Fewer frames on purpose are said by every later stage."""
+"""Every later stage reports that extraction left frames out on purpose."""
 
 import json
 from pathlib import Path
 
 import pytest
-from training_samples import tiny_config, write_frames
+from training_samples import Listener, tiny_config, write_frames
 
 from fvar.config import EvalConfig, ExtractConfig, InspectConfig
-from fvar.reporting import SilentReporter
 from fvar.stages.evaluate import evaluate
 from fvar.stages.inspect_clusters import inspect_clusters
 from fvar.stages.train import train
-
-SAID = "frames thinned at extraction, kept: every 4th frame"
-
-
-class _Listener(SilentReporter):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-
-def _run_all(folder: Path) -> list[list[str]]:
-    listeners = [_Listener() for _ in range(3)]
-    config = tiny_config(epochs=1)
-    train(folder / "frames", folder / "train", config, listeners[0])
-    evaluate(folder / "train", folder / "eval", EvalConfig(workers=0), listeners[1])
-    inspect_clusters(
-        folder / "train", folder / "clusters", InspectConfig(workers=0, limit=1), listeners[2]
-    )
-    return [listener.lines for listener in listeners]
 
 
 def test_every_later_stage_says_it(tmp_path: Path) -> None:
@@ -40,13 +18,13 @@ def test_every_later_stage_says_it(tmp_path: Path) -> None:
     data = json.loads(path.read_text())
     data["config"]["stride"] = 4
     path.write_text(json.dumps(data))
-    assert [SAID in lines for lines in _run_all(tmp_path)] == [True] * 3
-
-
-def test_nothing_is_said_of_all_frames(tmp_path: Path) -> None:
-    """Where extraction kept every frame, no stage speaks of it."""
-    write_frames(tmp_path / "frames")
-    assert not any("thinned" in line for lines in _run_all(tmp_path) for line in lines)
+    run, listeners = tmp_path / "train", [Listener() for _ in range(3)]
+    train(tmp_path / "frames", run, tiny_config(epochs=1), listeners[0])
+    evaluate(run, tmp_path / "eval", EvalConfig(workers=0), listeners[1])
+    config = InspectConfig(workers=0, limit=1)
+    inspect_clusters(run, tmp_path / "clusters", config, listeners[2])
+    said = "frames thinned at extraction, kept: every 4th frame"
+    assert [said in listener.lines for listener in listeners] == [True] * 3
 
 
 @pytest.mark.parametrize(

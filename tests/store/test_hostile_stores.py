@@ -15,11 +15,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from training_samples import HEIGHT, WIDTH, sample_pictures, sample_video, tiny_config
+from training_samples import HEIGHT, WIDTH, sample_clip, sample_pictures, sample_video, tiny_config
 
 from fvar.errors import FrameStoreError, WeightsError
-from fvar.loading import dataset
-from fvar.loading.dataset import View, collate
+from fvar.loading import clip as clips
 from fvar.model.weights import read_state
 from fvar.store.encoded_video import ARRAYS, EncodedVideo
 from fvar.store.frame_store import FrameStore, write_shard
@@ -27,7 +26,6 @@ from fvar.store.jpeg import picture_size
 from fvar.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 SHARD = "shards/shard-00000.h5"
-VIEW = View(size=32, crop="center", crop_share=1.0, flip=False, samples=None, random=False, seed=0)
 _fuzz = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -42,9 +40,9 @@ def test_a_jpeg_bomb_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture that claims 65,500 x 65,500 px is refused by its header: the decoder is never asked."""
     pictures = sample_pictures("a", 3)
     pictures[1] = _claiming(pictures[1], width=65500, height=65500)
-    (clip,) = collate([(sample_video(pictures), 0, "a", 0)]).clips(VIEW, device=torch.device("cpu"))
+    clip = sample_clip("a", pictures)
     asked: list[object] = []
-    monkeypatch.setattr(dataset, "decode_jpeg", asked.append)
+    monkeypatch.setattr(clips, "decode_jpeg", asked.append)
     with pytest.raises(FrameStoreError, match=r"\(65500, 65500\) px \(height, width\), the store"):
         clip.pictures([0, 1, 2])
     assert not asked
@@ -57,7 +55,7 @@ def test_a_picture_that_asks_to_be_turned_is_refused() -> None:
     tags[0x0112] = 6  # a quarter turn
     Image.new("RGB", (WIDTH, HEIGHT)).save(file, "JPEG", exif=tags)
     pictures = [sample_pictures("a", 1)[0], file.getvalue()]
-    (clip,) = collate([(sample_video(pictures), 0, "a", 0)]).clips(VIEW, device=torch.device("cpu"))
+    clip = sample_clip("a", pictures)
     with pytest.raises(FrameStoreError, match=r"are \(48, 40\) px \(height, width\), the store"):
         clip.pictures([0, 1])
 
@@ -251,7 +249,17 @@ def test_weights_are_read_from_a_file(tmp_path: Path, load: Callable[[Path], obj
 def test_a_checkpoint_of_other_types(tmp_path: Path, key: str, value: object) -> None:
     """A checkpoint with all the keys and another type under one of them is refused by name."""
     path = tmp_path / "last.pt"
-    kept = Checkpoint(tiny_config(), ["a", "b"], "0" * 64, 1, {"a": torch.zeros(1)})
+    kept = Checkpoint(
+        config=tiny_config(),
+        classes=["a", "b"],
+        frames_sha256="0" * 64,
+        epoch=1,
+        model={"a": torch.zeros(1)},
+        optimizer={},
+        scheduler={},
+        scaler={},
+        history=[],
+    )
     save_checkpoint(path, kept)
     torch.save(torch.load(path, weights_only=True) | {key: value}, path)
     with pytest.raises(WeightsError, match=r"last\.pt"):

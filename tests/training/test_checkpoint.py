@@ -1,4 +1,4 @@
-"""Checkpoints: what was saved is loaded, nothing in a file runs, and what is foreign is refused."""
+"""Checkpoints: saved is loaded, nothing in a file runs, and other files are refused."""
 
 import errno
 import os
@@ -7,7 +7,6 @@ import resource
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,10 +53,13 @@ def _room_for(num_bytes: int) -> Iterator[None]:
 
 
 def test_saved_is_loaded(tmp_path: Path) -> None:
-    """Settings, classes, epoch, history and every tensor come back as they were."""
+    """Settings, classes, epoch, history and every tensor come back as they were; nothing in it executes."""
     saved = _checkpoint()
     save_checkpoint(tmp_path / "checkpoints" / "last.pt", saved)
     loaded = load_checkpoint(tmp_path / "checkpoints" / "last.pt")
+    content = torch.load(tmp_path / "checkpoints" / "last.pt", weights_only=True)
+    assert list(content) == list(vars(saved))
+    assert content["format"] == "fvar.checkpoint/1"
     for name in ("config", "classes", "epoch", "scaler", "history"):
         assert getattr(loaded, name) == getattr(saved, name)
     assert loaded.model.keys() == saved.model.keys()
@@ -70,18 +72,6 @@ def test_saved_is_loaded(tmp_path: Path) -> None:
         )
     assert loaded.optimizer["param_groups"] == saved.optimizer["param_groups"]
     assert loaded.scheduler == saved.scheduler
-
-
-def test_checkpoint_loads_without_executing(tmp_path: Path) -> None:
-    """Anyone may load it with ``weights_only=True``: tensors and plain containers, nothing else."""
-    save_checkpoint(tmp_path / "last.pt", _checkpoint())
-    content = torch.load(tmp_path / "last.pt", weights_only=True)
-    assert content["format"] == "fvar.checkpoint/1"
-
-
-def test_checkpoint_shows_its_size() -> None:
-    """Its repr is short."""
-    assert repr(_checkpoint()).startswith("Checkpoint(epoch=1, classes=3, tensors=")
 
 
 class _Payload:
@@ -109,7 +99,7 @@ def test_payload_is_not_executed(tmp_path: Path, how: str) -> None:
     assert not (tmp_path / "pwned").exists()
 
 
-@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])
+@pytest.mark.parametrize("keep", [0, 10, 0.99])
 def test_truncated_file_is_refused(tmp_path: Path, keep: float) -> None:
     """A file that was cut anywhere is an error with its name."""
     path = tmp_path / "last.pt"
@@ -119,11 +109,10 @@ def test_truncated_file_is_refused(tmp_path: Path, keep: float) -> None:
     with pytest.raises(WeightsError) as error:
         load_checkpoint(path)
     assert str(error.value).startswith(f"{path}: cannot be read as a checkpoint (")
-    assert str(error.value).endswith("); give last, best or a file that fvar train wrote")
 
 
 def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
-    """No file, a zip of something else, a bare state dict, another version: each with its name."""
+    """No file, another zip, a bare state dict, another version, no tensors: each with its name."""
     with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
         archive.writestr("a.txt", "x")
     for name in ("no.pt", "zip.pt"):
@@ -133,8 +122,11 @@ def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "last.pt", _checkpoint())
     content = torch.load(tmp_path / "last.pt", weights_only=True)
     torch.save(content | {"format": "fvar.checkpoint/2"}, tmp_path / "next.pt")
+    torch.save(content | {"model": {"a": 1}}, tmp_path / "odd.pt")
+    with pytest.raises(WeightsError, match=r"odd\.pt: model\.a: "):
+        load_checkpoint(tmp_path / "odd.pt")
     for name in ("state.pt", "next.pt"):
-        with pytest.raises(WeightsError, match=rf"{name}: is not a fvar\.checkpoint/1; give last"):
+        with pytest.raises(WeightsError, match=rf"{name}: is not a fvar\.checkpoint/1"):
             load_checkpoint(tmp_path / name)
 
 
@@ -142,9 +134,9 @@ def test_settings_of_another_version_are_named(tmp_path: Path) -> None:
     """A setting that this version does not know is an error with file and key."""
     save_checkpoint(tmp_path / "last.pt", _checkpoint())
     content = torch.load(tmp_path / "last.pt", weights_only=True)
-    content["config"]["colour"] = "red"
+    content["config"]["color"] = "red"
     torch.save(content, tmp_path / "last.pt")
-    with pytest.raises(WeightsError, match=r"last\.pt: colour: is not a known key"):
+    with pytest.raises(WeightsError, match=r"last\.pt: config\.color: is not a known key"):
         load_checkpoint(tmp_path / "last.pt")
 
 
@@ -152,7 +144,7 @@ def test_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     """When the disk fills up midway, training stops with the file's name and the old file is whole."""
     path = tmp_path / "last.pt"
     save_checkpoint(path, _checkpoint())
-    later = replace(_checkpoint(), epoch=2)
+    later = _checkpoint().model_copy(update={"epoch": 2})
     with _room_for(100_000), pytest.raises(StoppedError) as error:
         save_checkpoint(path, later)
     assert str(error.value) == (

@@ -1,15 +1,17 @@
-"""How settings look at videos, and which videos a split holds."""
+"""The videos of a split: all of them, in order, with labels that the classifier has."""
 
 from pathlib import Path
 
 import pytest
-from training_samples import ROWS, Row, tiny_config, write_frames
+import torch
+from training_samples import ROWS, Row, write_frames
 
+from fvar.config import Split
 from fvar.errors import ManifestError
-from fvar.store.manifest import FramesManifest, read_manifest
-from fvar.training import inputs as views
-from fvar.training.inputs import select_videos, stored_videos, training_view
+from fvar.training.distributed import World
+from fvar.training.inputs import StoredFrames, open_frames
 
+ALONE = World(0, 1, torch.device("cpu"))
 MIXED = (
     Row("a", "up", "train", 2),
     Row("b", "down", "train", 3, "partial"),
@@ -18,45 +20,40 @@ MIXED = (
 )
 
 
-def _manifest(folder: Path, rows: tuple[Row, ...]) -> FramesManifest:
-    return read_manifest(write_frames(folder / "frames", rows) / "manifest.json", FramesManifest)
+def _frames(folder: Path, rows: tuple[Row, ...] = ROWS) -> StoredFrames:
+    return open_frames(write_frames(folder / "frames", rows), ALONE)
 
 
-def test_training_draws_and_testing_does_not() -> None:
-    """Training crops, flips and samples at random; testing takes the middle; both the same size."""
-    config = tiny_config(clustering="uniform", seed=5)
-    train, test = training_view(config, sampled=True), views.testing_view(config)
-    assert (train.random, train.samples, train.seed) == (True, 4, 5)
-    assert (test.random, test.samples, test.seed) == (False, 4, 5)
-    assert train.size == test.size == 32
-
-
-@pytest.mark.parametrize("clustering", ["cumulative", "slope", "even", "random", "none"])
-def test_testing_sees_every_frame(clustering: str) -> None:
-    """Only `uniform` samples frames in testing, also after epochs that sampled in training."""
-    config = tiny_config(clustering=clustering, sampled_epochs=1)
-    assert views.testing_view(config).samples is None
-    assert training_view(config, sampled=False).samples is None
-    assert training_view(config, sampled=True).samples == 4
-
-
-def test_split_keeps_the_sources_order(tmp_path: Path) -> None:
-    """Videos come as the source CSV has them."""
-    chosen = select_videos(_manifest(tmp_path, ROWS), "test", allow_partial=False, source="s")
-    assert [video.id for video in chosen] == ["x", "y", "z"]
-
-
-def test_empty_split_is_named(tmp_path: Path) -> None:
-    """A split without videos lists those that have some."""
+def _refusal(frames: StoredFrames, split: Split, *, allow: bool = False) -> str:
     with pytest.raises(ManifestError) as error:
-        select_videos(_manifest(tmp_path, MIXED[:3]), "val", allow_partial=False, source="frames")
-    assert str(error.value) == (
-        "frames: split 'val' has no videos; use one of test, train, or add rows to the CSV"
-    )
+        frames.videos(split, ["up"], allow_partial=allow)
+    assert error.value.thing == str(frames.path)
+    return f"{error.value.problem}; {error.value.fix}"
+
+
+def test_videos_are_those_of_the_split(tmp_path: Path) -> None:
+    """They come in the source's order; a label is the position of its class, the shard as in the manifest."""
+    frames = _frames(tmp_path)
+    assert frames.classes_of("val") == ["down", "left"]
+    videos = frames.videos("test", ["up", "down", "left"], allow_partial=False)
+    assert [(v.id, v.label, v.num_frames, v.shard) for v in videos] == [
+        ("x", 1, 8, "shards/shard-00002.h5"),
+        ("y", 2, 2, "shards/shard-00002.h5"),
+        ("z", 0, 11, "shards/shard-00002.h5"),
+    ]
+
+
+def test_splits_without_usable_videos_are_refused(tmp_path: Path) -> None:
+    """An empty split names those that are not; a label that the training never had names its video."""
+    frames = _frames(tmp_path, MIXED[:3])
+    refusal = _refusal(frames, "val")
+    assert "split 'val' has no videos" in refusal
+    assert "use one of test, train" in refusal
+    assert "video 'b' has label 'down'" in _refusal(frames, "train", allow=True)
 
 
 @pytest.mark.parametrize(
-    ("split", "allow", "told"),
+    ("split", "allow", "problem"),
     [
         ("train", False, "1 of 2 train videos are not complete, first 'b' (partial: made so)"),
         ("val", False, "1 of 1 val videos are not complete, first 'd' (partial: made so)"),
@@ -64,36 +61,11 @@ def test_empty_split_is_named(tmp_path: Path) -> None:
         ("test", True, "1 of 1 test videos are not complete, first 'c' (failed: made so)"),
     ],
 )
-def test_incomplete_videos_are_refused(tmp_path: Path, split: str, allow: bool, told: str) -> None:
+def test_incomplete_videos_are_refused(
+    tmp_path: Path, split: Split, allow: bool, problem: str
+) -> None:
     """Partial ones unless allowed, failed ones always; the first is named with its reason."""
-    with pytest.raises(ManifestError) as error:
-        select_videos(_manifest(tmp_path, MIXED), split, allow_partial=allow, source="frames")
-    assert str(error.value).startswith(f"frames: {told}; mend or remove their rows")
-
-
-def test_partial_videos_are_allowed(tmp_path: Path) -> None:
-    """Where they are asked for, partial videos are taken with the frames they have."""
-    manifest = _manifest(tmp_path, MIXED)
-    chosen = select_videos(manifest, "train", allow_partial=True, source="frames")
-    assert [(v.id, v.num_frames) for v in chosen] == [("a", 2), ("b", 3)]
-
-
-def test_labels_are_positions_among_the_classes(tmp_path: Path) -> None:
-    """A video's label is its class's row of the classifier, its shard as in the manifest."""
-    manifest = _manifest(tmp_path, ROWS)
-    stored = stored_videos(manifest.videos[:3], ["up", "down", "left"], source="frames")
-    assert [(v.id, v.label, v.num_frames, v.shard) for v in stored] == [
-        ("a", 1, 3, "shards/shard-00000.h5"),
-        ("b", 2, 9, "shards/shard-00000.h5"),
-        ("c", 0, 5, "shards/shard-00000.h5"),
-    ]
-
-
-def test_unknown_label_is_named(tmp_path: Path) -> None:
-    """A label that the training never had is an error with the video and the labels there are."""
-    manifest = _manifest(tmp_path, ROWS)
-    with pytest.raises(ManifestError) as error:
-        stored_videos(manifest.videos, ["down", "left"], source="frames")
-    assert str(error.value) == (
-        "frames: video 'c' has label 'up', which the training did not have; use labels among down, left"
-    )
+    frames = _frames(tmp_path, MIXED)
+    assert problem in _refusal(frames, split, allow=allow)
+    allowed = frames.videos("train", ["up", "down"], allow_partial=True)
+    assert [(video.id, video.num_frames) for video in allowed] == [("a", 2), ("b", 3)]

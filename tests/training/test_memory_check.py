@@ -1,4 +1,4 @@
-"""What the plain engine will keep is known before it keeps it."""
+"""The memory that the plain engine needs is known before it is used."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from fvar.config import TrainConfig
 from fvar.errors import ConfigError
 from fvar.model.build import build_recognizer
 from fvar.model.recognizer import Recognizer
-from fvar.training import memory_check as plain_memory
-from fvar.training.memory_check import bytes_of_a_frame, refuse_what_cannot_fit
+from fvar.training import memory_check
+from fvar.training.memory_check import bytes_per_frame, check_memory
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -48,36 +48,36 @@ def _saved_bytes(recognizer: Recognizer, num_frames: int) -> int:
 
 
 @pytest.mark.parametrize("clustering", ["even", "none"])
-def test_bytes_of_a_frame_are_what_a_longer_video_adds(clustering: str) -> None:
+def test_bytes_per_frame_are_what_a_longer_video_adds(clustering: str) -> None:
     """Ten frames more keep ten times as much, within 10 %: of the stem, for `none` of the whole network."""
     recognizer = _recognizer(clustering=clustering)
     added = (_saved_bytes(recognizer, 22) - _saved_bytes(recognizer, 12)) / 10
-    assert bytes_of_a_frame(recognizer, size=SIZE, device=CPU) == pytest.approx(added, rel=0.1)
+    assert bytes_per_frame(recognizer, size=SIZE, device=CPU) == pytest.approx(added, rel=0.1)
 
 
 def test_measuring_leaves_no_trace() -> None:
     """The statistics of a batch norm that trains stay as they are."""
     recognizer = _recognizer(clustering="none")
     before = {name: value.clone() for name, value in recognizer.state_dict().items()}
-    bytes_of_a_frame(recognizer, size=SIZE, device=CPU)
+    bytes_per_frame(recognizer, size=SIZE, device=CPU)
     assert all(torch.equal(value, before[name]) for name, value in recognizer.state_dict().items())
 
 
 def test_what_fits_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch is refused from the first byte that is missing."""
     recognizer = _recognizer()
-    need = 5 * bytes_of_a_frame(recognizer, size=SIZE, device=CPU)
-    monkeypatch.setattr(plain_memory, "total_host_memory", lambda: need)
-    refuse_what_cannot_fit(recognizer, size=SIZE, num_frames=5, device=CPU)
-    monkeypatch.setattr(plain_memory, "total_host_memory", lambda: need - 1)
+    need = 5 * bytes_per_frame(recognizer, size=SIZE, device=CPU)
+    monkeypatch.setattr(memory_check, "total_host_memory", lambda: need)
+    check_memory(recognizer, size=SIZE, num_frames=5, device=CPU)
+    monkeypatch.setattr(memory_check, "total_host_memory", lambda: need - 1)
     with pytest.raises(ConfigError, match=r"a batch of 5 frames needs .* \(to 4 at most\)"):
-        refuse_what_cannot_fit(recognizer, size=SIZE, num_frames=5, device=CPU)
+        check_memory(recognizer, size=SIZE, num_frames=5, device=CPU)
 
 
 def test_memory_of_a_gpu_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU its own memory counts."""
     recognizer = _recognizer()
-    monkeypatch.setattr(plain_memory, "bytes_of_a_frame", lambda *_, **__: 10)
+    monkeypatch.setattr(memory_check, "bytes_per_frame", lambda *_, **__: 10)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1, 39))
     with pytest.raises(ConfigError, match="cuda:1 has 0 GB"):
-        refuse_what_cannot_fit(recognizer, size=SIZE, num_frames=4, device=torch.device("cuda", 1))
+        check_memory(recognizer, size=SIZE, num_frames=4, device=torch.device("cuda", 1))

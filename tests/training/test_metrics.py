@@ -1,4 +1,4 @@
-"""Accuracies against numbers counted by hand, and the tables as they lie on disk."""
+"""Accuracies against numbers counted by hand, and the tables on disk."""
 
 import csv
 from collections.abc import Sequence
@@ -9,11 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fvar.training.loop import COLUMNS, write_metrics
 from fvar.training.metrics import (
+    COLUMNS,
     Prediction,
     score,
     write_confusion,
+    write_history,
     write_per_class,
     write_predictions,
 )
@@ -33,15 +34,14 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def test_scores_by_hand() -> None:
-    """Class 0: 2 of 3 right, class 1: 0 of 1, class 2 without videos: 2/4 and (2/3 + 0)/2."""
+    """Class 0: 2 of 3 right, class 1: 0 of 1, class 2 without videos: 2/4 and (2/3 + 0)/2.
+
+    A class without videos adds neither a zero nor a nan to the mean, though it may be predicted.
+    """
     scores = score(_predictions([(0, 0), (0, 0), (0, 1), (1, 0)], num_classes=3), num_classes=3)
     assert scores.top1 == pytest.approx(0.5)
     assert scores.mean_class_accuracy == pytest.approx(1 / 3)
     assert scores.confusion.tolist() == [[2, 1, 0], [1, 0, 0], [0, 0, 0]]
-
-
-def test_class_that_is_only_predicted_does_not_count() -> None:
-    """A class without videos neither adds a zero nor a nan to the mean, though it was predicted."""
     scores = score(_predictions([(0, 2), (0, 0), (1, 1)], num_classes=3), num_classes=3)
     assert scores.mean_class_accuracy == pytest.approx((0.5 + 1) / 2)
     assert scores.confusion[0, 2] == 1
@@ -89,7 +89,7 @@ def test_scores_equal_a_plain_count(pairs: list[tuple[int, int]]) -> None:
 
 
 def test_predictions_on_disk(tmp_path: Path) -> None:
-    """A row a video: softmax scores that sum to 1, names with commas and quotes whole."""
+    """One row per video: softmax scores that sum to 1; names with commas and quotes are whole."""
     classes = ["pour, slowly", 'say "x"']
     prediction = Prediction("a,1", 0, torch.tensor([0.0, 1.0]))
     write_predictions(tmp_path / "p.csv", [prediction], classes)
@@ -100,7 +100,7 @@ def test_predictions_on_disk(tmp_path: Path) -> None:
 
 
 def test_per_class_and_confusion_on_disk(tmp_path: Path) -> None:
-    """Counts and accuracies a class; a class without videos has no accuracy."""
+    """Counts and accuracy of each class; a class without videos has no accuracy."""
     confusion = torch.tensor([[2, 1, 0], [1, 0, 0], [0, 0, 0]])
     write_per_class(tmp_path / "c.csv", confusion, ["x", "y", "z"])
     assert _rows(tmp_path / "c.csv") == [
@@ -119,12 +119,12 @@ def test_per_class_and_confusion_on_disk(tmp_path: Path) -> None:
 
 
 def test_metrics_on_disk(tmp_path: Path) -> None:
-    """A row an epoch; what was not measured, or is not a number, is empty."""
+    """One row per epoch; a figure that was not measured, or is not finite, is empty."""
     history = [
         {"epoch": 0.0, "train_loss": 1.25, "seconds": float("inf")},
         {"epoch": 1.0, "train_loss": 1.0, "val_top1": 1 / 3},
     ]
-    write_metrics(tmp_path / "m.csv", history)
+    write_history(tmp_path / "m.csv", history)
     header, *rows = _rows(tmp_path / "m.csv")
     assert header == list(COLUMNS)
     found = [{k: v for k, v in zip(header, row, strict=True) if v} for row in rows]

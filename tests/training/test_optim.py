@@ -1,4 +1,4 @@
-"""The optimiser's groups and the learning rate's course."""
+"""The optimizer's parameter groups, and the learning rate over a training."""
 
 import pytest
 import torch

@@ -1,0 +1,68 @@
+"""How the videos of a split are looked at: which frames, which part of the picture, what is random."""
+
+from dataclasses import dataclass, replace
+
+from fvar.config import TrainConfig
+from fvar.loading.sampling import draw_key, uniform_frames
+from fvar.loading.transforms import CROPS, Framing, center_framing
+
+
+@dataclass(frozen=True)
+class View:
+    """How the videos of a split are looked at.
+
+    Attributes:
+        size: Side of the square that the network sees, px.
+        crop: Which of `CROPS`, where `random`.
+        crop_fraction: Side of the central crop as a fraction of the short side.
+        flip: Mirror every other video, at random.
+        num_samples: Number of frames sampled per video (`uniform`); None uses every frame.
+        random: Draw crops, flips and sampled frames (training) rather than take the middle (testing).
+        seed: Of everything drawn.
+    """
+
+    size: int
+    crop: str
+    crop_fraction: float
+    flip: bool
+    num_samples: int | None
+    random: bool
+    seed: int
+
+    def count_frames(self, num_frames: int) -> int:
+        """Return how many frames of a video with `num_frames` the network gets."""
+        return self.num_samples or num_frames
+
+    def sampled_frames(self, num_frames: int, *, epoch: int, video_id: str) -> list[int] | None:
+        """Return the frames of a video that are sampled in an epoch; None where every frame is used."""
+        if self.num_samples is None:
+            return None
+        key = draw_key(self.seed, epoch, video_id, "frames") if self.random else None
+        return uniform_frames(num_frames, self.num_samples, key=key)
+
+    def framing(self, height: int, width: int, *, epoch: int, video_id: str) -> Framing:
+        """Return the one crop and flip of a video in an epoch."""
+        if not self.random:
+            return center_framing(height, width, fraction=self.crop_fraction)
+        key = draw_key(self.seed, epoch, video_id, "crop")
+        mirrored = self.flip and draw_key(self.seed, epoch, video_id, "flip") % 2 == 1
+        return replace(CROPS[self.crop](height, width, self.crop_fraction, key), mirrored=mirrored)
+
+
+def evaluation_view(config: TrainConfig) -> View:
+    """Return the view of validation and evaluation: central crops of all frames (`uniform`: of K frames)."""
+    return View(
+        size=config.size,
+        crop=config.crop,
+        crop_fraction=config.crop_share,
+        flip=config.flip,
+        num_samples=config.clusters if config.clustering == "uniform" else None,
+        random=False,
+        seed=config.seed,
+    )
+
+
+def training_view(config: TrainConfig, *, epoch: int) -> View:
+    """Return the view of a training epoch: random crops and flips, in `sampled_epochs` of K random frames."""
+    view = replace(evaluation_view(config), random=True)
+    return replace(view, num_samples=config.clusters) if epoch < config.sampled_epochs else view
