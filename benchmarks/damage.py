@@ -23,10 +23,9 @@ import imageio_ffmpeg
 from rich.console import Console
 from rich.table import Table
 
-from fvar.extraction.decode import Decoded, Decoder, Source
-from fvar.extraction.ffmpeg import DecodeSettings
-from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import find_ffmpeg
+from fvar.extraction.decode import Decoded, Decoder
+from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
+from fvar.extraction.probe.pool import ProbePool
 from fvar.processes import ChildProcesses
 
 STEP_PERCENT = 5
@@ -80,7 +79,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=SAMPLES, default=list(SAMPLES))
     options = parser.parse_args()
     tallies = {}
-    with tempfile.TemporaryDirectory() as folder, Probes(ChildProcesses()) as probes:
+    with tempfile.TemporaryDirectory() as folder, ProbePool(ChildProcesses()) as probes:
         for name in options.only:
             clip = _make(name, options.data, Path(folder))
             tallies[name] = _damage(
@@ -103,7 +102,7 @@ def _make(name: str, data: Path, folder: Path) -> Path:
     return clip
 
 
-def _damage(clip: Path, probes: Probes, *, flips: int, repeats: int, unit: int) -> Tally:
+def _damage(clip: Path, probes: ProbePool, *, flips: int, repeats: int, unit: int) -> Tally:
     whole = clip.read_bytes()
     intact = _extract(clip, probes)
     if intact.status != "ok":
@@ -145,9 +144,9 @@ def _flip(whole: bytes, places: list[int]) -> bytes:
     return bytes(data)
 
 
-def _extract(path: Path, probes: Probes) -> Decoded:
+def _extract(path: Path, probes: ProbePool) -> Decoded:
     settings = DecodeSettings(64, 5, threads=2, time_limit_seconds=60)
-    (decoded,) = Decoder(find_ffmpeg(), settings, probes).decode(Source(path))
+    (decoded,) = Decoder(find_ffmpeg(), settings, probes).decode(path)
     return decoded
 
 

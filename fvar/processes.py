@@ -1,8 +1,9 @@
-"""Child processes: a pool that works on tasks in order, and a registry that ends all programs it started."""
+"""Child processes: a pool that does tasks in order, and a registry that can end every program it started."""
 
 import fcntl
 import multiprocessing
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -18,8 +19,9 @@ from fvar.errors import StoppedError
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
-_PIPE_BYTES = 1 << 20  # the most that Linux lets everybody ask for
-_AHEAD = 4  # tasks handed out for each process, so that none waits and few are in memory
+_PIPE_BYTES = 1 << 20  # the most that Linux lets any user ask for
+_LONGEST_WAIT_MS = (1 << 31) - 1  # of poll(2)
+_AHEAD = 4  # tasks in the queue for each process: no process waits, and few tasks are in memory
 
 
 def in_processes(
@@ -28,9 +30,9 @@ def in_processes(
     """Yield each task with its result, in the order of the tasks.
 
     Args:
-        tasks: Taken a few at a time; what they hold is pickled.
-        work: A function of a module.
-        workers: Processes; 1 works in this one.
+        tasks: Taken a few at a time, and pickled.
+        work: A function at the top level of a module.
+        workers: Number of processes; with 1, this process does the work.
 
     Raises:
         StoppedError: A process died.
@@ -52,7 +54,7 @@ def in_processes(
     except BrokenProcessPool as error:
         raise StoppedError(
             f"{workers} processes",
-            "one of them was killed, perhaps for want of memory",
+            "one of them was killed, perhaps because memory ran out",
             fix="run again with fewer --workers",
         ) from error
     finally:
@@ -65,7 +67,7 @@ def _first(waiting: deque[tuple[_Task, Future[_Result]]]) -> tuple[_Task, _Resul
 
 
 def _begin() -> None:
-    """Leave Ctrl-C to the process that started this one, and end when that one does, however it ends."""
+    """Leave Ctrl-C to the parent process, and end when the parent ends, even by SIGKILL."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -78,22 +80,12 @@ def _end_with_parent() -> None:
 
 
 class ChildProcesses:
-    """The processes under way, so that an interruption can end them all.
-
-    Attributes:
-        num_pictures: That came out of them so far.
-    """
+    """The programs that run now, so that an interruption can end them all."""
 
     def __init__(self) -> None:
         self._processes: set[subprocess.Popen[bytes]] = set()
-        self._lock, self._counting = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
         self._stopped = False
-        self.num_pictures = 0
-
-    def count_picture(self) -> None:
-        """Count one more, in any thread."""
-        with self._counting:
-            self.num_pictures += 1
 
     @contextmanager
     def start(
@@ -103,10 +95,10 @@ class ChildProcesses:
 
         Args:
             arguments: The program and its arguments.
-            with_input: Whether its input is a pipe, too, or empty.
+            with_input: Whether its input is a pipe; otherwise it is empty.
         """
         with self._lock:
-            # In a session of its own: Ctrl-C in the terminal reaches us, and we end it.
+            # In its own session: Ctrl-C in the terminal reaches only us, and we end the program.
             process = subprocess.Popen(
                 arguments,
                 stdin=subprocess.PIPE if with_input else subprocess.DEVNULL,
@@ -130,11 +122,11 @@ class ChildProcesses:
 
     @property
     def stopped(self) -> bool:
-        """Whether `stop` was called: what was under way then ended early."""
+        """Whether `stop` was called: the programs then ended early."""
         return self._stopped
 
     def stop(self) -> None:
-        """Kill what runs, and whatever is started from now on."""
+        """Kill the programs that run, and every program that is started from now on."""
         with self._lock:
             self._stopped = True
             for process in self._processes:
@@ -142,17 +134,24 @@ class ChildProcesses:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a program that `ChildProcesses.start` started, and what it started itself.
+    """Kill a program that `ChildProcesses.start` started, and every program that it started itself.
 
-    A script around ffmpeg is killed in vain while the ffmpeg that it started holds our pipes open.
+    If ffmpeg was started by a script, killing the script alone would leave ffmpeg with our pipes open.
     """
-    if process.returncode is None:  # else its number may be another's by now
-        with suppress(ProcessLookupError, PermissionError):  # all of its session have ended
+    if process.returncode is None:  # otherwise another process may have its number by now
+        with suppress(ProcessLookupError, PermissionError):  # its whole session has ended
             os.killpg(process.pid, signal.SIGKILL)
 
 
 def _widen(pipe: IO[bytes] | None) -> None:
-    """Let a pipe hold 80 pictures rather than 5, so that who writes seldom waits for who reads."""
+    """Let a pipe hold 80 frames rather than 5, so that the program rarely waits for its reader."""
     if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
-        with suppress(OSError):  # a user may have only so many wide ones
+        with suppress(OSError):  # a user may have only so many wide pipes
             fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def wait_for_data(pipe: IO[bytes], seconds: float) -> bool:
+    """Return whether `pipe` has something to read within `seconds`; its end counts as something."""
+    readable = select.poll()
+    readable.register(pipe, select.POLLIN)
+    return bool(readable.poll(min(seconds * 1000, _LONGEST_WAIT_MS)))

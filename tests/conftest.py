@@ -8,7 +8,7 @@ import pytest
 from hypothesis import Phase, settings
 from video_samples import make_samples
 
-from fvar.extraction.probe.pool import Probes
+from fvar.extraction.probe.pool import ProbePool
 from fvar.processes import ChildProcesses
 
 # Without deadline, because machines are shared; derandomised, so that every run tries the same examples.
@@ -40,7 +40,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def probes() -> Iterator[Probes]:
+def probes() -> Iterator[ProbePool]:
     """Return probes that outlive a test: starting one takes longer than most files do."""
-    with Probes(ChildProcesses()) as started:
+    with ProbePool(ChildProcesses()) as started:
         yield started

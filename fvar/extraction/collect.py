@@ -1,99 +1,114 @@
-"""What comes out of ffmpeg: JPEG pictures of one size, each with its time, through a pipe as NUT.
+"""A segment of a video: it keeps its frames, in memory up to 16 MB and on the disk beyond."""
 
-NUT carries the boundaries of the pictures and their exact times.
-"""
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
-from io import RawIOBase
+import numpy as np
+import numpy.typing as npt
 
-import av
-
-from fvar.extraction.parts import Sink
-from fvar.store.jpeg import picture_size
+from fvar.errors import StoppedError
+from fvar.extraction.thinning import KeepsFrame
 
 Size = tuple[int, int]  # width and height, px
+Interval = tuple[float | None, float | None]
+"""[start, end) in seconds; None: from the beginning, to the end."""
+
+_MEMORY_BYTES = 16 << 20  # a clip of a minute fits
 
 
-@dataclass
-class Pictures:
-    """The pictures of one input, and what ffmpeg said of it.
+class Segment:
+    """The frames with ``start <= time < end`` that `keeps_frame` selects.
+
+    Close it in the end; `jpeg` stays usable.
 
     Attributes:
-        parts: Where they go.
-        count: Called at each.
-        size: Of all of them.
-        num_decoded: That came.
-        last_seconds: When the last of them is shown.
-        problem: What went wrong; None: nothing.
-        passing: Whether that may be the moment's fault rather than the input's.
-        new_sizes: Of pictures of the input that were unlike those before.
+        interval: Start and end.
+        jpeg: The kept frames one after the other, uint8 (num_bytes,), read-only; set by `finish`.
+        offsets: Where each kept frame begins in `jpeg`, and where the last one ends.
+        pts_seconds: When each kept frame is shown.
+        num_decoded: Frames in the interval, kept or not.
     """
 
-    parts: Sequence[Sink]
-    count: Callable[[], None]
-    size: Size = (0, 0)
-    num_decoded: int = 0
-    last_seconds: float = 0.0
-    problem: str | None = None
-    passing: bool = False
-    new_sizes: Sequence[Size] = field(default=())
-    _heard: float = field(default_factory=time.monotonic)
-
-    def silent_seconds(self) -> float:
-        """How long no picture has come."""
-        return time.monotonic() - self._heard
-
-    def fail(self, problem: str, *, passing: bool = False) -> None:
-        """Note what went wrong."""
-        self.problem, self.passing = problem, passing
-
-    def take(self, pipe: RawIOBase, seconds: Sequence[float] | None) -> str | None:
-        """Read the pipe to its end, and return why that was not possible.
+    def __init__(
+        self,
+        interval: Interval,
+        keeps_frame: KeepsFrame,
+        *,
+        folder: Path | None = None,
+        check_room: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Start without frames.
 
         Args:
-            pipe: Without a buffer.
-            seconds: Time of each picture in order; None: ffmpeg tells.
+            interval: Start and end.
+            keeps_frame: Called for each frame of the interval in order.
+            folder: On whose disk many frames lie; None: on that of the system's temporary files.
+            check_room: Called with the number of bytes there will be, before every 16 MB; raises if they are
+                too many.
         """
+        self.interval = interval
+        self.jpeg: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
+        self.offsets, self.pts_seconds, self.num_decoded = [0], list[float](), 0
+        self._keeps_frame, self._folder, self._check_room = keeps_frame, folder, check_room
+        # The file has no name: the system deletes it with this process, even after SIGKILL.
+        where = str(folder) if folder else None
+        self._file = tempfile.SpooledTemporaryFile(_MEMORY_BYTES, dir=where)  # noqa: SIM115  # see `close`
+        self._waiting: tuple[bytes, float] | None = None  # until it is known how long it is shown
+
+    def add(self, data: bytes, seconds: float) -> None:
+        """Take the video's next frame, which is ignored if it lies outside the segment.
+
+        Raises:
+            StoppedError: The disk is full, or `check_room` raised it.
+        """
+        self._keep_waiting(seconds)
+        start, end = self.interval
+        if (start is None or seconds >= start) and (end is None or seconds < end):
+            self.num_decoded += 1
+            self._waiting = data, seconds
+
+    def _keep_waiting(self, next_seconds: float | None) -> None:
+        if self._waiting is None:
+            return
+        data, seconds = self._waiting
+        self._waiting = None
+        if self._keeps_frame(seconds, next_seconds):
+            self._write(data)
+            self.pts_seconds.append(seconds)
+
+    def _write(self, data: bytes) -> None:
+        begin, end = self.offsets[-1], self.offsets[-1] + len(data)
+        if end // _MEMORY_BYTES > begin // _MEMORY_BYTES:
+            self._check_room(end)
         try:
-            for data, told in _read_nut(pipe):
-                self._heard = time.monotonic()
-                if not self.num_decoded:
-                    height, width = picture_size(data) or (0, 0)
-                    # ffmpeg scales what follows to the first picture's size
-                    self.size = (width, height)
-                shown = told if seconds is None else seconds[self.num_decoded]
-                self.last_seconds = shown
-                self.num_decoded += 1
-                self.count()
-                for part in self.parts:
-                    part.offer(data, shown)
-        except _BrokenError as error:
-            # Without a single picture there is no stream to open: ffmpeg's code and words tell why.
-            return f"the pictures stop ({error})" if self.num_decoded else None
-        finally:
-            for part in self.parts:
-                part.close()
-        return None
+            self._file.write(data)
+        except OSError as error:
+            raise StoppedError(
+                self._folder or tempfile.gettempdir(),
+                f"cannot take the frames of the next video ({error.strerror})",
+                fix="make room there or make it writable, and run the same command again",
+            ) from error
+        self.offsets.append(end)
 
+    def finish(self) -> None:
+        """Learn that there are no more frames, and set `jpeg`."""
+        self._keep_waiting(None)
+        if self.offsets[-1] <= _MEMORY_BYTES:
+            self._file.seek(0)
+            self.jpeg = np.frombuffer(self._file.read(), np.uint8)
+        else:
+            self._file.flush()
+            self.jpeg = np.memmap(self._file, np.uint8, mode="r")
 
-class _BrokenError(Exception):
-    """The stream ends where it should go on; the message is why."""
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
-
-def _read_nut(pipe: RawIOBase) -> Iterator[tuple[bytes, float]]:
-    """Yield each picture as it comes, with its time in seconds."""
-    options = {"fpsprobesize": "0"}  # to guess a rate, ten pictures would be waited for
-    try:
-        with av.open(pipe, mode="r", format="nut", options=options) as container:
-            tick = container.streams.video[0].time_base or Fraction(1)
-            ticks, seconds = tick.denominator, tick.numerator
-            for packet in container.demux(video=0):
-                if packet.size:
-                    if packet.pts is None:
-                        raise _BrokenError("one has no time")
-                    yield bytes(packet), packet.pts * seconds / ticks
-    except av.error.FFmpegError as error:
-        raise _BrokenError(error.strerror) from error
+    def why_empty(self, num_decoded: int, last_seconds: float) -> str:
+        """Return why no frame was kept although `num_decoded` frames were found."""
+        start, end = self.interval
+        return (
+            f"none of its {num_decoded} frames lies in [{start or 0:g}, "
+            f"{'end' if end is None else format(end, 'g')}) s; the last is shown at {last_seconds:g} s"
+        )

@@ -9,12 +9,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
-from fvar.extraction.ffmpeg import DecodeSettings, Footage, Take
-from fvar.extraction.ffmpeg_run import take_pictures
+from fvar.extraction.ffmpeg import DecodeSettings, Ffmpeg, FfmpegInput
+from fvar.extraction.ffmpeg_run import run_ffmpeg
 from fvar.extraction.image_folder import glance_at_series, read_series
 from fvar.extraction.probe.claims import Glance, UnreadableError
-from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import Ffmpeg
+from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.shards import Job
 from fvar.processes import ChildProcesses
 from fvar.sources.source_csv import SourceRow
@@ -63,7 +62,7 @@ def estimate_work(
     program: Ffmpeg,
     settings: DecodeSettings,
     workers: int,
-    probes: Probes,
+    probes: ProbePool,
 ) -> Estimate | None:
     """Return about what `jobs` will take; None: there are none, or of none looked at a picture came.
 
@@ -139,7 +138,7 @@ def _bytes_of_a_pixel(trials: Sequence["_Trial"]) -> float:
     return num_bytes / sum(trial.of_frames * trial.pixels for trial in trials)
 
 
-def _look(path: Path, probes: Probes) -> Glance | None:
+def _look(path: Path, probes: ProbePool) -> Glance | None:
     try:
         if path.is_dir():
             return glance_at_series(path)
@@ -168,9 +167,6 @@ class _Trial:
         if self.seconds > _TRIAL_LIMIT_SECONDS:
             raise _EnoughError
 
-    def close(self) -> None:
-        pass  # all is told already
-
 
 class _EnoughError(Exception):
     """Ends a trial."""
@@ -188,13 +184,14 @@ def _try(
     path, trial = job.path, _Trial(found.frames)
     limit = min(_TRIAL_LIMIT_SECONDS, settings.time_limit_seconds)
     try:
-        footage = (
-            read_series(path).feeder().footage()
+        source = (
+            read_series(path).feeder().input()
             if path.is_dir()
-            else Footage(f"file:{path}", found.format, {"t": str(seconds)}, _CLOCK)
+            else FfmpegInput(f"file:{path}", found.format, _CLOCK, {"t": str(seconds)})
         )
-        take_pictures(
-            Take(footage, [trial]),
+        run_ffmpeg(
+            source,
+            trial.offer,
             program=program,
             settings=replace(settings, time_limit_seconds=limit),
             running=running,

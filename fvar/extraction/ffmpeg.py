@@ -1,21 +1,65 @@
-"""The ffmpeg command: local files only, an end at the first error, one JPEG a frame, times untouched."""
+"""The ffmpeg command: it reads local files only, stops at the first error and leaves the times untouched."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import IO, Any, cast
 
 import ffmpeg
+import imageio_ffmpeg
 
+from fvar.errors import ConfigError
 from fvar.extraction.collect import Size
-from fvar.extraction.parts import Sink
 from fvar.extraction.probe.claims import MAX_PIXELS
-from fvar.extraction.program import Ffmpeg
 
-_STAND_IN = (
-    "file:input"  # for the input meanwhile: ffmpeg-python cannot hold a name that is not UTF-8
-)
+_OLDEST = (5, 1)  # the first with -fps_mode
+_OLDEST_LIBAVUTIL = (57, 28)  # of 5.1; builds between two releases have only this number
+_VERSION_SECONDS = 20.0
+_PLACEHOLDER = "file:input"  # ffmpeg-python cannot hold a name that is not UTF-8
 _WHITE_NITS = 203  # brightness of a white page in HDR: ITU-R BT.2408
+
+
+@dataclass(frozen=True)
+class Ffmpeg:
+    """An ffmpeg that can be run, and the version that it prints."""
+
+    path: str
+    version: str
+
+
+def find_ffmpeg(override: str | None = None) -> Ffmpeg:
+    """Return the bundled ffmpeg, or the one at `override`.
+
+    Raises:
+        ConfigError: It does not run, or is older than 5.1.
+    """
+    path = override or imageio_ffmpeg.get_ffmpeg_exe()
+    try:
+        text = subprocess.run(
+            [path, "-version"], capture_output=True, timeout=_VERSION_SECONDS, check=True
+        ).stdout.decode(errors="replace")
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise _unusable(path, f"does not run ({error})") from error
+    first = re.match(r"ffmpeg version (\S+)", text)
+    if first is None:
+        raise _unusable(path, f"prints {text[:60]!r} for -version, which ffmpeg does not")
+    if _is_too_old(first[1], text):
+        raise _unusable(path, f"is version {first[1]}, must be {_OLDEST[0]}.{_OLDEST[1]} or later")
+    return Ffmpeg(path, first[1])
+
+
+def _unusable(path: str, problem: str) -> ConfigError:
+    fix = "give the path of an ffmpeg program, or omit --ffmpeg to use the bundled one"
+    return ConfigError(f"--ffmpeg {path}", problem, fix=fix)
+
+
+def _is_too_old(version: str, text: str) -> bool:
+    if numbers := re.match(r"n?(\d+)\.(\d+)", version):
+        return (int(numbers[1]), int(numbers[2])) < _OLDEST
+    library = re.search(r"libavutil\s+(\d+)\.\s*(\d+)", text)
+    return library is None or (int(library[1]), int(library[2])) < _OLDEST_LIBAVUTIL
 
 
 @dataclass(frozen=True)
@@ -23,10 +67,10 @@ class DecodeSettings:
     """How a video becomes JPEG.
 
     Attributes:
-        short_side: Of the stored pictures, px.
-        quality: ffmpeg's JPEG scale, 1..31.
+        short_side: Of the stored frames, px.
+        quality: ffmpeg's JPEG scale, 1..31; 1 is the best.
         threads: That scale and encode, in one ffmpeg.
-        time_limit_seconds: Without a picture; then the video is given up.
+        time_limit_seconds: Without a frame; then the video is given up.
         fps: Keep the frames shown at this many ticks a second; None: all.
         stride: Keep every stride-th frame; None: all.
     """
@@ -40,73 +84,60 @@ class DecodeSettings:
 
 
 @dataclass(frozen=True)
-class Footage:
-    """What ffmpeg reads.
+class FfmpegInput:
+    """A video as ffmpeg reads it.
 
     Attributes:
-        url: Of its input.
-        format: That this is of, by libavformat's names; ffmpeg tries no other.
-        options: Of its input.
+        url: Of the input.
+        format: libavformat's name of its container; ffmpeg tries no other.
         time_base: Unit of its times, seconds.
-        hdr: Transfer function of its high dynamic range; None: an ordinary one.
-        feed: Writes to ffmpeg's standard input; None: nothing is.
-        seconds: Time of each picture in order, where ffmpeg cannot know it.
+        options: Of the input.
+        hdr: Transfer function of high dynamic range; None: it has an ordinary range.
+        feed: Writes the video to ffmpeg's standard input; None: ffmpeg reads `url`.
+        seconds: Time of each frame in order, if ffmpeg cannot know it.
+        box: Size of the stored frames; a frame of another shape gets black bars. None: the size of the first
+            frame, scaled to the short side.
     """
 
     url: str
     format: str
-    options: dict[str, str | int | Size]
     time_base: Fraction
+    options: Mapping[str, str | int | Size] = field(default_factory=dict)
     hdr: str | None = None
     feed: Callable[[IO[bytes]], None] | None = None
     seconds: Sequence[float] | None = None
-
-
-@dataclass(frozen=True)
-class Take:
-    """A video to be decoded.
-
-    Attributes:
-        footage: What to decode.
-        parts: Are offered every picture.
-        box: Size of the pictures; what has another shape gets black bars. None: that of the first one with
-            its short side as set.
-    """
-
-    footage: Footage
-    parts: Sequence[Sink]
     box: Size | None = None
 
 
-def build_command(take: Take, *, program: Ffmpeg, settings: DecodeSettings) -> list[str]:
-    """Return the command that decodes `take` and writes its pictures to standard output, as NUT."""
-    words = cast("list[str]", _stream(take, settings).get_args())
-    words[words.index(_STAND_IN)] = take.footage.url
+def build_command(source: FfmpegInput, *, program: Ffmpeg, settings: DecodeSettings) -> list[str]:
+    """Return the command that decodes `source` and writes its frames to standard output, as JPEG in NUT."""
+    words = cast("list[str]", _stream(source, settings).get_args())
+    words[words.index(_PLACEHOLDER)] = source.url
     switches = ["-hide_banner", "-nostats", "-loglevel", "level+info", "-xerror"]
-    if take.footage.feed is None:
+    if source.feed is None:
         switches.append("-nostdin")
     return [program.path, *switches, "-filter_threads", str(settings.threads), *words]
 
 
-def _stream(take: Take, settings: DecodeSettings) -> Any:
-    footage, clock = take.footage, take.footage.time_base
+def _stream(source: FfmpegInput, settings: DecodeSettings) -> Any:
+    clock = source.time_base
     quality: dict[str, int] = {"q:v": settings.quality}
     if settings.quality == 1:
         quality["qmin"] = 1  # otherwise the encoder stays at 2
-    source = ffmpeg.input(
-        _STAND_IN,
-        # Its input alone: no other file, no network, no giant picture.
-        protocol_whitelist="file" if footage.feed is None else "pipe",
-        format_whitelist=footage.format,
+    opened = ffmpeg.input(
+        _PLACEHOLDER,
+        # Only the input itself: no other file, no network, no giant frame.
+        protocol_whitelist="file" if source.feed is None else "pipe",
+        format_whitelist=source.format,
         max_pixels=MAX_PIXELS,
-        # One thread decodes: several do not agree at which frame an error was, nor whether there was one.
+        # One thread decodes: several disagree about where an error was, and whether there was one.
         threads=1,
-        **footage.options,
+        **source.options,
     )
-    return source["V:0"].output(
+    return opened["V:0"].output(
         "pipe:1",
         map_metadata=-1,
-        vf=",".join(_filters(settings.short_side, take.box, footage.hdr)),
+        vf=",".join(_filters(settings.short_side, source.box, source.hdr)),
         vcodec="mjpeg",
         fps_mode="passthrough",
         enc_time_base=f"{clock.numerator}:{clock.denominator}",
@@ -117,25 +148,25 @@ def _stream(take: Take, settings: DecodeSettings) -> Any:
 
 
 def _filters(side: int, box: Size | None, hdr: str | None) -> Iterator[str]:
-    """Yield ffmpeg's filters; dar, the shape of a picture as it is shown, makes its pixels square."""
+    """Yield ffmpeg's filters; dar, the shape of a frame as it is shown, makes its pixels square."""
     if box is None:
         width = f"if(gte(dar,1),2*round({side}*dar/2),{side})"
         height = f"if(gte(dar,1),{side},2*round({side}/dar/2))"
     else:
         wide, high = box
-        # within rounding of the box's shape: fill it
+        # If a frame has the box's shape but for rounding, it fills the box.
         fits = f"lte(abs({high}*dar-{wide}),1)+lte(abs({wide}/dar-{high}),1)"
         width = f"if({fits}+gte(dar,{wide}/{high}),{wide},max(2,2*round({high}*dar/2)))"
         height = f"if({fits}+lte(dar,{wide}/{high}),{high},max(2,2*round({wide}/dar/2)))"
-    colours = "out_range=full:out_color_matrix=bt601"  # what readers of JPEG assume
+    colors = "out_range=full:out_color_matrix=bt601"  # what readers of JPEG assume
     if hdr is None:
-        yield f"scale=w='{width}':h='{height}':{colours}"
+        yield f"scale=w='{width}':h='{height}':{colors}"
     else:
-        # Shown as if it were ordinary it would be grey: to light, to the ordinary range, back to a picture.
+        # Without this it would look grey: to linear light, to the ordinary range, back to a frame.
         yield f"scale=w='{width}':h='{height}',format=yuv444p10"
         yield f"zscale=tin={hdr}:min=bt2020nc:pin=bt2020:t=linear:npl={_WHITE_NITS}"
         yield "format=gbrpf32le,zscale=p=bt709,tonemap=tonemap=hable:desat=0"
-        yield f"zscale=t=bt709:m=bt709:r=tv,format=yuv444p,scale={colours}"
+        yield f"zscale=t=bt709:m=bt709:r=tv,format=yuv444p,scale={colors}"
     yield "setsar=1,format=yuvj420p"
     if box is not None:
         yield f"pad={box[0]}:{box[1]}:-1:-1"

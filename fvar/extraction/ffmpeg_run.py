@@ -1,83 +1,204 @@
-"""ffmpeg at work: any pictures in, JPEG pictures of one size out, each with its time."""
+"""One run of ffmpeg: any video in, JPEG frames of one size out, each with its time."""
 
+import os
+import re
 import signal
+import subprocess
 import threading
-from collections.abc import Callable
-from io import BufferedReader, RawIOBase
-from typing import IO, cast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import IO, Any
+
+import av
 
 from fvar.errors import StoppedError
-from fvar.extraction.collect import Pictures
-from fvar.extraction.ffmpeg import DecodeSettings, Take, build_command
-from fvar.extraction.program import Ffmpeg, Messages, Watch
-from fvar.processes import ChildProcesses, end
+from fvar.extraction.collect import Size
+from fvar.extraction.ffmpeg import DecodeSettings, Ffmpeg, FfmpegInput, build_command
+from fvar.processes import ChildProcesses, end, wait_for_data
+from fvar.store.jpeg import picture_size
+
+OnFrame = Callable[[bytes, float], None]
+"""Takes the next frame as JPEG, and the time from which it is shown, in seconds."""
 
 _ASKED_TO_END = {-signal.SIGHUP, -signal.SIGINT, -signal.SIGTERM}  # as exit codes
+_LINE_BYTES, _KEPT_LINES, _SHOWN = 4096, 64, 300
+# Before the level, ffmpeg prints who speaks and at which address, which says nothing: h264 @ 0x55ee01245f80.
+_ERROR = re.compile(r"((?:\[[^\]]*\] )*)\[(?:error|fatal|panic)\] (.*)")
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+(?=\])")
+_SIGNAL = re.compile(r"\[info\] Exiting normally, received signal (\d+)")
+_NEW_SIZE = re.compile(r"\[info\] Reconfiguring filter graph.* (\d+)x(\d+)(?:,|$)")
 
 
-def take_pictures(
-    take: Take, *, program: Ffmpeg, settings: DecodeSettings, running: ChildProcesses
-) -> Pictures:
-    """Decode a video to its end or the first error.
+@dataclass
+class Outcome:
+    """What ffmpeg gave for one video.
+
+    Attributes:
+        size: Of every frame, px.
+        num_frames: That came.
+        last_seconds: When the last of them is shown.
+        new_sizes: Of frames of the input whose size differs from the frame before, px.
+        problem: What went wrong; None: nothing.
+        may_pass: Whether another try may end better: the machine may be at fault, not the video.
+    """
+
+    size: Size = (0, 0)
+    num_frames: int = 0
+    last_seconds: float = 0.0
+    new_sizes: list[Size] = field(default_factory=list)
+    problem: str | None = None
+    may_pass: bool = False
+
+
+def run_ffmpeg(
+    source: FfmpegInput,
+    on_frame: OnFrame,
+    *,
+    program: Ffmpeg,
+    settings: DecodeSettings,
+    running: ChildProcesses,
+) -> Outcome:
+    """Decode a video to its end or to the first error.
 
     Args:
-        take: The video, and where its pictures go.
+        source: The video.
+        on_frame: Called with each frame in order; an exception that it raises ends ffmpeg.
         program: From `find_ffmpeg`.
         settings: Size, quality and limits.
-        running: Where the process is entered while it runs.
+        running: Where the process is registered while it runs.
 
     Raises:
         StoppedError: Somebody asked ffmpeg to end.
     """
-    pictures = Pictures(take.parts, running.count_picture)
-    command = build_command(take, program=program, settings=settings)
-    feed = take.footage.feed
-    with running.start(command, with_input=feed is not None) as process:
-        messages = Messages(cast(IO[bytes], process.stderr))
-        watch = Watch(process, pictures.silent_seconds, limit_seconds=settings.time_limit_seconds)
-        feeder = _start_feeding(feed, process.stdin)
+    command = build_command(source, program=program, settings=settings)
+    outcome, messages = Outcome(), _Messages()
+    with running.start(command, with_input=source.feed is not None) as process:
+        threads = [threading.Thread(target=messages.read, args=(process.stderr,), daemon=True)]
+        if source.feed is not None:
+            feeding = threading.Thread(target=source.feed, args=(process.stdin,), daemon=True)
+            threads.append(feeding)
+        for thread in threads:
+            thread.start()
+        pipe = _Pipe(process.stdout, settings.time_limit_seconds)
         try:
-            # Past its buffer, which would be filled before it gave anything.
-            pipe = cast(RawIOBase, cast(BufferedReader, process.stdout).raw)
-            broken = pictures.take(pipe, take.footage.seconds)
-            given_up = broken is not None and process.poll() is None
-            if given_up:
-                end(process)
-            code = process.wait()
+            broken = _read_frames(pipe, source, on_frame, outcome)
+            code = _wait(process, pipe)
         finally:
-            watch.end()
-            end(process)  # so that the threads beside come to their end
-            feeder.join()
-            messages.join()
-    if code in _ASKED_TO_END or messages.signal() is not None:
-        # A batch system asks all processes of a job to end, ours and ffmpeg: no verdict on the video.
+            end(process)  # so that the threads end
+            for thread in threads:
+                thread.join()
+    asked = -code if code in _ASKED_TO_END else messages.signal
+    if asked is not None:
+        # A batch system asks all processes of a job to end, ours and ffmpeg: that is no verdict on the video.
         raise StoppedError(
-            take.footage.url,
-            f"its ffmpeg was ended by signal {messages.signal() or -code}",
+            source.url,
+            f"its ffmpeg was ended by signal {asked}",
             fix="run the same command again: finished shards are kept",
         )
-    pictures.new_sizes = messages.new_sizes()
-    # Errors count although ffmpeg may end with code 0: some readers skip what they cannot read.
-    said = messages.errors() or ([f"ended with code {code}"] if code else [])
-    if watch.ended_it:
+    outcome.new_sizes = messages.new_sizes
+    outcome.may_pass = pipe.timed_out or (pipe.ended and code == -signal.SIGKILL)
+    if pipe.timed_out:
         limit = settings.time_limit_seconds
-        pictures.fail(f"ffmpeg gave no picture for {limit:g} s (--time-limit)", passing=True)
-    elif code == -signal.SIGKILL and not given_up:
-        pictures.fail("ffmpeg was killed, perhaps for want of memory", passing=True)
-    elif broken:
-        pictures.fail(broken)
-    elif said:
-        pictures.fail(f"ffmpeg: {said[0]}")
-    return pictures
+        outcome.problem = f"ffmpeg gave no frame for {limit:g} s (--time-limit)"
+    elif outcome.may_pass:
+        outcome.problem = "ffmpeg was killed, perhaps because memory ran out"
+    else:
+        # Errors count even if ffmpeg ends with code 0: some of its readers skip what they cannot read.
+        outcome.problem = (
+            broken or messages.error or (f"ffmpeg: ended with code {code}" if code else None)
+        )
+    return outcome
 
 
-def _start_feeding(
-    feed: Callable[[IO[bytes]], None] | None, pipe: IO[bytes] | None
-) -> threading.Thread:
-    def work() -> None:
-        if feed is not None and pipe is not None:
-            feed(pipe)
+class _Pipe:
+    """The output of ffmpeg as PyAV reads it; it ends early if nothing comes for `limit_seconds`."""
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
+    def __init__(self, pipe: Any, limit_seconds: float) -> None:
+        self._pipe, self.limit_seconds = pipe, limit_seconds
+        self.ended = self.timed_out = False
+
+    def read(self, num_bytes: int) -> bytes:
+        if not wait_for_data(self._pipe, self.limit_seconds):
+            self.timed_out = True
+            return b""
+        # Past the buffer, which would wait until it is full.
+        data = os.read(self._pipe.fileno(), num_bytes)
+        self.ended = not data
+        return data
+
+
+def _wait(process: "subprocess.Popen[bytes]", pipe: _Pipe) -> int:
+    """Return ffmpeg's exit code; kill it if it did not end its output, or does not end itself."""
+    if not pipe.ended:
+        end(process)
+    try:
+        return process.wait(pipe.limit_seconds)
+    except subprocess.TimeoutExpired:
+        pipe.timed_out = True
+        end(process)
+        return process.wait()
+
+
+def _read_frames(
+    pipe: _Pipe, source: FfmpegInput, on_frame: OnFrame, outcome: Outcome
+) -> str | None:
+    """Read the pipe to its end; return why that was not possible, or None."""
+    try:
+        for data, nut_seconds in _read_nut(pipe):
+            if not outcome.num_frames:  # ffmpeg scales the frames that follow to this size
+                height, width = picture_size(data) or (0, 0)
+                outcome.size = (width, height)
+            seconds = source.seconds[outcome.num_frames] if source.seconds else nut_seconds
+            outcome.num_frames += 1
+            outcome.last_seconds = seconds
+            on_frame(data, seconds)
+    except _BrokenError as error:
+        # Without a single frame there is no stream to open: ffmpeg's exit code and messages say why.
+        return f"the frames stop ({error})" if outcome.num_frames else None
+    return None
+
+
+class _BrokenError(Exception):
+    """The stream ends too early; the message says why."""
+
+
+def _read_nut(pipe: _Pipe) -> Iterator[tuple[bytes, float]]:
+    """Yield each frame as it comes, with its time in seconds; NUT keeps exact times and frame boundaries."""
+    options = {"fpsprobesize": "0"}  # otherwise ten frames are buffered to guess a rate
+    try:
+        with av.open(pipe, mode="r", format="nut", options=options) as container:
+            tick = container.streams.video[0].time_base or Fraction(1)
+            for packet in container.demux(video=0):
+                if packet.size:
+                    if packet.pts is None:
+                        raise _BrokenError("one has no time")
+                    yield bytes(packet), packet.pts * tick.numerator / tick.denominator
+    except av.error.FFmpegError as error:
+        raise _BrokenError(error.strerror) from error
+
+
+class _Messages:
+    """What ffmpeg prints under ``-loglevel level+info``.
+
+    Attributes:
+        error: The first error; None: there is none.
+        new_sizes: Width and height, px, of frames whose size differs from the frame before.
+        signal: Number of the signal that asked ffmpeg to end; None: there was none.
+    """
+
+    def __init__(self) -> None:
+        self.error: str | None = None
+        self.new_sizes: list[Size] = []
+        self.signal: int | None = None
+
+    def read(self, pipe: IO[bytes]) -> None:
+        """Read to the end; in a thread, so that the pipe never fills."""
+        while line := pipe.readline(_LINE_BYTES).decode(errors="replace"):
+            if error := _ERROR.match(line):
+                text = _ADDRESS.sub("", error[1]) + error[2].strip()[:_SHOWN]
+                self.error = self.error or f"ffmpeg: {text}"
+            elif (size := _NEW_SIZE.search(line)) and len(self.new_sizes) < _KEPT_LINES:
+                self.new_sizes.append((int(size[1]), int(size[2])))
+            elif found := _SIGNAL.search(line):
+                self.signal = int(found[1])

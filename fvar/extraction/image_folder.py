@@ -1,26 +1,31 @@
 """A folder of numbered pictures as a video: which pictures, in which order, and what is missing."""
 
-import contextlib
 import hashlib
 import re
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageOps
 
 from fvar.extraction.collect import Size
-from fvar.extraction.ffmpeg import Footage
-from fvar.extraction.probe.claims import Glance, UnreadableError
+from fvar.extraction.ffmpeg import FfmpegInput
+from fvar.extraction.probe.claims import MAX_PIXELS, Glance, UnreadableError
 from fvar.store.files import sha256_of
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-_PICTURE = re.compile(r"(.*?)([0-9]{1,18})\.(jpg|jpeg|png|webp|bmp)", re.IGNORECASE | re.DOTALL)
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_RAW = "rawvideo"  # of libavformat: pictures without any header
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # Pillow's names, recognized by content
+_NUMBERED = re.compile(r"(.*?)([0-9]{1,18})", re.DOTALL)
+_RAW = "rawvideo"  # libavformat's name of pictures without any header
 _SHOWN = 3
+
+# A picture whose header claims a hundred million pixels is refused before any is decoded.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
@@ -36,18 +41,15 @@ class Series:
         gaps = [(low + 1, high - 1) for low, high in pairs if high > low + 1]
         if not gaps:
             return None
-        shown = ", ".join(
-            f"{low}" if low == high else f"{low}-{high}" for low, high in gaps[:_SHOWN]
-        )
-        more = ", ..." if len(gaps) > _SHOWN else ""
         missing = sum(high - low + 1 for low, high in gaps)
-        return f"the numbers of its pictures have gaps, {missing} missing: {shown}{more}"
+        shown = _first_few([f"{low}" if low == high else f"{low}-{high}" for low, high in gaps])
+        return f"the numbers of its pictures have gaps, {missing} missing: {shown}"
 
     def feeder(self) -> "Feeder":
-        """Return what gives the pictures to ffmpeg.
+        """Return what feeds the pictures to ffmpeg.
 
         Raises:
-            UnreadableError: Not one of them can be read.
+            UnreadableError: None of them can be read.
         """
         first: UnreadableError | None = None
         for path in self.paths:
@@ -59,11 +61,11 @@ class Series:
 
 
 class Feeder:
-    """Decodes the pictures of a series one by one, as ffmpeg takes them.
+    """Decodes the pictures of a series one by one and writes them to ffmpeg.
 
     Attributes:
-        size: Of the first picture that can be read, px; those of another shape get black bars.
-        other_size: The first other size met, or None.
+        size: Of the first readable picture, px; pictures of another shape get black bars.
+        other_size: The first different size, or None.
     """
 
     def __init__(self, series: Series, size: Size) -> None:
@@ -75,27 +77,27 @@ class Feeder:
 
     @property
     def problem(self) -> str | None:
-        """Which pictures could not be read; None: all could, so far."""
+        """Which pictures could not be read; None: all could so far."""
         if not self._unreadable:
             return None
-        shown = ", ".join(self._unreadable[:_SHOWN])
-        more = ", ..." if len(self._unreadable) > _SHOWN else ""
-        return f"{len(self._unreadable)} of its pictures cannot be read: {shown}{more}"
+        return f"{len(self._unreadable)} of its pictures cannot be read: {_first_few(self._unreadable)}"
 
-    def footage(self) -> Footage:
-        """Return what ffmpeg reads: raw pictures, of which the time in seconds is the number in the name."""
+    def input(self) -> FfmpegInput:
+        """Return what ffmpeg reads: raw frames; the number in a picture's name is its time in seconds."""
         options: dict[str, str | int | Size] = {
             "format": _RAW,
             "pixel_format": "rgb24",
             "video_size": self.size,
             "framerate": 1,
         }
-        # The list grows as pictures are given, each time before its picture.
-        return Footage("pipe:0", _RAW, options, Fraction(1), feed=self._feed, seconds=self._seconds)
+        # The list of seconds grows while pictures are fed, each time before its picture.
+        return FfmpegInput(
+            "pipe:0", _RAW, Fraction(1), options, feed=self._feed, seconds=self._seconds
+        )
 
     def _feed(self, pipe: IO[bytes]) -> None:
-        # Where ffmpeg ends before it has taken all, it says why itself.
-        with contextlib.suppress(BrokenPipeError), pipe:
+        # If ffmpeg ends before it has read all, it says why itself.
+        with suppress(BrokenPipeError), pipe:
             for path, number in zip(self._series.paths, self._series.numbers, strict=True):
                 try:
                     picture = _open_picture(path)
@@ -104,27 +106,33 @@ class Feeder:
                     continue
                 if picture.size != self.size:
                     self.other_size = self.other_size or picture.size
-                    picture = _fit_picture(picture, self.size)
+                    picture = ImageOps.pad(picture, self.size)  # black bars
                 self._seconds.append(float(number))
                 pipe.write(picture.tobytes())
 
 
-def _open_picture(path: Path) -> "Image":
+def _first_few(texts: Sequence[str]) -> str:
+    return ", ".join([*texts[:_SHOWN], *(["..."] if len(texts) > _SHOWN else [])])
+
+
+def _open_picture(path: Path) -> Image.Image:
     """Return a picture upright, as RGB, 8 bits a channel."""
-    from fvar.extraction.image_file import open_picture  # noqa: PLC0415  # with Pillow: 25 ms
-
-    return open_picture(path)
-
-
-def _fit_picture(picture: "Image", size: Size) -> "Image":
-    """Return `picture` with `size`, in black bars where its shape is another."""
-    from fvar.extraction.image_file import fit_picture  # noqa: PLC0415  # as above
-
-    return fit_picture(picture, size)
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:  # before its pixels are read
+                raise UnreadableError(f"{path.name} (claims {width}x{height} px)")
+            if image.mode.startswith("I"):  # 16 bits: Pillow's conversion would clip
+                high_bytes = np.asarray(image).astype(np.uint16) >> 8
+                return Image.fromarray(high_bytes.astype(np.uint8)).convert("RGB")
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
+        why = getattr(error, "strerror", None) or str(error).replace(str(path), path.name)
+        raise UnreadableError(f"{path.name} ({why})") from error
 
 
 def read_series(folder: Path) -> Series:
-    """List the numbered pictures of a folder; files that are no pictures, and hidden ones, are passed over.
+    """List the numbered pictures of a folder; other files and hidden files are ignored.
 
     Raises:
         UnreadableError: There are none, two have the same number, they belong to several series, or one is
@@ -154,7 +162,7 @@ def read_series(folder: Path) -> Series:
 
 
 def _prefix_and_number(path: Path, folder: Path) -> tuple[str, int]:
-    found = _PICTURE.fullmatch(path.name)
+    found = _NUMBERED.fullmatch(path.stem)
     if found is None:
         raise UnreadableError(f"holds {path.name}, a picture without a number before its suffix")
     real = path.resolve()

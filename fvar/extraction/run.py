@@ -9,10 +9,10 @@ from fvar.config import ExtractConfig
 from fvar.errors import ConfigError, StoppedError
 from fvar.extraction.budget import GB, Budget, check_room
 from fvar.extraction.estimate import Estimate, estimate_work
+from fvar.extraction.ffmpeg import find_ffmpeg
 from fvar.extraction.make_shards import Work
 from fvar.extraction.on_dask.client import Cluster
-from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import find_ffmpeg
+from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.shards import (
     FOLDER,
     Shard,
@@ -154,7 +154,7 @@ class Extraction:
         self,
         missing: list[Shard],
         cluster: Cluster | None,
-        probes: Probes,
+        probes: ProbePool,
         reporter: Reporter,
         *,
         freed: int,
@@ -214,7 +214,7 @@ class Extraction:
         self,
         missing: list[Shard],
         cluster: Cluster | None,
-        probes: Probes,
+        probes: ProbePool,
         budget: Budget,
         progress: Progress,
     ) -> Iterator[ShardRecord]:
@@ -223,17 +223,18 @@ class Extraction:
         Raises:
             StoppedError: As `Work.make` and `Cluster.make` do.
         """
-        before = probes.running.num_pictures
 
-        def tell(num_rows: int) -> None:
+        def on_progress(num_rows: int, num_frames: int) -> None:
             note = budget.note()
             if not num_rows:  # a long video should not look like one that hangs
-                note += f", {probes.running.num_pictures - before} decoded in this run"
+                note += f", {num_frames} decoded in this run"
             progress.advance(num_rows, note=note)
 
         if cluster is None:
-            return self.work.make(missing, probes=probes, budget=budget, tell=tell)
-        return cluster.make(self.work, missing, budget=budget, tell=tell)
+            return self.work.make(missing, probes=probes, budget=budget, on_progress=on_progress)
+        return cluster.make(
+            self.work, missing, budget=budget, tell=lambda num_rows: on_progress(num_rows, 0)
+        )
 
     def finish(self, records: list[ShardRecord]) -> FramesManifest:
         """Write the manifest."""

@@ -1,28 +1,26 @@
-"""Which of a video's frames are kept where the user asked for fewer: a regular clock or every n-th."""
+"""Which frames of a video are kept if the user wants fewer: those at the ticks of a clock, or every n-th."""
 
 import math
 from collections.abc import Callable
 
-# Says of the next frame, shown from its time to that of the one after it (None: it is the last), in
-# seconds, whether it is kept.
-Keeps = Callable[[float, float | None], bool]
+KeepsFrame = Callable[[float, float | None], bool]
+"""Takes the seconds of a frame and of the next one (None: it is the last); returns whether to keep it."""
 
-_SLACK = (
-    0.1  # of a frame's duration: times are rounded to the file's clock, in Matroska to milliseconds
-)
+# Of a frame's duration: times are rounded to the file's clock, in Matroska to milliseconds.
+_SLACK = 0.1
 
 
 def keep_frames(
     *, fps: float | None = None, stride: int | None = None, clock_seconds: float = 0.0
-) -> Keeps:
-    """Return the rule for one video, to be asked of each of its frames in order, once.
+) -> KeepsFrame:
+    """Return the rule for one video; it is called once for each frame, in order.
 
     Args:
         fps: Keep the frame that is shown at each tick of a clock of this rate, which starts with the first
-            frame. A frame shown at several ticks is kept once: nothing is invented or doubled, and at
-            or above the video's own rate every frame is kept.
+            frame. A frame that is shown at several ticks is kept once: no frame is invented or doubled, and
+            at or above the video's own rate every frame is kept.
         stride: Keep frames 0, stride, 2 stride ...
-        clock_seconds: The smallest step between times that the file can tell.
+        clock_seconds: The smallest difference between two times in the file.
     """
     if fps is not None:
         return _AtTicks(fps, clock_seconds).keeps
@@ -33,21 +31,21 @@ def keep_frames(
 
 class _EveryNth:
     def __init__(self, stride: int) -> None:
-        self._stride, self._asked = stride, 0
+        self._stride, self._num_seen = stride, 0
 
     def keeps(self, _seconds: float, _next_seconds: float | None) -> bool:
-        self._asked += 1
-        return (self._asked - 1) % self._stride == 0
+        self._num_seen += 1
+        return (self._num_seen - 1) % self._stride == 0
 
 
 class _AtTicks:
-    """Frame i is shown in [begin_i, begin_i+1), the last one for the average time; a tick there keeps it."""
+    """Frame i is shown in [begin_i, begin_i+1), the last one for the average time; a tick within keeps it."""
 
     def __init__(self, fps: float, clock_seconds: float) -> None:
         self._fps, self._clock = fps, clock_seconds
         self._first: float | None = None
-        self._asked = 0
-        self._passed = 0  # ticks before the frame that is asked about
+        self._num_seen = 0
+        self._num_ticks = 0  # before the current frame
 
     def keeps(self, seconds: float, next_seconds: float | None) -> bool:
         if self._first is None:
@@ -55,13 +53,13 @@ class _AtTicks:
         begin = seconds - self._first
         if next_seconds is not None:
             shown = next_seconds - seconds
-        elif self._asked:
-            shown = begin / self._asked
+        elif self._num_seen:
+            shown = begin / self._num_seen
         else:
             return True  # a video of one frame
-        self._asked += 1
+        self._num_seen += 1
         slack = min(self._clock, _SLACK * shown)
-        before = self._passed
-        self._passed = max(before, math.ceil((begin + shown - slack) * self._fps))
-        # A frame that lasts a whole tick always meets one, whichever way its times were rounded.
-        return self._passed > before or shown >= 1 / self._fps - slack
+        before = self._num_ticks
+        self._num_ticks = max(before, math.ceil((begin + shown - slack) * self._fps))
+        # A frame that lasts a whole tick always meets one, however its times were rounded.
+        return self._num_ticks > before or shown >= 1 / self._fps - slack

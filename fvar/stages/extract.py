@@ -9,7 +9,7 @@ from fvar.config import ExtractConfig
 from fvar.extraction.budget import Budget
 from fvar.extraction.estimate import Estimate
 from fvar.extraction.on_dask.client import Cluster, connect
-from fvar.extraction.probe.pool import Probes
+from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.run import Extraction, plan_extraction, with_frames
 from fvar.extraction.shards import Shard, ShardRecord
 from fvar.processes import ChildProcesses
@@ -47,7 +47,7 @@ def extract(
         StoppedError: The disk is full, the store would outgrow ``max_gb``, or a cluster failed; finished
             shards are kept.
     """
-    with Probes(ChildProcesses()) as asked:
+    with ProbePool(ChildProcesses()) as asked:
         run = plan_extraction(source_csv, out_dir, config, overwrite=overwrite, update=update)
         with (
             _begun(run, "extract", asked, reporter, overwrite=overwrite) as begun,
@@ -94,7 +94,7 @@ def preview(
     Raises:
         InputError: As `extract` does.
     """
-    with Probes(ChildProcesses()) as asked:
+    with ProbePool(ChildProcesses()) as asked:
         run = plan_extraction(source_csv, out_dir, config, overwrite=overwrite, update=update)
         with _begun(run, "check", asked, reporter, overwrite=overwrite) as begun:
             return Preview(
@@ -121,7 +121,7 @@ class _Begun:
 
 @contextmanager
 def _begun(
-    run: Extraction, what: str, probes: Probes, reporter: Reporter, *, overwrite: bool
+    run: Extraction, what: str, probes: ProbePool, reporter: Reporter, *, overwrite: bool
 ) -> Iterator[_Begun]:
     config, out_dir = run.work.config, run.work.out_dir
     with (

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fvar.extraction.decode import Decoded, Decoder, Source
-from fvar.extraction.ffmpeg import DecodeSettings
-from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import find_ffmpeg
+from fvar.extraction.decode import Decoded, Decoder
+from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
+from fvar.extraction.probe.pool import ProbePool
 
 CONTAINERS = [
     "plain.mp4",
@@ -28,10 +27,10 @@ Extract = Callable[[Path], Decoded]
 
 
 @pytest.fixture
-def extract(probes: Probes) -> Extract:
+def extract(probes: ProbePool) -> Extract:
     def run(path: Path) -> Decoded:
         settings = DecodeSettings(16, 5, threads=4)
-        (decoded,) = Decoder(find_ffmpeg(), settings, probes).decode(Source(path))
+        (decoded,) = Decoder(find_ffmpeg(), settings, probes).decode(path)
         return decoded
 
     return run

@@ -15,10 +15,9 @@ import pytest
 from av.video.reformatter import Colorspace
 from PIL import Image
 
-from fvar.extraction.decode import Decoded, Decoder, Source
-from fvar.extraction.ffmpeg import DecodeSettings
-from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import Ffmpeg, find_ffmpeg
+from fvar.extraction.decode import Decoded, Decoder
+from fvar.extraction.ffmpeg import DecodeSettings, Ffmpeg, find_ffmpeg
+from fvar.extraction.probe.pool import ProbePool
 from fvar.processes import ChildProcesses
 from fvar.store.encoded_video import EncodedVideo
 
@@ -31,7 +30,7 @@ def program() -> Ffmpeg:
 
 
 @pytest.fixture
-def decode(samples: Path, program: Ffmpeg, probes: Probes) -> Decode:
+def decode(samples: Path, program: Ffmpeg, probes: ProbePool) -> Decode:
     def run(
         name: str | Path,
         *,
@@ -41,8 +40,7 @@ def decode(samples: Path, program: Ffmpeg, probes: Probes) -> Decode:
         interval: tuple[float | None, float | None] = (None, None),
     ) -> Decoded:
         settings = DecodeSettings(short_side, quality, threads=1, time_limit_seconds=limit)
-        source = Source(samples / name, intervals=[interval])
-        (decoded,) = Decoder(program, settings, probes).decode(source)
+        (decoded,) = Decoder(program, settings, probes).decode(samples / name, [interval])
         return decoded
 
     return run
@@ -197,7 +195,7 @@ def test_a_change_of_size_is_told(decode: Decode, name: str, bars: int) -> None:
     """When the picture changes its size midway nothing is lost or stretched, and the user is told."""
     decoded = decode(name, short_side=48)
     assert (decoded.status, _frames(decoded).num_frames) == ("ok", 20)
-    assert "its picture changes from 64x48 to 128x" in (decoded.note or "")
+    assert "its frame size changes from 64x48 to 128x" in (decoded.note or "")
     rows = _picture(_frames(decoded), 19).max(axis=(1, 2))  # 64x48, of which 64x24 show 128x48
     assert (rows < 24).sum() == pytest.approx(bars, abs=2)
     assert _picture(_frames(decoded), 9).max(axis=(1, 2)).min() > 100
@@ -211,14 +209,14 @@ def test_an_interval_without_frames_is_failed(decode: Decode) -> None:
 
 
 @pytest.fixture
-def decode_with(probes: Probes, tmp_path: Path) -> Decode:
+def decode_with(probes: ProbePool, tmp_path: Path) -> Decode:
     def run(script: str, path: Path, *, limit: float = 60.0) -> Decoded:
         program = tmp_path / "ffmpeg"
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         settings = DecodeSettings(32, 2, time_limit_seconds=limit)
         decoder = Decoder(Ffmpeg(str(program), "9"), settings, probes)
-        (decoded,) = decoder.decode(Source(path))
+        (decoded,) = decoder.decode(path, sha256="0" * 64)
         return decoded
 
     return run
@@ -228,8 +226,8 @@ def test_a_time_limit_ends_ffmpeg(samples: Path, decode_with: Decode) -> None:
     """An ffmpeg that gives no picture for too long is not waited for."""
     began = time.monotonic()
     decoded = decode_with("exec sleep 60", samples / "plain.mp4", limit=0.5)
-    assert (decoded.status, decoded.passing) == ("failed", True)
-    assert "ffmpeg gave no picture for 0.5 s (--time-limit)" in (decoded.reason or "")
+    assert (decoded.status, decoded.source_sha256) == ("failed", None)
+    assert "ffmpeg gave no frame for 0.5 s (--time-limit)" in (decoded.reason or "")
     assert time.monotonic() - began < 10
 
 
@@ -240,7 +238,7 @@ def test_a_long_video_is_no_silent_one(samples: Path, decode_with: Decode) -> No
     script = f'exec "{real}" -readrate 0.5 -readrate_initial_burst 0.1 "$@"'
     began = time.monotonic()
     decoded = decode_with(script, samples / "plain.mp4", limit=2.5)
-    assert (decoded.status, decoded.passing) == ("ok", False)
+    assert (decoded.status, decoded.source_sha256) == ("ok", "0" * 64)
     assert time.monotonic() - began > 3
 
 
@@ -250,7 +248,7 @@ def test_ffmpeg_that_dies_is_not_believed(samples: Path, decode_with: Decode) ->
         ("plain.mp4", 3, "ended with code 3"),
         ("plain.mp4", 0, "its header claims 50 frames, 0 decoded"),
         ("plain.mkv", 0, "it holds 50 coded frames, 0 decoded"),
-        ("plain.webm", 0, "ffmpeg found no picture"),
+        ("plain.webm", 0, "ffmpeg found no frame"),
     ):
         decoded = decode_with(f"exit {code}", samples / name)
         assert decoded.status == "failed"

@@ -20,7 +20,7 @@ from fvar.config import ExtractConfig
 from fvar.errors import ConfigError, InputError, ManifestError, SourceError, StoppedError
 from fvar.extraction import run as extraction
 from fvar.extraction import shards
-from fvar.extraction.decode import Decoded, Decoder, Source
+from fvar.extraction.decode import Decoded, Decoder
 from fvar.reporting import Progress, SilentReporter
 from fvar.stages.extract import extract
 from fvar.store.files import sha256_of
@@ -254,11 +254,11 @@ class _DecodeCounter:
         self.names: list[str] = []
         decode = Decoder.decode
 
-        def count(decoder: Decoder, source: Source) -> list[Decoded]:
-            self.names.append(source.path.name)
-            if source.path.name == stop_at:
+        def count(decoder: Decoder, path: Path, *rest: Any, **hashed: Any) -> list[Decoded]:
+            self.names.append(path.name)
+            if path.name == stop_at:
                 raise KeyboardInterrupt
-            return decode(decoder, source)
+            return decode(decoder, path, *rest, **hashed)
 
         monkeypatch.setattr(Decoder, "decode", count)
 
@@ -474,7 +474,7 @@ def test_the_command_says_what_is_unusual(samples: Path, tmp_path: Path) -> None
     ended = _in_process("extract", source, "--videos", samples, "--out", out, "--stride", "4")
     assert ended.exit_code == 0
     assert "18 of 70: every 4th frame" in ended.stdout
-    assert "warning: v1: its picture changes from 64x48 to 128x48 px" in ended.stdout
+    assert "warning: v1: its frame size changes from 64x48 to 128x48 px" in ended.stdout
 
 
 @pytest.mark.parametrize(

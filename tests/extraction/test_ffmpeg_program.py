@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fvar.errors import ConfigError
-from fvar.extraction.program import find_ffmpeg
+from fvar.extraction.ffmpeg import find_ffmpeg
 
 
 def _script(tmp_path: Path, says: str, *, code: int = 0) -> str:
@@ -43,7 +43,7 @@ def test_later_ones_are_taken(tmp_path: Path, says: str, version: str) -> None:
         ("ffmpeg version 4.4.2-0ubuntu0.22.04.1", "is version 4.4.2-0ubuntu0.22.04.1, must"),
         ("ffmpeg version N-1-g1\nlibavutil      57. 17.100", "is version N-1-g1, must be 5.1"),
         ("ffmpeg version git", "is version git, must be 5.1"),
-        ("hello", "says 'hello\\n' to -version, not what ffmpeg says"),
+        ("hello", "prints 'hello\\n' for -version"),
     ],
 )
 def test_others_are_refused(tmp_path: Path, says: str, problem: str) -> None:

@@ -15,12 +15,11 @@ from opened import opened_in
 from PIL import Image
 
 from fvar.config import ExtractConfig
-from fvar.extraction.decode import Decoded, Decoder, Source
-from fvar.extraction.ffmpeg import DecodeSettings
-from fvar.extraction.probe.claims import Claims, UnreadableError
+from fvar.extraction.decode import Decoded, Decoder
+from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
+from fvar.extraction.probe.claims import UnreadableError
 from fvar.extraction.probe.container import read_claims
-from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import find_ffmpeg
+from fvar.extraction.probe.pool import ProbePool
 from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract
 
@@ -71,18 +70,13 @@ Decode = Callable[[Path], Decoded]
 
 
 @pytest.fixture
-def decode(probes: Probes) -> Decode:
+def decode(probes: ProbePool) -> Decode:
     def run(path: Path) -> Decoded:
         settings = DecodeSettings(32, 2, threads=1, time_limit_seconds=30)
-        (decoded,) = Decoder(find_ffmpeg(), settings, probes).decode(Source(path))
+        (decoded,) = Decoder(find_ffmpeg(), settings, probes).decode(path)
         return decoded
 
     return run
-
-
-def _read(path: Path) -> Claims:
-    """Read the claims here, where the rules can be changed, not in a process apart."""
-    return read_claims(path, progress=lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +116,7 @@ def _png(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("name", _REFERENCES)
 def test_what_names_other_files_is_not_followed(
-    far: Path, listening: socket.socket, name: str, decode: Decode, probes: Probes
+    far: Path, listening: socket.socket, name: str, decode: Decode, probes: ProbePool
 ) -> None:
     """A playlist, a script, a session or a drawing is failed; no file and no network it names is opened."""
     path = far.with_name("home") / name
@@ -149,8 +143,8 @@ def test_ffmpeg_alone_follows_nothing_either(
     path = far.with_name("home") / name
     port = listening.getsockname()[1]
     path.write_text(_REFERENCES[name].format(far=far, port=port))
-    claims = _read(far / "secret.mp4")
-    monkeypatch.setattr(Probes, "claims", lambda *_, **__: claims)
+    claims = read_claims(far / "secret.mp4")
+    monkeypatch.setattr(ProbePool, "claims", lambda *_, **__: claims)
     with opened_in(far) as outside, opened_in(path.parent) as beside:
         decoded = decode(path)
     assert (decoded.status, decoded.video) == ("failed", None)
@@ -168,12 +162,12 @@ def test_no_format_reaches_the_network(
     path = far.with_name("home") / "hls http.m3u8"
     port = listening.getsockname()[1]
     path.write_text(_REFERENCES[path.name].format(far=far, port=port))
-    claims = _read(far / "secret.mp4")
+    claims = read_claims(far / "secret.mp4")
     monkeypatch.setattr("fvar.extraction.probe.container.FORMATS", "hls,mpegts")
     with pytest.raises(UnreadableError):
-        _read(path)
+        read_claims(path)
     claims = replace(claims, format="hls,mpegts")
-    monkeypatch.setattr(Probes, "claims", lambda *_, **__: claims)
+    monkeypatch.setattr(ProbePool, "claims", lambda *_, **__: claims)
     assert decode(path).status == "failed"
     with pytest.raises(BlockingIOError):
         listening.accept()
@@ -235,7 +229,7 @@ def test_pipes_and_folders_are_not_opened(samples: Path, tmp_path: Path) -> None
 
 
 def test_one_byte_is_not_a_million_frames(
-    samples: Path, tmp_path: Path, decode: Decode, probes: Probes
+    samples: Path, tmp_path: Path, decode: Decode, probes: ProbePool
 ) -> None:
     """An index that names the same byte over and over is failed early, and not foretold."""
     whole = (samples / "plain.mp4").read_bytes()
@@ -259,7 +253,7 @@ def test_a_giant_picture_is_refused(tmp_path: Path, side: int, decode: Decode) -
 def test_a_giant_picture_is_not_decoded_here(tmp_path: Path, decode: Decode) -> None:
     """A picture that does hold so many pixels, in 8 KB, gives no first picture to the counting either."""
     Image.new("1", (8200, 8200)).save(tmp_path / "giant.png")
-    assert _read(tmp_path / "giant.png").size == (0, 0)
+    assert read_claims(tmp_path / "giant.png").size == (0, 0)
     assert decode(tmp_path / "giant.png").status == "failed"
 
 
@@ -273,7 +267,7 @@ def test_a_giant_picture_in_a_folder_is_refused(tmp_path: Path, decode: Decode) 
 
 
 def test_a_codec_that_nobody_knows(
-    samples: Path, tmp_path: Path, decode: Decode, probes: Probes
+    samples: Path, tmp_path: Path, decode: Decode, probes: ProbePool
 ) -> None:
     """A stream without a decoder is failed with ffmpeg's words, not a crash."""
     data = (samples / "b frames.avi").read_bytes()

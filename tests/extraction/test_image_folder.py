@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fvar.extraction.decode import Decoded, Decoder, Source
+from fvar.extraction.decode import Decoded, Decoder
 from fvar.extraction.estimate import estimate_work
-from fvar.extraction.ffmpeg import DecodeSettings
+from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
 from fvar.extraction.image_folder import Series, read_series
 from fvar.extraction.probe.claims import UnreadableError
-from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import find_ffmpeg
+from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.shards import Job, hash_source
 from fvar.sources.source_csv import SourceRow
 from fvar.store.encoded_video import EncodedVideo
@@ -33,10 +32,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def take(folder: Path, probes: Probes) -> Extract:
+def take(folder: Path, probes: ProbePool) -> Extract:
     def run(**settings: int) -> Decoded:
         decoder = Decoder(find_ffmpeg(), DecodeSettings(32, 2, **settings), probes)
-        (decoded,) = decoder.decode(Source(folder))
+        (decoded,) = decoder.decode(folder)
         return decoded
 
     return run
@@ -192,7 +191,7 @@ def test_the_hash_is_that_of_names_and_contents(folder: Path, tmp_path: Path) ->
     assert len({before, hash_source(copy)[0], hash_source(folder)[0]}) == 3
 
 
-def test_a_stride_counts_pictures(folder: Path, take: Extract, probes: Probes) -> None:
+def test_a_stride_counts_pictures(folder: Path, take: Extract, probes: ProbePool) -> None:
     """Fewer pictures on purpose work on folders, the estimate knows of them, gaps still count."""
     _fill(folder, *(f"{number}.png" for number in range(10)))
     row = SourceRow("a", folder.name, "x", "train", None, None, None)

@@ -23,7 +23,7 @@ from fvar.config import ExtractConfig
 from fvar.errors import ConfigError, ManifestError, StoppedError
 from fvar.extraction import budget, shards
 from fvar.extraction import make_shards as making
-from fvar.extraction.decode import Decoded, Decoder, Source
+from fvar.extraction.decode import Decoded, Decoder
 from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract, preview
 from fvar.store import frame_store
@@ -112,9 +112,9 @@ def test_an_ffmpeg_asked_to_end_is_no_verdict(videos: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("exec sleep 60", "ffmpeg gave no picture for 2 s (--time-limit)"),
-        ("sleep 60", "ffmpeg gave no picture for 2 s (--time-limit)"),  # a script around ffmpeg
-        ("kill -KILL $$", "ffmpeg was killed, perhaps for want of memory"),
+        ("exec sleep 60", "ffmpeg gave no frame for 2 s (--time-limit)"),
+        ("sleep 60", "ffmpeg gave no frame for 2 s (--time-limit)"),  # a script around ffmpeg
+        ("kill -KILL $$", "ffmpeg was killed, perhaps because memory ran out"),
     ],
 )
 def test_an_ffmpeg_that_hangs_or_is_killed(
@@ -250,10 +250,10 @@ def test_a_source_that_vanishes(
     """Its video has failed and says why; when it is back, `update` extracts it alone."""
     decode = Decoder.decode
 
-    def vanish(decoder: Decoder, source: Source) -> list[Decoded]:
-        if source.path.name == NAMES[1]:
-            source.path.rename(tmp_path / "away")
-        return decode(decoder, source)
+    def vanish(decoder: Decoder, path: Path, *rest: Any, **hashed: Any) -> list[Decoded]:
+        if path.name == NAMES[1]:
+            path.rename(tmp_path / "away")
+        return decode(decoder, path, *rest, **hashed)
 
     with monkeypatch.context() as patch:
         patch.setattr(Decoder, "decode", vanish)
@@ -324,10 +324,10 @@ def test_a_source_that_changes(
     """A file replaced after it was hashed is no frames under a wrong hash: failed, until `update`."""
     decode = Decoder.decode
 
-    def replace(decoder: Decoder, source: Source) -> list[Decoded]:
-        if source.path.name == NAMES[1]:
-            (videos / "turned.mp4").replace(source.path)
-        return decode(decoder, source)
+    def replace(decoder: Decoder, path: Path, *rest: Any, **hashed: Any) -> list[Decoded]:
+        if path.name == NAMES[1]:
+            (videos / "turned.mp4").replace(path)
+        return decode(decoder, path, *rest, **hashed)
 
     with monkeypatch.context() as patch:
         patch.setattr(Decoder, "decode", replace)
@@ -364,8 +364,8 @@ def test_a_disk_of_videos_that_is_taken_away(
     """When the whole folder is gone, its videos have not failed: we stop, and what is done is kept."""
     decode = Decoder.decode
 
-    def take_away(decoder: Decoder, source: Source) -> list[Decoded]:
-        decoded = decode(decoder, source)
+    def take_away(decoder: Decoder, path: Path, *rest: Any, **hashed: Any) -> list[Decoded]:
+        decoded = decode(decoder, path, *rest, **hashed)
         videos.rename(tmp_path / "away")
         return decoded
 
@@ -390,9 +390,9 @@ def test_rows_added_afterwards(
     decoded: list[str] = []
     decode = Decoder.decode
 
-    def note(decoder: Decoder, source: Source) -> list[Decoded]:
-        decoded.append(source.path.name)
-        return decode(decoder, source)
+    def note(decoder: Decoder, path: Path, *rest: Any, **hashed: Any) -> list[Decoded]:
+        decoded.append(path.name)
+        return decode(decoder, path, *rest, **hashed)
 
     monkeypatch.setattr(Decoder, "decode", note)
     manifest = extract(source, tmp_path / "out", _config(videos), SilentReporter(), update=True)
@@ -470,7 +470,7 @@ def test_a_long_video_shows_that_it_goes_on(
     """While a video takes its time, the frames decoded so far are told, and no row is counted for it."""
     real = imageio_ffmpeg.get_ffmpeg_exe()
     program = _script(tmp_path, f'exec "{real}" -readrate 1 "$@"')
-    monkeypatch.setattr(making, "_TELL_SECONDS", 0.2)
+    monkeypatch.setattr(making, "_PROGRESS_SECONDS", 0.2)
     notes: list[tuple[float, str]] = []
 
     class Listener(SilentReporter):

@@ -16,13 +16,13 @@ from fvar.errors import StoppedError
 from fvar.extraction import make_shards as making
 from fvar.extraction import shards
 from fvar.extraction.budget import Budget
-from fvar.extraction.decode import Decoded, Decoder, Source
+from fvar.extraction.decode import Decoded, Decoder
+from fvar.extraction.ffmpeg import find_ffmpeg
 from fvar.extraction.make_shards import Work
 from fvar.extraction.on_dask import task as cluster_task
 from fvar.extraction.on_dask.client import _check_untouched
 from fvar.extraction.on_dask.task import Made, mark_of
-from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import find_ffmpeg
+from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.shards import Shard, ShardRecord, finished, plan_shards
 from fvar.processes import ChildProcesses
 from fvar.sources.source_csv import read_source
@@ -83,8 +83,8 @@ def work(samples: Path, tmp_path: Path) -> tuple[Work, Shard]:
 
 def _make(work: Work, shard: Shard) -> ShardRecord:
     budget = Budget(work.out_dir, max_gb=None, reserve_gb=0)
-    with Probes(ChildProcesses()) as probes:
-        (record,) = work.make([shard], probes=probes, budget=budget, tell=lambda _: None)
+    with ProbePool(ChildProcesses()) as probes:
+        (record,) = work.make([shard], probes=probes, budget=budget, on_progress=lambda *_: None)
     return record
 
 
@@ -174,14 +174,14 @@ def _make_canned(work: tuple[Work, Shard], monkeypatch: pytest.MonkeyPatch) -> N
     found: list[Decoded] = []
     decode = Decoder.decode
 
-    def note(decoder: Decoder, source: Source) -> list[Decoded]:
-        found.extend(decode(decoder, source))
+    def note(decoder: Decoder, *video: Any, **hashed: Any) -> list[Decoded]:
+        found.extend(decode(decoder, *video, **hashed))
         return found
 
     monkeypatch.setattr(Decoder, "decode", note)
     _make(*work)
     assert [part.status for part in found] == ["ok"]
-    monkeypatch.setattr(Decoder, "decode", lambda *_: found)
+    monkeypatch.setattr(Decoder, "decode", lambda *_, **__: found)
 
 
 def _worker(monkeypatch: pytest.MonkeyPatch, **state: Any) -> SimpleNamespace:
@@ -225,7 +225,7 @@ def test_a_task_that_is_not_wanted(
     (work[0].out_dir / "shards").mkdir(parents=True)
     decode = Decoder.decode
 
-    def meanwhile(decoder: Decoder, source: Source) -> list[Decoded]:
+    def meanwhile(decoder: Decoder, *video: Any, **hashed: Any) -> list[Decoded]:
         if what == "cancelled":
             worker.state.tasks["k"].state = "cancelled"
         elif what == "forgotten":
@@ -237,7 +237,7 @@ def test_a_task_that_is_not_wanted(
             if decoder.probes.running.stopped or what == "replaced":
                 break
             waiting.wait(0.01)
-        return decode(decoder, source)
+        return decode(decoder, *video, **hashed)
 
     monkeypatch.setattr(Decoder, "decode", meanwhile)
     if what == "replaced":

@@ -10,7 +10,7 @@ import pytest
 import torch
 from processes import fvar
 
-from fvar.extraction.program import find_ffmpeg
+from fvar.extraction.ffmpeg import find_ffmpeg
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "v1.tar.xz"
 

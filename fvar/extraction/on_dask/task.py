@@ -12,9 +12,9 @@ from typing import Any
 
 from fvar.errors import ConfigError, StoppedError
 from fvar.extraction.budget import Budget
+from fvar.extraction.ffmpeg import find_ffmpeg
 from fvar.extraction.make_shards import Work
-from fvar.extraction.probe.pool import Probes
-from fvar.extraction.program import find_ffmpeg
+from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.shards import FOLDER, Shard, ShardRecord, finished
 from fvar.processes import ChildProcesses
 from fvar.store.manifest import output_file
@@ -65,9 +65,11 @@ def _make(work: Work, shard: Shard) -> ShardRecord:
     running = ChildProcesses()
     # --max-gb is about all shards, and the scheduler's side counts them.
     budget = Budget(work.out_dir, max_gb=None, reserve_gb=work.config.reserve_gb)
-    with _while_wanted(running) as unwanted, Probes(running) as probes:
+    with _while_wanted(running) as unwanted, ProbePool(running) as probes:
         try:
-            (record,) = work.make([shard], probes=probes, budget=budget, tell=lambda _: None)
+            (record,) = work.make(
+                [shard], probes=probes, budget=budget, on_progress=lambda *_: None
+            )
         except StoppedError:
             if unwanted.is_set():  # what we ended ourselves is no failure: another worker does it
                 raise _dask().Reschedule from None

@@ -1,26 +1,26 @@
-"""What a video's file says of it: types alone, for who asks `probes` and needs no library that reads it."""
+"""What a video file says about itself: plain data, handed from the process that reads it to ours."""
 
 from dataclasses import dataclass
 from fractions import Fraction
 
 MAX_PIXELS = 1 << 26
-"""Of a picture: 8192x8192, twice 8K. A hundred bytes may claim more, and the decoder would make room."""
+"""Of a frame: 8192x8192, twice 8K. A file of a hundred bytes may claim more, and decoders reserve it."""
 
 
 @dataclass(frozen=True)
 class Claims:
     """What the container says."""
 
-    format: str  # by which names libavformat calls it, told by content
-    frames: int  # in its header; 0: it does not say
-    packets: int  # there are
-    empty: int  # of these hold no picture
-    one_each: bool  # every other packet holds one picture, which is shown
-    hidden: int  # of these lie outside the edit list: decoded, never shown
-    time_base: Fraction
+    format: str  # libavformat's names for it, recognized by content
+    frames: int  # that its header counts; 0: the header does not say
+    packets: int  # that the file holds
+    empty: int  # packets of these that hold no frame
+    one_each: bool  # every other packet holds one frame, which is shown
+    hidden: int  # packets outside the edit list: decoded, never shown
+    time_base: Fraction  # unit of its times, seconds
     fps: float | None
-    rotation: int
-    size: tuple[int, int]  # of the first picture as it is coded, px
+    rotation: int  # degrees clockwise
+    size: tuple[int, int]  # of the first frame as it is coded, px
     hdr: str | None  # transfer function of high dynamic range, by ffmpeg's name
     error: str | None  # that ended the counting
     cut: str | None = None  # why its end is missing, by its outermost structure
@@ -44,23 +44,23 @@ class Claims:
         return None
 
 
-class UnreadableError(Exception):
-    """The file holds nothing to decode; the message is the reason.
-
-    Attributes:
-        passing: Whether that may be the moment's fault rather than the file's.
-    """
-
-    def __init__(self, reason: str, *, passing: bool = False) -> None:
-        super().__init__(reason)
-        self.passing = passing
-
-
 @dataclass(frozen=True)
 class Glance:
-    """What a header promises."""
+    """What a header alone promises."""
 
     format: str  # as in `Claims`
     frames: int  # by count, or by duration and rate
     seconds: float  # 0: unknown
     size: tuple[int, int]  # px
+
+
+class UnreadableError(Exception):
+    """A file or folder holds no video that can be decoded; the message is the reason.
+
+    Attributes:
+        may_pass: Whether another try may end better: the machine may be at fault, not the file.
+    """
+
+    def __init__(self, reason: str, *, may_pass: bool = False) -> None:
+        super().__init__(reason)
+        self.may_pass = may_pass

@@ -1,219 +1,173 @@
-"""Probes: as many processes apart as videos are read at once, asked by the one that extracts.
+"""A pool of processes that read video files: a crash, a hang or too much memory fails one video alone.
 
-What a probe is and does, `probe` tells. Here is who starts it, waits for its answer, and judges its end.
+Libraries with such a pool (pebble, concurrent.futures) start processes through multiprocessing, which does
+not fit here. It refuses to work in a Dask worker, which is a daemonic process. It runs Python code that
+lies in the working directory (``python -c`` imports from there), and it runs the user's script again, if
+that has no ``if __name__ == "__main__"``.
 """
 
 import json
 import os
-import select
-import subprocess
+import pickle
 import sys
-import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self, cast
+from typing import Any, Self, TypeVar
 
 from fvar.errors import StoppedError
 from fvar.extraction.probe.claims import Claims, Glance, UnreadableError
-from fvar.extraction.probe.questions import MEMORY_BYTES, Message, as_line
-from fvar.processes import ChildProcesses
+from fvar.extraction.probe.container import glance, read_claims
+from fvar.extraction.probe.worker import OUT_OF_MEMORY
+from fvar.processes import ChildProcesses, wait_for_data
 
-_START_SECONDS = 300.0  # for Python and its imports, from a busy file server at worst
-_LONGEST_WAIT_MS = (1 << 31) - 1
+_Answer = TypeVar("_Answer")
+
+MEMORY_BYTES = 2 << 30
+"""Of address space, for one process. Measured: 0.25 GiB with a small file, 0.86 with the index of 24 hours at
+60 frames a second with sound (MP4, the greediest of the containers), 0.55 with the first frame of 8K HEVC in
+high dynamic range."""
+
+# A busy file server still delivers this much. With the time limit alone, a 100 GB file would fail there.
+_SLOWEST_BYTES_PER_SECOND = 10_000_000
+_START_SECONDS = 300.0  # for Python and its imports, in the worst case from a busy file server
 _RERUN = "run the same command again: finished shards are kept"
 
-# With our sys.path, not the working directory, in which videos of strangers may lie.
+# -P and our own sys.path: the working directory may hold code from strangers. What takes memory or may be missing
+# is imported before the first video, which must not be blamed for it.
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from fvar.extraction.probe.worker import answer_questions; "
-    "answer_questions(memory_bytes=int(sys.argv[2]))"
+    "from fvar.extraction.probe import container, worker; worker.answer_questions(int(sys.argv[2]))"
 )
 
 
-class _GoneError(Exception):
-    """The process ended before it answered; the message is how."""
+class ProbePool:
+    """Processes that read video files: started when needed, as many as threads ask, kept for the next video.
 
-
-class Probes:
-    """As many probes as videos are read at once: started when wanted, kept for the next video.
-
-    A context manager; no probe outlives its block.
+    A context manager; no process outlives its block.
 
     Attributes:
-        running: Where the processes are entered while they run.
+        running: Where the processes are registered while they run.
     """
 
     def __init__(self, running: ChildProcesses) -> None:
-        """Start nothing yet.
-
-        Args:
-            running: Where the processes are entered while they run.
-        """
         self.running = running
-        self._idle: list[_Probe] = []
-        self._lock = threading.Lock()
+        self._idle: list[_Process] = []
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for probe in idle:
-            probe.close()
+    def __exit__(self, *_: object) -> None:
+        for process in self._idle:
+            process.close()
 
     def claims(self, path: Path, *, time_limit_seconds: float) -> Claims:
         """Read every packet of a video, as `container.read_claims` does.
 
         Args:
             path: Of the file.
-            time_limit_seconds: For the next sign of progress; a long file may take as long as it needs.
+            time_limit_seconds: For a small file; a large one gets a second more for every 10 MB.
 
         Raises:
-            UnreadableError: As there; or there is no progress, its index needs more than `MEMORY_BYTES`, or
-                reading it crashes.
-            StoppedError: No verdict: we were stopped, or no process can be started.
+            UnreadableError: As there. Or the time is over, the index needs more than `MEMORY_BYTES`, or
+                reading crashes, again in a new process.
+            StoppedError: There is no verdict: `running` was stopped, or no process can be started.
         """
-        found = self._ask("claims", path, time_limit_seconds)
-        found["time_base"] = Fraction(found["time_base"])
-        return Claims(**found | {"size": tuple(found["size"])})
+        return self._ask(read_claims, path, time_limit_seconds)
 
     def glance(self, path: Path, *, time_limit_seconds: float) -> Glance:
-        """Return what a video's header promises, as `container.glance` does.
+        """Return what a video's header promises, as `container.glance` does; otherwise as `claims`."""
+        return self._ask(glance, path, time_limit_seconds)
 
-        Raises:
-            UnreadableError: As there, and as for `claims`.
-            StoppedError: As for `claims`.
-        """
-        found = self._ask("glance", path, time_limit_seconds)
-        return Glance(**found | {"size": tuple(found["size"])})
-
-    def _ask(self, question: str, path: Path, limit: float) -> Message:
+    def _ask(self, question: Callable[[Path], _Answer], path: Path, limit: float) -> _Answer:
+        with suppress(OSError):  # a file that is gone gets its verdict below
+            limit += path.stat().st_size / _SLOWEST_BYTES_PER_SECOND
         reason = ""
-        # A death is believed when a fresh process dies too: the first may have been marred by a video before,
-        # or killed by somebody else.
-        for fresh in (False, True):
-            probe = self._take(path, fresh=fresh)
+        # A crash counts only if a new process crashes too: an earlier video may have damaged the first one,
+        # or somebody may have killed it.
+        for new in (False, True):
+            process = self._take(path, new=new)
             try:
-                answer = probe.ask({"question": question, "path": str(path)}, limit)
-            except TimeoutError as error:
-                probe.close()
-                raise UnreadableError(f"reading {error}", passing=True) from None
-            except _GoneError as error:
+                answer = process.ask(question, path, limit)
+            except TimeoutError:
+                problem = (
+                    f"reading it took more than {limit:.3g} s (--time-limit and 1 s for each 10 MB)"
+                )
+                raise UnreadableError(problem, may_pass=True) from None
+            except _CrashError as error:
                 reason = str(error)
-            except BaseException:
-                probe.close()
-                raise
             else:
-                with self._lock:
-                    self._idle.append(probe)
-                return _unpacked(answer)
-            probe.close()
+                self._idle.append(process)
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer
             if self.running.stopped:
                 raise StoppedError(path, "its reading was stopped", fix=_RERUN)
         raise UnreadableError(reason)
 
-    def _take(self, path: Path, *, fresh: bool) -> "_Probe":
-        with self._lock:
-            idle = self._idle.pop() if self._idle and not fresh else None
-        if idle is not None:
-            with suppress(OSError, _GoneError):  # it ended before it was asked anything
-                idle.wait()
-                return idle
+    def _take(self, path: Path, *, new: bool) -> "_Process":
+        with suppress(IndexError):  # none is idle
+            if not new:
+                return self._idle.pop()
         try:
-            probe = _Probe(self.running)
-            probe.wait()
-        except (OSError, _GoneError) as error:
-            raise StoppedError(
-                path, f"no process can be started to read it ({error})", fix=_RERUN
-            ) from error
-        return probe
+            return _Process(self.running)
+        except (OSError, _CrashError) as error:
+            problem = f"no process can be started to read it ({error})"
+            raise StoppedError(path, problem, fix=_RERUN) from error
 
 
-def _unpacked(answer: Message) -> Message:
-    if "unreadable" in answer:
-        raise UnreadableError(answer["unreadable"])
-    if "bug" in answer:
-        raise RuntimeError(f"in a process apart:\n{answer['bug']}")
-    return cast(Message, answer["answer"])
+class _CrashError(Exception):
+    """The process ended before it answered; the message says how."""
 
 
-class _Probe:
-    """One process, as whoever asks it sees it."""
+class _Process:
+    """One process that answers questions; it is closed when that fails."""
 
     def __init__(self, running: ChildProcesses) -> None:
-        self._unread = b""
-        self._open = ExitStack()
+        """Start it, and wait until it is ready.
+
+        Raises:
+            OSError: It cannot be started, or is not ready in time.
+            _CrashError: It ended instead; the message is the last line that it printed.
+        """
         command = [sys.executable, "-P", "-c", _START, json.dumps(sys.path), str(MEMORY_BYTES)]
-        self._process = self._open.enter_context(running.start(command, with_input=True))
-        self._pipe = cast(IO[bytes], self._process.stdout).fileno()
-        self._readable = select.poll()
-        self._readable.register(self._pipe, select.POLLIN)
-        self._ready = False
+        self._open = ExitStack()
+        self._process: Any = self._open.enter_context(running.start(command, with_input=True))
+        self._memory_bytes = self._receive(_START_SECONDS)
 
-    def wait(self) -> None:
-        """Wait until it is ready.
+    def ask(self, question: Callable[[Path], _Answer], path: Path, limit: float) -> _Answer:
+        """Return what `question` returns for `path`, or the exception that it raises.
 
         Raises:
-            _GoneError: The process ended instead.
+            TimeoutError: No answer came within `limit` seconds.
+            _CrashError: The process ended first.
         """
-        if self._ready:
-            return
+        with suppress(BrokenPipeError):  # then there is no answer either
+            os.write(self._process.stdin.fileno(), pickle.dumps((question, path)))
+        answer: _Answer = self._receive(limit)
+        return answer
+
+    def _receive(self, limit: float) -> Any:
+        if not wait_for_data(self._process.stdout, limit):
+            self.close()
+            raise TimeoutError(f"no answer within {limit:g} s")
         try:
-            self._hear(_START_SECONDS)
-            self._ready = True
-        except _GoneError:
-            said = cast(IO[bytes], self._process.stderr).read().decode(errors="replace")
-            self.close()
-            raise _GoneError((said.strip().splitlines() or ["it says nothing"])[-1]) from None
-        except BaseException:
-            self.close()
-            raise
+            return pickle.load(self._process.stdout)  # noqa: S301  # our own process
+        except EOFError:
+            raise _CrashError(self._ending()) from None
 
-    def ask(self, question: Message, limit: float) -> Message:
-        """Return the answer.
-
-        Raises:
-            TimeoutError: Nothing was heard for `limit` seconds.
-            _GoneError: The process ended first.
-        """
-        with suppress(BrokenPipeError):  # the end of its output tells that it is gone
-            # Past the buffer, which would be left full, and be written again when it is closed.
-            os.write(cast(IO[bytes], self._process.stdin).fileno(), as_line(question))
-        while "packets" in (message := self._hear(limit)):
-            pass
-        if "memory" in message:
-            memory = message["memory"] / (1 << 30)
-            raise _GoneError(
-                f"reading its index and first picture needs more than {memory:.3g} GiB of memory"
-            )
-        return message
-
-    def _hear(self, limit: float) -> Message:
-        while b"\n" not in self._unread:
-            if not self._readable.poll(min(limit * 1000, _LONGEST_WAIT_MS)):
-                raise TimeoutError(f"it came no further for {limit:g} s (--time-limit)")
-            heard = os.read(self._pipe, 1 << 16)
-            if not heard:
-                raise _GoneError(_ending(self._process))
-            self._unread += heard
-        line, _, self._unread = self._unread.partition(b"\n")
-        return cast(Message, json.loads(line))
+    def _ending(self) -> str:
+        with self._open:
+            printed: str = self._process.stderr.read().decode(errors="replace").strip()
+            code = self._process.wait()
+        if printed:  # only at the start
+            return printed.splitlines()[-1]
+        if code == OUT_OF_MEMORY:
+            gib = self._memory_bytes / (1 << 30)
+            return f"reading its index and first frame needs more than {gib:.3g} GiB of memory"
+        how = f"signal {-code}" if code < 0 else f"code {code}"
+        return f"reading it crashed the reader ({how})"
 
     def close(self) -> None:
-        """Kill it, whatever it does."""
+        """Kill the process."""
         self._open.close()
-
-
-def _ending(process: "subprocess.Popen[bytes]") -> str:
-    code = process.wait()
-    if code < 0:
-        return f"reading it crashed the reader (signal {-code})"
-    return f"reading it crashed the reader (code {code})"

@@ -1,64 +1,50 @@
-"""Where a file ends and where its outermost structure says it ought to end.
+"""Where a file ends, compared with where its outermost structure says that it must end.
 
-Containers without a count of frames betray a cut by other means: a size at the beginning, packets or pages
-of known length, a mark on the last page. Each function below knows one of them, and returns why the file is
-not whole, or None where it is or where it does not tell.
+Containers without a count of frames show a cut in other ways: by a size at the beginning, by packets or
+pages of known length, by a mark on the last page. Each function below knows one container. It returns why
+the file is not whole, or None if it is whole or does not tell.
 """
 
-import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 _EBML_HEADER, _SEGMENT = 0x1A45DFA3, 0x18538067  # RFC 8794, RFC 9559
 _TS_SYNC, _TS_SIZES = 0x47, (188, 192, 204)  # ISO 13818-1; with a time stamp; with error correction
-_TS_PACKETS = 5  # that must begin with the sync byte for their size to be known
+_TS_PACKETS = 5  # this many must begin with the sync byte before we know their size
 _OGG_LAST_PAGE = 0x04  # RFC 3533
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _BOX, _LARGE_BOX = 8, 16  # bytes of an MP4 box's header: ISO 14496-12
-_FLV_TAG, _FLV_BACK = 11, 4  # bytes of a tag's header, and of the size behind it
+_FLV_TAG, _FLV_BACK = 11, 4  # bytes of a tag's header, and of the size after it
 _FLV_KINDS, _FLV_ENCRYPTED = {8, 9, 18}, 0x20  # audio, video, data
 
 _Check = Callable[[BinaryIO, int], str | None]
 
 
-class _Heard(io.FileIO):
-    """A file that says whenever it is read: some are gone through to their end, which may take hours."""
-
-    def __init__(self, path: Path, progress: Callable[[], None]) -> None:
-        super().__init__(path)
-        self._progress = progress
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        self._progress()
-        return super().readinto(buffer)
-
-
-def cut_short(path: Path, format_name: str, *, progress: Callable[[], None]) -> str | None:
-    """Return why the end of the file is missing; None: nothing speaks for it.
+def cut_short(path: Path, format_name: str) -> str | None:
+    """Return why the end of the file is missing; None: nothing shows that it is.
 
     Args:
         path: The file.
-        format_name: What libavformat calls its container, told by content.
-        progress: Called whenever it is read.
+        format_name: What libavformat calls its container, recognized by content.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     check = _CHECKS.get(format_name)
     if check is None:
         return None
-    with io.BufferedReader(_Heard(path, progress)) as file:
+    with path.open("rb") as file:
         return check(file, os.fstat(file.fileno()).st_size)
 
 
 def _beyond(end: int, size: int) -> str | None:
-    return f"it is cut short: it ought to have {end} bytes and has {size}" if end > size else None
+    return f"it is cut short: it should have {end} bytes and has {size}" if end > size else None
 
 
 def _matroska(file: BinaryIO, size: int) -> str | None:
-    """Add up the header and the segment, unless that is of unknown size, as in a live stream."""
+    """Add the sizes of header and segment; the segment of a live stream has an unknown size."""
     end = 0
     for wanted in (_EBML_HEADER, _SEGMENT):
         file.seek(end)
@@ -75,12 +61,12 @@ def _matroska(file: BinaryIO, size: int) -> str | None:
 
 
 def _mpegts(file: BinaryIO, size: int) -> str | None:
-    """See whether the last packet is whole; the first may begin anywhere in a recording."""
+    """Check that the last packet is whole; a recording may begin within a packet."""
     start = file.read(_TS_SIZES[-1] * (_TS_PACKETS + 1))
     for offset in range(_TS_SIZES[-1]):
         for packet in _TS_SIZES:
             if set(start[offset::packet][:_TS_PACKETS]) == {_TS_SYNC}:
-                stamp = 4 if packet == _TS_SIZES[1] else 0  # comes before the sync byte
+                stamp = 4 if packet == _TS_SIZES[1] else 0  # bytes before the sync byte
                 left = (size - offset + stamp) % packet
                 return (
                     f"it is cut short: its last packet has {left} of {packet} bytes"
@@ -91,7 +77,7 @@ def _mpegts(file: BinaryIO, size: int) -> str | None:
 
 
 def _ogg(file: BinaryIO, size: int) -> str | None:
-    """Go from page to page: each stream must have its last one."""
+    """Read all page headers: each stream must have a last page."""
     at, last = 0, {}
     while at < size:
         file.seek(at)
@@ -106,7 +92,7 @@ def _ogg(file: BinaryIO, size: int) -> str | None:
 
 
 def _flv(file: BinaryIO, size: int) -> str | None:
-    """Go from tag to tag; behind each stands its size once more."""
+    """Read all tag headers; the size of a tag is repeated after it."""
     at = int.from_bytes(file.read(9)[5:9], "big") + _FLV_BACK
     while at < size:
         file.seek(at)
@@ -118,11 +104,11 @@ def _flv(file: BinaryIO, size: int) -> str | None:
         if header[0] & ~_FLV_ENCRYPTED not in _FLV_KINDS or not ends_well:
             return f"it is cut short or damaged: at byte {at} of {size} there is no whole tag"
         at += length + _FLV_BACK
-    return _beyond(at - _FLV_BACK, size)  # some writers leave out the very last size
+    return _beyond(at - _FLV_BACK, size)  # some writers omit the last repeated size
 
 
 def _asf(file: BinaryIO, size: int) -> str | None:
-    """Add up the header and the data, unless that is of unknown size, as in a live stream."""
+    """Add the sizes of header and data; the data of a live stream has an unknown size."""
     start = int.from_bytes(file.read(24)[16:], "little")
     file.seek(min(start, size))
     kind, length = file.read(16), int.from_bytes(file.read(8), "little")
@@ -146,12 +132,12 @@ def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _mp4(file: BinaryIO, size: int) -> str | None:
-    """See whether the last box of a fragmented file is whole, and all that its index promises is there.
+    """Check that the last box of a fragmented file is whole, and that all that its index promises is there.
 
     Without fragments the tables in the header say more, and the size of the last box is often wrong.
     """
     end, promised, fragmented = 0, 0, False
-    for kind, begin, end in _boxes(file, size):  # the last end counts
+    for kind, begin, end in _boxes(file, size):  # leaves the end of the last box in `end`
         fragmented |= kind == b"moof"
         if kind == b"sidx":
             promised = max(promised, end + _index_bytes(file, begin))
@@ -159,7 +145,7 @@ def _mp4(file: BinaryIO, size: int) -> str | None:
 
 
 def _index_bytes(file: BinaryIO, begin: int) -> int:
-    """Return how many bytes after it a segment index speaks of."""
+    """Return how many bytes a segment index describes; they follow it."""
     file.seek(begin)
     wide = 8 if any(file.read(12)[:1]) else 4  # version 0 counts in 32 bits
     file.seek(wide, os.SEEK_CUR)

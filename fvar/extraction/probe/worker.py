@@ -1,126 +1,94 @@
-"""A process apart that reads what videos claim, so that no file's index is paid for, or crashes, in ours.
+"""The process that reads video files for `pool`: what crashes it or takes its memory harms nothing else.
 
-libavformat builds a file's index when it opens it, and a hundred kilobytes may claim ten million frames. A
-probe is a Python that answers one question after the other, a line of JSON each, and ends with its standard
-input, so with whoever asks, however that ends. On Linux its memory is bounded. macOS has no limit that
-works: there such an index is cut off by time alone.
+libavformat builds a file's index when it opens the file, and a hundred kilobytes may claim ten million
+frames. Linux bounds the memory of a process. macOS has no such limit that works: there, time alone ends it.
 """
 
-import io
-import json
 import os
+import pickle
 import queue
 import resource
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from fvar.extraction.probe.claims import UnreadableError
-from fvar.extraction.probe.container import glance, read_claims
-from fvar.extraction.probe.questions import Message, as_line
 
+OUT_OF_MEMORY = 77  # exit code that no signal and no Python error has
 _HARD_FACTOR = 2  # see `_limit_memory`
-_HEARTBEAT_SECONDS = 1.0
 
 
-def answer_questions(*, memory_bytes: int) -> None:
-    """Answer what is asked on standard input, on standard output, until the input ends.
+def answer_questions(memory_bytes: int) -> None:
+    """Call the functions that come in on standard input, and write what they return to standard output.
+
+    A question is a pickled pair of a function and a path. This process ends with its standard input, so with
+    the process that asks, however that ends. Its first answer is the number of bytes that a video may make it
+    take (None: any).
 
     Args:
-        memory_bytes: That a video may take.
+        memory_bytes: That one video may take.
     """
-    # Ctrl-C, or a batch system that asks all processes of a job to end, is for whoever asks.
+    # Ctrl-C, or a batch system that asks all processes of a job to end, is for the process that asks.
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.SIG_IGN)
     limit = _limit_memory(memory_bytes)
-    questions: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    # Beside the reading: a library that does not come back must not outlive whoever asked.
+    questions: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    # In a thread, which notices the end of the input even while a library hangs.
     threading.Thread(target=_listen, args=(questions,), daemon=True).start()
     if limit is not None and _peak_bytes() > limit:
-        sys.exit(
-            f"of the memory that `ulimit -v` allows, {limit} bytes are for it: too few to begin"
-        )
-    answers = _keep_output()
-    _write(answers, {"ready": True})
-    while True:
-        question = json.loads(questions.get())
-        answer = _answer(question, _Heartbeat(answers).beat)
-        if limit is not None and _peak_bytes() > limit:
-            _write(answers, {"memory": limit})
-            os._exit(0)  # a peak is for life
-        _write(answers, answer)
-
-
-def _answer(question: Message, progress: Callable[[], None]) -> Message:
-    path = Path(question["path"])
-    try:
-        if question["question"] == "claims":
-            return {"answer": asdict(read_claims(path, progress=progress))}
-        return {"answer": asdict(glance(path))}
-    except UnreadableError as error:
-        return {"unreadable": str(error)}
-    except Exception:  # noqa: BLE001  # raised again where it was asked
-        return {"bug": traceback.format_exc()}
-
-
-class _Heartbeat:
-    """Says now and then that the reading goes on."""
-
-    def __init__(self, answers: int) -> None:
-        self._answers, self._packets, self._due = answers, 0, time.monotonic()
-
-    def beat(self) -> None:
-        self._packets += 1
-        if (now := time.monotonic()) >= self._due:
-            self._due = now + _HEARTBEAT_SECONDS
-            _write(self._answers, {"packets": self._packets})
-
-
-def _write(answers: int, message: Message) -> None:
-    os.write(answers, as_line(message))
-
-
-def _keep_output() -> int:
-    """Return standard output for ourselves alone; what libraries say goes nowhere from now on."""
+        sys.exit(f"`ulimit -v` leaves {limit} bytes for it, too few to start")
     answers = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    return answers
+    for output in (1, 2):  # what libraries print goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    os.write(answers, pickle.dumps(limit))
+    while True:
+        answer = _answer(*questions.get())
+        if limit is not None and _peak_bytes() > limit:
+            os._exit(OUT_OF_MEMORY)  # a peak never falls: the next video needs a new process
+        os.write(answers, answer)
 
 
-def _listen(questions: "queue.SimpleQueue[bytes]") -> None:
-    for question in io.FileIO(0):  # unbuffered: a buffer would be locked when Python ends
-        questions.put(question)
+def _answer(question: Callable[[Path], Any], path: Path) -> bytes:
+    try:
+        return pickle.dumps(question(path))
+    except UnreadableError as error:
+        return pickle.dumps(error)
+    except Exception:  # noqa: BLE001  # a bug of ours, raised again in the process that asked
+        return pickle.dumps(RuntimeError(traceback.format_exc()))
+
+
+def _listen(questions: "queue.SimpleQueue[Any]") -> None:
+    with suppress(EOFError), open(0, "rb") as requests:
+        while True:
+            questions.put(pickle.load(requests))  # noqa: S301  # from the process that started us
     os._exit(0)
 
 
 def _limit_memory(memory_bytes: int) -> int | None:
     """Bound this process, and return the bytes that a video may make it take; None: nothing bounds it.
 
-    A demuxer that is refused memory may go on without a word and find fewer frames, so the limit of the
-    system is not the one that decides: it is twice as high, and a peak above half of it, in which no single
-    refusal can hide (libavutil asks for 2 GiB at once at most), is what makes the verdict.
+    A demuxer that is refused memory may continue silently and find fewer frames. So the system's limit is
+    twice as high as ours, and the peak makes the verdict: libavutil asks for at most 2 GiB at once, so a
+    refused request cannot hide below half of the system's limit.
     """
     if not sys.platform.startswith("linux"):
         return None
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    there = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
-    limit = min([memory_bytes * _HARD_FACTOR, *there])
+    existing = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    limit = min([memory_bytes * _HARD_FACTOR, *existing])
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-    # Where the machine is full all the same, the system ends us, not whoever asked.
+    # If the machine runs out of memory all the same, the system kills this process first.
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     return limit // _HARD_FACTOR
 
 
 def _peak_bytes() -> int:
-    """Return the most addresses that this process ever had at once."""
+    """Return the largest address space that this process ever had."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     return 1024 * int(status.partition("VmPeak:")[2].split()[0])
