@@ -146,11 +146,7 @@ class Extraction:
             return self.finish()
 
     def preview(self) -> Preview:
-        """Return what `run` would do; writes nothing.
-
-        Raises:
-            InputError: As `run` does.
-        """
+        """Return what `run` would do, after the checks that it makes first; writes nothing."""
         self.keep_whole()
         estimate, missing = self.estimate(), self.missing
         _, absent = self._rows_without_video()

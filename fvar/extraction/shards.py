@@ -132,17 +132,20 @@ def finished(folder: Path, shard: Shard) -> ShardRecord | None:
     those that were written. A video that no longer exists, or cannot be read now, counts as unchanged.
     """
     record = _read_record(folder / shard.record_name)
-    path = folder / shard.name
-    if record is None or record.fingerprint != shard.fingerprint or not path.is_file():
+    if record is None or record.fingerprint != shard.fingerprint:
         return None
     now = [hash_source(job.path)[0] for job in shard.jobs]
     if any(new not in (old, None) for old, new in zip(record.sources, now, strict=True)):
         return None
+    return record if read_shard(folder, shard.name) == record.shard else None
+
+
+def read_shard(folder: Path, name: str) -> OutputFile | None:
+    """Return the hash and size that the file of a shard has now; None if it cannot be read."""
     try:
-        whole = output_file(folder, shard.name) == record.shard
+        return output_file(folder, name)
     except (OSError, ManifestError):
         return None
-    return record if whole else None
 
 
 def read_records(folder: Path) -> dict[str, ShardRecord]:

@@ -1,4 +1,4 @@
-"""Shards as tasks of Dask, as the command submits them.
+"""The side of the command where Dask makes the shards: it submits a task per shard.
 
 A task makes one shard as a local run does, into the same folder, which all machines must see. When a worker
 dies, Dask gives its task to another. Two workers may make the same shard, if Dask takes a slow one for dead:
@@ -18,8 +18,8 @@ from fvar.errors import ConfigError, StoppedError, in_brief
 from fvar.extraction.budget import Budget
 from fvar.extraction.estimate import Estimate
 from fvar.extraction.make_shards import Work
-from fvar.extraction.on_dask.task import make_shard, read_shard
-from fvar.extraction.shards import Shard, ShardRecord, discard
+from fvar.extraction.on_dask.task import make_shard
+from fvar.extraction.shards import Shard, ShardRecord, discard, read_shard
 from fvar.reporting import Reporter
 from fvar.store.manifest import OutputFile
 
@@ -53,11 +53,9 @@ class DaskClient:
 
     def duration(self, estimate: Estimate, num_shards: int) -> str:
         """Return how long `num_shards` take, from an estimate for one thread of this machine."""
-        threads = sum(self._threads())
-        if not threads:
-            return f"{estimate.duration} for one thread as fast as this machine"
-        shared = replace(estimate, seconds=estimate.seconds / max(1, min(threads, num_shards)))
-        return f"{shared.duration} if Dask's {threads} threads are as fast as this machine"
+        at_once = max(1, min(sum(self._threads()), num_shards))
+        shared = replace(estimate, seconds=estimate.seconds / at_once)
+        return f"{shared.duration} with {at_once} Dask threads as fast as this machine"
 
     def make(
         self,
@@ -83,19 +81,17 @@ class DaskClient:
         submit = self.client.submit
         waiting = {submit(make_shard, work, shard, pure=False): shard for shard in shards}
         made: list[OutputFile] = []
-        try:
-            for future, record in self._results(waiting):
-                try:
-                    budget.count(record.num_frames, record.num_bytes)
-                except StoppedError:
-                    self._cancel(waiting)
-                    discard(work.out_dir, list(waiting.values()))
-                    raise
-                tell(waiting.pop(future).num_rows)
-                made.append(record.shard)
-                yield record
-        finally:
-            self._cancel(waiting)
+        for future, record in self._results(waiting):
+            try:
+                budget.count(record.num_frames, record.num_bytes)
+            except StoppedError:
+                with suppress(OSError, RuntimeError):  # the connection is lost
+                    self.client.cancel(list(waiting))
+                discard(work.out_dir, list(waiting.values()))
+                raise
+            tell(waiting.pop(future).num_rows)
+            made.append(record.shard)
+            yield record
         self._check_files(work.out_dir, made)
 
     def _check_files(self, out_dir: Path, files: Sequence[OutputFile]) -> None:
@@ -156,16 +152,12 @@ class DaskClient:
                 fix=f"see the logs of its scheduler and workers, then {_RERUN}",
             ) from error
 
-    def _cancel(self, futures: Collection[Any]) -> None:
-        """Take tasks back; those under way end within about a second."""
-        if self.client.status == "running":  # workers that lose their scheduler end by themselves
-            with suppress(OSError, RuntimeError):  # a timeout is an OSError
-                self.client.cancel(list(futures))
-
 
 @contextmanager
 def connect(address: str | None, reporter: Reporter) -> Iterator[DaskClient | None]:
     """Connect to the Dask scheduler at `address`, ``tcp://HOST:8786``; yield None for None.
+
+    At the end of the block Dask takes back all tasks; those under way stop within about a second.
 
     Raises:
         ConfigError: Dask is not installed, or no scheduler answers.
@@ -193,7 +185,7 @@ def connect(address: str | None, reporter: Reporter) -> Iterator[DaskClient | No
         try:
             yield DaskClient(client, address, reporter)
         finally:
-            with suppress(TimeoutError):  # nothing of ours is left there
+            with suppress(TimeoutError):
                 client.close(timeout=_CLOSE_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""What a Dask worker does for an extraction: it makes a shard, or reads a finished one again."""
+"""What a Dask worker does for an extraction: it makes one shard."""
 
 import socket
 from collections.abc import Callable
@@ -12,7 +12,6 @@ from fvar.extraction.probe.pool import Probes
 from fvar.extraction.program import find_ffmpeg
 from fvar.extraction.shards import FOLDER, Shard, ShardRecord, finished
 from fvar.processes import ChildProcesses
-from fvar.store.manifest import OutputFile, output_file
 
 _RUNNING = ("executing", "long-running")  # Dask's names for a task that is wanted
 _ENDING = ("closing", "closed", "failed")  # and for a worker that ends
@@ -35,14 +34,6 @@ def make_shard(work: Work, shard: Shard) -> ShardRecord:
             f"{error.thing}: {error.problem}",
             fix=error.fix,
         ) from error
-
-
-def read_shard(out_dir: Path, name: str) -> OutputFile | None:
-    """Return the size and hash that a shard's file has now; None if it cannot be read."""
-    try:
-        return output_file(out_dir, name)
-    except (OSError, FvarError):
-        return None
 
 
 def _make(work: Work, shard: Shard) -> ShardRecord:
