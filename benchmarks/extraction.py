@@ -1,10 +1,10 @@
-"""Extraction against bare ffmpeg: the same decode, scale and JPEG encode to nowhere, in as many processes.
+"""Extraction compared with bare ffmpeg, which decodes, scales and encodes the same frames and drops them.
 
 Usage: python benchmarks/extraction.py [--source CSV --videos DIR] [--workers 2] [--repeats 3]
 
-Without ``--source`` made-up videos are extracted, 640x480 px, H.264: 24 of 400 frames, 240 of 40, and one of
-10, which tells what a command costs before and after its work. Whole commands are timed in turn: the bare
-one, and `fvar extract` with its start, estimate, proofs of completeness, checksums and writing.
+Without ``--source`` synthetic videos are extracted, 640x480 px, H.264: 24 of 400 frames, 240 of 40, and one
+of 10, which shows the cost of starting a command. Both sides run the same number of processes. Whole commands
+are timed in turn: `fvar extract` includes its start, estimate, proof of completeness, checksums and writing.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import imageio_ffmpeg
 from measuring import print_machine, print_table
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
-MADE_UP = ((1, 10), (24, 400), (240, 40))  # videos, frames of each
+SYNTHETIC = ((1, 10), (24, 400), (240, 40))  # number of videos, frames of each
 _SCALE = "scale=w='if(gte(dar,1),2*round(256*dar/2),256)':h='if(gte(dar,1),256,2*round(256/dar/2))'"
 
 
@@ -36,7 +36,7 @@ def make_video(path: Path, num_frames: int) -> None:
 
 
 def make_source(folder: Path, *, num_videos: int, num_frames: int) -> Path:
-    """Write a source CSV and its videos, all alike."""
+    """Write a source CSV and its videos, which are copies of one."""
     first = folder / "0.mp4"
     make_video(first, num_frames)
     names = [f"{number}.mp4" for number in range(num_videos)]
@@ -76,7 +76,7 @@ def extract(source: Path, videos: Path, *, workers: int, out: Path) -> None:
 def compare(
     name: str, source: Path, videos: Path, *, workers: int, repeats: int
 ) -> tuple[str, ...]:
-    """Return a row: medians over alternating runs."""
+    """Return a table row with the medians over alternating runs."""
     seconds: list[tuple[float, float]] = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +103,7 @@ def main() -> None:
     rows: list[tuple[str, ...]] = []
     if flags.source is not None:
         rows.append(compare(flags.source.name, flags.source, flags.videos, **how))
-    for num_videos, num_frames in [] if rows else MADE_UP:
+    for num_videos, num_frames in [] if rows else SYNTHETIC:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             source = make_source(folder, num_videos=num_videos, num_frames=num_frames)

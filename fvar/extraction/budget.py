@@ -1,4 +1,4 @@
-"""How much an extraction may write: ``--max-gb``, and the disk that the store lies on."""
+"""How much an extraction may write: ``--max-gb``, and the free space of the disk."""
 
 import shutil
 from pathlib import Path
@@ -6,89 +6,86 @@ from pathlib import Path
 from fvar.errors import ConfigError, StoppedError
 
 GB = 1e9
+_RERUN = "run the same command again: finished shards are kept"
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the room on the disk of `folder`, or of what is above it and exists."""
+    """Return the free space of the disk of `folder`, or of its first parent that exists."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def check_room(folder: Path, num_bytes: int, *, reserve_gb: float) -> None:
-    """Refuse to begin what will not fit.
-
-    Args:
-        folder: Of the store.
-        num_bytes: That it will probably grow by.
-        reserve_gb: To be left free.
-
-    Raises:
-        ConfigError: Too little is free.
-    """
-    free = free_bytes(folder)
-    if num_bytes + reserve_gb * GB > free:
-        raise ConfigError(
-            f"--out {folder}",
-            f"needs about {num_bytes / GB:.2g} GB, {free / GB:.2g} GB is free there, of which "
-            f"--reserve-gb {reserve_gb:g} stays free",
-            fix="free the disk, choose another --out, or lower --short-side or --reserve-gb",
-        )
 
 
 class Budget:
     """Counts what the store holds, and stops before it is too much.
 
     Attributes:
-        num_frames: In the store.
-        num_bytes: Of their JPEG pictures.
-        spent: Whether more was asked for than ``max_gb`` allows.
+        num_frames: Number of frames in the store.
+        num_bytes: Size of their JPEG pictures.
     """
 
     def __init__(self, folder: Path, *, max_gb: float | None, reserve_gb: float) -> None:
         self._folder, self._max_gb, self._reserve_gb = folder, max_gb, reserve_gb
         self.num_frames = self.num_bytes = 0
-        self.spent = False
 
-    def count(self, num_frames: int, num_bytes: int) -> None:
-        """Count frames that are to be in the store.
+    def check_estimate(self, num_bytes: int) -> None:
+        """Make sure, before anything is written, that the store can grow by about `num_bytes`.
 
         Raises:
-            StoppedError: With them it would outgrow ``max_gb``.
+            ConfigError: Less than the reserve would stay free on the disk.
         """
-        self._check_total(self.num_bytes + num_bytes)
-        self.keep(num_frames, num_bytes)
-
-    def _check_total(self, num_bytes: int) -> None:
-        if self._max_gb is not None and num_bytes > self._max_gb * GB:
-            self.spent = True
-            raise StoppedError(
-                self._folder,
-                f"the frames would take {num_bytes / GB:.4g} GB, more than --max-gb {self._max_gb:g}",
-                fix="raise --max-gb and run the same command again: finished shards are kept",
+        if lack := self._lack(num_bytes):
+            raise ConfigError(
+                f"--out {self._folder}",
+                f"needs about {lack}",
+                fix="free the disk, choose another --out, or lower --short-side or --reserve-gb",
             )
+
+    def check_video(self, num_bytes: int) -> None:
+        """Make sure that a video of `num_bytes` may be written and fits on the disk.
+
+        Raises:
+            StoppedError: The store would outgrow ``max_gb``, or less than the reserve would stay free.
+        """
+        self._check_total(num_bytes)
+        if lack := self._lack(num_bytes):
+            raise StoppedError(
+                self._folder, f"the next video takes {lack}", fix=f"free the disk and {_RERUN}"
+            )
+
+    def count(self, num_frames: int, num_bytes: int) -> None:
+        """Count new frames.
+
+        Raises:
+            StoppedError: The store would outgrow ``max_gb``.
+        """
+        self._check_total(num_bytes)
+        self.keep(num_frames, num_bytes)
 
     def keep(self, num_frames: int, num_bytes: int) -> None:
         """Count frames that are in the store already."""
         self.num_frames += num_frames
         self.num_bytes += num_bytes
 
-    def check_video(self, num_bytes: int) -> None:
-        """Make sure that a video of `num_bytes` may be written and can be.
+    def note(self) -> str:
+        """Return what the store holds so far."""
+        return f"{self.num_frames} frames, {self.num_bytes / GB:.2f} GB"
 
-        Raises:
-            StoppedError: With it the store would outgrow ``max_gb``, or less than the reserve would be left.
-        """
-        self._check_total(self.num_bytes + num_bytes)
-        free = free_bytes(self._folder)
-        if num_bytes + self._reserve_gb * GB > free:
+    def _check_total(self, num_bytes: int) -> None:
+        total = self.num_bytes + num_bytes
+        if self._max_gb is not None and total > self._max_gb * GB:
             raise StoppedError(
                 self._folder,
-                f"the next video takes {num_bytes / GB:.2g} GB, {free / GB:.2g} GB is free there, of "
-                f"which --reserve-gb {self._reserve_gb:g} stays free",
-                fix="free the disk and run the same command again: finished shards are kept",
+                f"the frames would take {total / GB:.4g} GB, more than --max-gb {self._max_gb:g}",
+                fix=f"raise --max-gb and {_RERUN}",
             )
 
-    def note(self) -> str:
-        """Return what there is so far."""
-        return f"{self.num_frames} frames, {self.num_bytes / GB:.2f} GB"
+    def _lack(self, num_bytes: int) -> str | None:
+        """Return that `num_bytes` more do not fit on the disk; None if they do."""
+        free = free_bytes(self._folder)
+        if num_bytes + self._reserve_gb * GB <= free:
+            return None
+        return (
+            f"{num_bytes / GB:.2g} GB, {free / GB:.2g} GB is free there, of which "
+            f"--reserve-gb {self._reserve_gb:g} stays free"
+        )

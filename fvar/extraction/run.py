@@ -1,17 +1,19 @@
-"""One extraction: planned, foretold, made and finished."""
+"""One extraction: plan its shards, keep those that are whole, estimate and make the others, and finish."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fvar.config import ExtractConfig
-from fvar.errors import ConfigError, StoppedError
-from fvar.extraction.budget import GB, Budget, check_room
+from fvar.errors import StoppedError
+from fvar.extraction.budget import GB, Budget
 from fvar.extraction.estimate import Estimate, estimate_work
 from fvar.extraction.ffmpeg import find_ffmpeg
 from fvar.extraction.make_shards import Work
-from fvar.extraction.on_dask.client import Cluster
+from fvar.extraction.on_dask.client import DaskClient, connect
+from fvar.extraction.plan import plan_shards
 from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.shards import (
     FOLDER,
@@ -19,17 +21,16 @@ from fvar.extraction.shards import (
     ShardRecord,
     check_nothing_lost,
     finished,
-    plan_shards,
-    remove_strangers,
+    remove_unplanned,
 )
+from fvar.processes import ChildProcesses
 from fvar.reporting import Progress, Reporter
-from fvar.sources.source_csv import SourceRow, class_names, read_source, video_path
-from fvar.store.files import check_out_dir, remove_outputs
+from fvar.sources.source_csv import SourceRow, class_names, read_source
+from fvar.store.files import check_out_dir, remove_outputs, sole_writer
 from fvar.store.manifest import (
     FramesManifest,
     FramesSummary,
     InputFile,
-    VideoEntry,
     check_out,
     input_file,
     tool_versions,
@@ -39,13 +40,44 @@ from fvar.store.manifest import (
 _PACKAGES = ("av", "h5py", "imageio-ffmpeg", "numpy")
 
 
-def plan_extraction(
-    source_csv: Path, out_dir: Path, config: ExtractConfig, *, overwrite: bool, update: bool
-) -> "Extraction":
-    """Read the source and plan the shards, keeping those that are there unless `overwrite`; writes nothing.
+@dataclass(frozen=True)
+class Preview:
+    """What an extraction would do.
+
+    Attributes:
+        num_videos: Rows of the source CSV.
+        absent: Rows whose video does not exist and whose frames are not in the store.
+        num_kept: Rows that are in the store already.
+        num_shards: Number of shards to make.
+        redone: Names of existing shards that are made again: rows, settings or videos changed, or damaged.
+        estimate: What the missing shards take; None if no header tells.
+    """
+
+    num_videos: int
+    absent: list[SourceRow]
+    num_kept: int
+    num_shards: int
+    redone: list[str]
+    estimate: Estimate | None
+
+
+@contextmanager
+def open_extraction(
+    source_csv: Path,
+    out_dir: Path,
+    config: ExtractConfig,
+    reporter: Reporter,
+    *,
+    label: str,
+    overwrite: bool,
+    update: bool,
+) -> Iterator["Extraction"]:
+    """Read the source CSV, plan the shards and yield the extraction; writes nothing.
+
+    The arguments are those of `fvar.stages.extract.extract`; `label` names the progress bar.
 
     Raises:
-        InputError: The CSV, the videos' folder, ffmpeg or `out_dir` is not fit.
+        InputError: The CSV, the folder of the videos, ffmpeg, `out_dir` or the Dask scheduler is not usable.
     """
     check_out(
         out_dir,
@@ -55,154 +87,185 @@ def plan_extraction(
     )
     check_out_dir(out_dir / FOLDER, overwrite=True)
     rows = read_source(source_csv)
-    program = find_ffmpeg(config.ffmpeg)
-    paths = _paths(Path(config.videos), rows)
-    shards = plan_shards(
-        rows,
-        paths,
-        config=config,
-        ffmpeg_version=program.version,
-        folder=None if overwrite else out_dir,
-    )
+    work = Work(out_dir, config, find_ffmpeg(config.ffmpeg))
+    store = None if overwrite else out_dir
+    shards = plan_shards(rows, config, ffmpeg_version=work.program.version, store=store)
     source = input_file(out_dir, source_csv)
-    return Extraction(Work(out_dir, config, program), rows, paths, shards, source)
-
-
-def _paths(root: Path, rows: list[SourceRow]) -> list[Path]:
-    if not root.is_dir():
-        raise ConfigError(
-            f"--videos {root}", "is not a folder", fix="give the folder that holds the videos"
+    budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
+    with (
+        ProbePool(ChildProcesses()) as probes,
+        connect(config.dask, reporter) as dask,
+        reporter.progress(label, total=len(rows), unit="videos") as progress,
+    ):
+        yield Extraction(
+            work, source, rows, shards, budget, reporter, progress, probes, dask, overwrite
         )
-    paths = [video_path(root, row) for row in rows]
-    if not any(_exists(path) for path in paths):
-        raise ConfigError(
-            f"--videos {root}",
-            f"holds none of the {len(rows)} videos, not even {rows[0].video!r}",
-            fix="give the folder that the column `video` is relative to",
-        )
-    return paths
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name longer than the system takes
-        return False
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """A plan, and what is done by it.
+    """A planned extraction, the means to carry it out, and the shards that are whole so far.
 
     Attributes:
         work: What all shards are made with.
-        rows: Of the source CSV.
-        paths: Of the video of each row.
-        shards: That the store will have.
         source: The source CSV.
+        rows: Its rows.
+        shards: All shards that the store will have.
+        budget: Counts what the store holds.
+        reporter: Receives the estimate and warnings.
+        progress: Counts rows.
+        probes: Read the headers of videos on this machine.
+        dask: Makes the shards on Dask workers; None makes them on this machine.
+        overwrite: Whether existing shards are replaced rather than kept.
+        records: Records of the whole shards, by name.
     """
 
     work: Work
-    rows: list[SourceRow]
-    paths: list[Path]
-    shards: list[Shard]
     source: InputFile
+    rows: list[SourceRow]
+    shards: list[Shard]
+    budget: Budget
+    reporter: Reporter
+    progress: Progress
+    probes: ProbePool
+    dask: DaskClient | None
+    overwrite: bool
+    records: dict[str, ShardRecord] = field(default_factory=dict)
 
-    def absent(self, held: Iterable[str] = ()) -> list[SourceRow]:
-        """Return the rows whose video is not there, but those of ids `held`."""
-        ids = set(held)
-        pairs = zip(self.rows, self.paths, strict=True)
-        return [row for row, path in pairs if row.id not in ids and not _exists(path)]
-
-    def missing(self, kept: Mapping[str, ShardRecord], *, overwrite: bool) -> list[Shard]:
-        """Return the shards to be made.
+    def run(self) -> FramesManifest:
+        """Complete the store and return its manifest.
 
         Raises:
-            ConfigError: Frames would be lost whose video is no longer there.
+            InputError: Frames would be lost, or the store does not fit on the disk; nothing was written.
+            StoppedError: As `Work.make` and `DaskClient.make` do, or the folder cannot be written.
         """
-        missing = [shard for shard in self.shards if shard.name not in kept]
-        if not overwrite:
-            check_nothing_lost(self.work.out_dir, missing, kept)
-        return missing
+        self.keep_whole()
+        self.estimate()
+        with sole_writer(self.work.out_dir):
+            self.make()
+            return self.finish()
 
-    def kept(
-        self, progress: Progress, budget: Budget, reporter: Reporter, *, overwrite: bool
-    ) -> dict[str, ShardRecord]:
-        """Find the shards that need not be made, and count them."""
-        kept = {}
-        for shard in [] if overwrite else self.shards:
+    def preview(self) -> Preview:
+        """Return what `run` would do, after the checks that it makes first; writes nothing."""
+        self.keep_whole()
+        estimate, missing = self.estimate(), self.missing
+        _, absent = self._rows_without_video()
+        return Preview(
+            num_videos=len(self.rows),
+            absent=absent,
+            num_kept=len(self.rows) - sum(shard.num_rows for shard in missing),
+            num_shards=len(missing),
+            redone=[s.name for s in missing if (self.work.out_dir / s.name).exists()],
+            estimate=estimate,
+        )
+
+    @property
+    def missing(self) -> list[Shard]:
+        """The shards that must be made."""
+        return [shard for shard in self.shards if shard.name not in self.records]
+
+    def keep_whole(self) -> None:
+        """Find and count the shards that need not be made.
+
+        Raises:
+            ConfigError: Frames would be lost whose video no longer exists.
+        """
+        if self.overwrite:
+            return
+        for shard in self.shards:
             if (record := finished(self.work.out_dir, shard)) is not None:
-                kept[shard.name] = record
-                budget.keep(
-                    sum(video.num_frames for video in record.videos),
-                    sum(video.num_bytes for video in record.videos),
-                )
-                progress.advance(shard.num_rows, note=f"{shard.name} is there already")
-        held = {video.id for video in with_frames(kept)}
-        if gone := [row for row in self.absent() if row.id in held]:
-            reporter.warning(
-                f"{len(gone)} videos are no longer there, first {gone[0].video}: their frames are kept"
+                self.records[shard.name] = record
+                self.budget.keep(record.num_frames, record.num_bytes)
+                self.progress.advance(shard.num_rows, note=f"{shard.name} is there already")
+        kept, _ = self._rows_without_video()
+        if kept:
+            self.reporter.warning(
+                f"{len(kept)} videos are no longer there, first {kept[0].video}: their frames are kept"
             )
-        return kept
+        check_nothing_lost(self.work.out_dir, self.missing, self.records)
 
-    def freed(self, kept: dict[str, ShardRecord]) -> int:
-        """Return the bytes of shards that are there and will be replaced or deleted."""
-        there = (self.work.out_dir / FOLDER).glob("shard-*.h5")
-        return sum(p.stat().st_size for p in there if f"{FOLDER}/{p.name}" not in kept)
+    def _rows_without_video(self) -> tuple[list[SourceRow], list[SourceRow]]:
+        """Return the rows whose video does not exist: those whose frames are kept, and the others."""
+        videos = [video for record in self.records.values() for video in record.videos]
+        kept = {video.id for video in videos if video.num_frames}
+        jobs = [job for shard in self.shards for job in shard.jobs if not job.exists()]
+        rows = [row for job in jobs for row in job.rows]
+        return [row for row in rows if row.id in kept], [row for row in rows if row.id not in kept]
 
-    def foretell(
-        self,
-        missing: list[Shard],
-        cluster: Cluster | None,
-        probes: ProbePool,
-        reporter: Reporter,
-        *,
-        freed: int,
-    ) -> Estimate | None:
-        """Say what making `missing` will take, and refuse what will not fit on the disk."""
-        config = self.work.config
+    def estimate(self) -> Estimate | None:
+        """Report and return what the missing shards take; None if no header tells.
+
+        Raises:
+            ConfigError: They do not fit on the disk.
+        """
+        config, missing = self.work.config, self.missing
         if config.thinning:
-            reporter.info(f"frames kept: {config.thinning}")
-        if cluster is not None:
-            reporter.info(cluster.describe())
-        guess = estimate_work(
+            self.reporter.info(f"frames kept: {config.thinning}")
+        if self.dask is not None:
+            self.reporter.info(self.dask.describe())
+        estimate = estimate_work(
             [job for shard in missing for job in shard.jobs],
             program=self.work.program,
             settings=self.work.settings,
             workers=config.workers,
-            probes=probes,
+            probes=self.probes,
         )
-        if guess is None:
-            return None
-        duration = (
-            cluster.duration(guess, len(missing))
-            if cluster
-            else f"{guess.duration} with {config.workers} workers"
-        )
-        reporter.info(
-            f"{sum(shard.num_rows for shard in missing)} videos, about {guess.frames} frames, "
-            f"{guess.num_bytes / GB:.2g} GB, {duration}, "
+        if estimate is not None:
+            self._report(estimate, missing)
+            most = estimate.num_bytes if config.max_gb is None else round(config.max_gb * GB)
+            self.budget.check_estimate(min(estimate.num_bytes, most) - self._replaced_bytes())
+        return estimate
+
+    def _report(self, estimate: Estimate, missing: list[Shard]) -> None:
+        config = self.work.config
+        if self.dask is None:
+            duration = f"{estimate.duration} with {config.workers} workers"
+        else:
+            duration = self.dask.duration(estimate, len(missing))
+        self.reporter.info(
+            f"{sum(shard.num_rows for shard in missing)} videos, about {estimate.frames} frames, "
+            f"{estimate.num_bytes / GB:.2g} GB, {duration}, "
             f"at short side {config.short_side}, quality {config.quality}"
         )
-        if config.max_gb is not None and guess.num_bytes / GB > config.max_gb:
-            reporter.warning(f"that is probably more than --max-gb {config.max_gb:g}")
-        room = (
-            guess.num_bytes if config.max_gb is None else min(guess.num_bytes, config.max_gb * GB)
-        )
-        check_room(self.work.out_dir, round(room) - freed, reserve_gb=config.reserve_gb)
-        return guess
+        if config.max_gb is not None and estimate.num_bytes / GB > config.max_gb:
+            self.reporter.warning(f"that is probably more than --max-gb {config.max_gb:g}")
 
-    def clear(self, *, overwrite: bool) -> None:
-        """Delete what no shard of the plan is, all shards where `overwrite`.
+    def _replaced_bytes(self) -> int:
+        """Return the bytes of existing shards that will be replaced or deleted."""
+        existing = (self.work.out_dir / FOLDER).glob("shard-*.h5")
+        return sum(p.stat().st_size for p in existing if f"{FOLDER}/{p.name}" not in self.records)
+
+    def make(self) -> None:
+        """Make the missing shards, on this machine or on Dask workers.
 
         Raises:
-            StoppedError: The folder cannot be written.
+            StoppedError: As `Work.make` and `DaskClient.make` do, or the folder cannot be written.
         """
+        self._clear([FOLDER] if self.overwrite else [])
+
+        def on_progress(num_rows: int, num_frames: int) -> None:
+            note = self.budget.note()
+            if not num_rows:  # a long video must not look like one that hangs
+                note += f", {num_frames} decoded in this run"
+            self.progress.advance(num_rows, note=note)
+
+        if self.dask is None:
+            records = self.work.make(
+                self.missing, probes=self.probes, budget=self.budget, on_progress=on_progress
+            )
+        else:
+            records = self.dask.make(
+                self.work, self.missing, budget=self.budget, on_progress=on_progress
+            )
+        self.records.update((record.shard.path, record) for record in records)
+
+    def _clear(self, names: list[str]) -> None:
+        """Delete the manifest, the named files and folders, and shards that are not in the plan."""
         out_dir = self.work.out_dir
         try:
-            remove_outputs(out_dir, [FOLDER] if overwrite else [])
-            remove_strangers(out_dir, self.shards)
-            (out_dir / FOLDER).mkdir(parents=True, exist_ok=True)  # workers elsewhere look for it
+            remove_outputs(out_dir, names)
+            remove_unplanned(out_dir, self.shards)
+            (out_dir / FOLDER).mkdir(parents=True, exist_ok=True)  # Dask workers look for it
         except OSError as error:
             raise StoppedError(
                 out_dir,
@@ -210,62 +273,27 @@ class Extraction:
                 fix="make it writable or choose another --out",
             ) from error
 
-    def make(
-        self,
-        missing: list[Shard],
-        cluster: Cluster | None,
-        probes: ProbePool,
-        budget: Budget,
-        progress: Progress,
-    ) -> Iterator[ShardRecord]:
-        """Make `missing` here or on a cluster, and yield the record of each once it is whole.
-
-        Raises:
-            StoppedError: As `Work.make` and `Cluster.make` do.
-        """
-
-        def on_progress(num_rows: int, num_frames: int) -> None:
-            note = budget.note()
-            if not num_rows:  # a long video should not look like one that hangs
-                note += f", {num_frames} decoded in this run"
-            progress.advance(num_rows, note=note)
-
-        if cluster is None:
-            return self.work.make(missing, probes=probes, budget=budget, on_progress=on_progress)
-        return cluster.make(
-            self.work, missing, budget=budget, tell=lambda num_rows: on_progress(num_rows, 0)
-        )
-
-    def finish(self, records: list[ShardRecord]) -> FramesManifest:
-        """Write the manifest."""
-        self.clear(overwrite=False)  # a worker that was killed left a file whose shard another made
+    def finish(self) -> FramesManifest:
+        """Write the manifest and return it."""
+        self._clear([])  # a worker that was killed leaves a temporary file
+        records = [self.records[shard.name] for shard in self.shards]
         entries = {video.id: video for record in records for video in record.videos}
+        status = Counter(video.status for video in entries.values())
         manifest = FramesManifest(
             versions=tool_versions(_PACKAGES) | {"ffmpeg": self.work.program.version},
             classes=class_names(self.rows),
             inputs=[self.source],
             outputs=[record.shard for record in records],
             config=self.work.config,
-            summary=_summary(records),
+            summary=FramesSummary(
+                num_videos=len(entries),
+                ok=status["ok"],
+                partial=status["partial"],
+                failed=status["failed"],
+                frames=sum(record.num_frames for record in records),
+                num_bytes=sum(record.num_bytes for record in records),
+            ),
             videos=[entries[row.id] for row in self.rows],
         )
         write_manifest(self.work.out_dir, manifest)
         return manifest
-
-
-def with_frames(kept: Mapping[str, ShardRecord]) -> list[VideoEntry]:
-    """Return the videos that are in the shards."""
-    return [video for record in kept.values() for video in record.videos if video.num_frames]
-
-
-def _summary(records: list[ShardRecord]) -> FramesSummary:
-    videos = [video for record in records for video in record.videos]
-    status = Counter(video.status for video in videos)
-    return FramesSummary(
-        num_videos=len(videos),
-        ok=status["ok"],
-        partial=status["partial"],
-        failed=status["failed"],
-        frames=sum(video.num_frames for video in videos),
-        num_bytes=sum(video.num_bytes for video in videos),
-    )

@@ -3,11 +3,9 @@
 import contextlib
 import csv
 import json
-import os
-import signal
+import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,8 @@ from fvar.errors import ConfigError, InputError, ManifestError, SourceError, Sto
 from fvar.extraction import run as extraction
 from fvar.extraction import shards
 from fvar.extraction.decode import Decoded, Decoder
-from fvar.reporting import Progress, SilentReporter
-from fvar.stages.extract import extract
+from fvar.reporting import SilentReporter
+from fvar.stages.extract import extract, preview
 from fvar.store.files import sha256_of
 from fvar.store.frame_store import FrameStore
 from fvar.store.manifest import FramesManifest, VideoEntry, check_files, read_manifest
@@ -32,21 +30,16 @@ FVAR = Path(sys.executable).with_name("fvar")
 
 
 class _Recorder(SilentReporter):
-    """Keeps what it is told."""
+    """Keeps what it receives."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.notes: list[str | None] = []
         self.done = 0.0
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-    def warning(self, message: str) -> None:
-        self.lines.append(f"warning: {message}")
+        self.info = self.warning = self.lines.append
 
     @contextlib.contextmanager
-    def progress(self, description: str, *, total: float | None, unit: str) -> Iterator[Progress]:
+    def progress(self, *_: object, **__: object) -> Iterator[Any]:
         yield self
 
     def advance(self, amount: float = 1.0, *, note: str | None = None) -> None:
@@ -85,29 +78,26 @@ def _shard_files(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "out" / "shards").iterdir())
 
 
-def test_a_whole_run(samples: Path, tmp_path: Path) -> None:
-    """Every row is in the manifest in its order, its frames in the store, and the manifest checks out."""
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_a_whole_run(samples: Path, tmp_path: Path, workers: int) -> None:
+    """With any number of workers, every row is in the manifest in order and its frames in the store."""
     source = _write_csv(tmp_path, WHOLE)
     reporter = _Recorder()
-    manifest = extract(source, tmp_path / "out", _config(samples), reporter)
+    manifest = extract(source, tmp_path / "out", _config(samples, workers=workers), reporter)
     assert manifest == read_manifest(tmp_path / "out" / "manifest.json", FramesManifest)
     check_files(tmp_path / "out" / "manifest.json", manifest)
     assert [video.video for video in manifest.videos] == WHOLE
     assert [video.num_frames for video in manifest.videos] == [50, 25, 18, 50, 25]
     assert [_read(tmp_path, video) for video in manifest.videos] == [50, 25, 18, 50, 25]
-    assert manifest.summary.model_dump(exclude={"num_bytes"}) == {
-        "num_videos": 5,
-        "ok": 5,
-        "partial": 0,
-        "failed": 0,
-        "frames": 168,
-    }
+    assert (manifest.summary.num_videos, manifest.summary.ok, manifest.summary.frames) == (
+        5,
+        5,
+        168,
+    )
     assert manifest.classes == ["c0", "c1"]
     assert manifest.inputs[0].path == "../source.csv"
     assert manifest.inputs[0].sha256 == sha256_of(source)
-    assert [output.path for output in manifest.outputs] == [
-        f"shards/shard-{n:05d}.h5" for n in range(3)
-    ]
+    assert [o.path for o in manifest.outputs] == [f"shards/shard-{n:05d}.h5" for n in range(3)]
     assert manifest.versions["ffmpeg"]
     assert reporter.done == 5
     assert reporter.lines[0].startswith("5 videos, about 16")  # vfr by duration and rate: about
@@ -127,38 +117,24 @@ def test_what_is_stored_says_where_it_is_from(samples: Path, tmp_path: Path) -> 
 
 def test_bad_videos_do_not_stop_the_others(samples: Path, tmp_path: Path) -> None:
     """Partial videos keep their frames, failed ones have none; both have a reason."""
-    (tmp_path / "videos").mkdir()
+    videos = tmp_path / "videos"
+    (videos / "folder.mp4").mkdir(parents=True)
     for name in ("plain.mp4", "cut plain.mkv", "text.mp4"):
-        (tmp_path / "videos" / name).write_bytes((samples / name).read_bytes())
-    (tmp_path / "videos" / "folder.mp4").mkdir()
+        shutil.copy(samples / name, videos)
     names = ["text.mp4", "gone.mp4", "cut plain.mkv", "folder.mp4", "x" * 300, "plain.mp4"]
-    manifest = _run(tmp_path, _write_csv(tmp_path, names), _config(tmp_path / "videos"))
-    assert [video.status for video in manifest.videos] == [
-        "failed",
-        "failed",
-        "partial",
-        "failed",
-        "failed",
-        "ok",
-    ]
-    reasons = [video.reason or "" for video in manifest.videos]
-    assert f"{tmp_path / 'videos' / 'gone.mp4'} does not exist" in reasons[1]
+    found = _run(tmp_path, _write_csv(tmp_path, names), _config(videos)).videos
+    status = ["failed", "failed", "partial", "failed", "failed", "ok"]
+    assert [video.status for video in found] == status
+    assert [bool(video.shard) for video in found] == [word != "failed" for word in status]
+    reasons = [video.reason or "" for video in found]
+    assert f"{videos / 'gone.mp4'} does not exist" in reasons[1]
     assert "is a folder without numbered pictures" in reasons[3]
     assert "File name too long" in reasons[4]
-    assert [video.shard for video in manifest.videos] == [
-        None,
-        None,
-        "shards/shard-00001.h5",
-        None,
-        None,
-        "shards/shard-00002.h5",
-    ]
-    assert _read(tmp_path, manifest.videos[2]) == manifest.videos[2].num_frames > 0
-    assert manifest.summary.failed == 4
+    assert _read(tmp_path, found[2]) == found[2].num_frames > 0
 
 
 def test_all_failed_is_still_a_result(samples: Path, tmp_path: Path) -> None:
-    """When no video can be decoded, the manifest says so for each."""
+    """When no video can be decoded, the manifest gives the reason for each."""
     reporter = _Recorder()
     source = _write_csv(tmp_path, ["text.mp4", "sound.m4a"])
     manifest = extract(source, tmp_path / "out", _config(samples), reporter)
@@ -218,23 +194,13 @@ def test_fewer_frames_are_recorded(
     assert [video.decoded_frames for video in manifest.videos] == [50, 25]
     assert [video.status for video in manifest.videos] == ["ok", "ok"]
     assert reporter.lines[0].startswith("frames kept: ")
-    read = read_manifest(tmp_path / "out" / "manifest.json", FramesManifest)
-    assert getattr(read.config, next(iter(settings))) == next(iter(settings.values()))
+    assert settings.items() <= manifest.config.model_dump().items()
 
 
 def test_fewer_frames_do_not_hide_missing_ones(samples: Path, tmp_path: Path) -> None:
     """A file that is cut short is partial although the frames that a stride wants may all be there."""
     source = _write_csv(tmp_path, ["cut plain.mp4"])
     assert _run(tmp_path, source, _config(samples, stride=1000)).videos[0].status == "partial"
-
-
-@pytest.mark.parametrize("workers", [1, 5])
-def test_workers_change_nothing(samples: Path, tmp_path: Path, workers: int) -> None:
-    """However many videos are decoded at once, the shards hold the same in the same order."""
-    source = _write_csv(tmp_path, WHOLE * 2)
-    manifest = _run(tmp_path, source, _config(samples, workers=workers, videos_per_shard=4))
-    assert [video.num_frames for video in manifest.videos] == [50, 25, 18, 50, 25] * 2
-    assert len(manifest.outputs) == 3
 
 
 def test_a_complete_run_is_not_replaced(samples: Path, tmp_path: Path) -> None:
@@ -269,7 +235,7 @@ def interrupted(samples: Path, tmp_path: Path) -> Path:
     videos = tmp_path / "videos"
     videos.mkdir()
     for name in WHOLE:
-        (videos / name).write_bytes((samples / name).read_bytes())
+        shutil.copy(samples / name, videos)
     source = _write_csv(tmp_path, WHOLE)
     with pytest.MonkeyPatch.context() as patch:
         _DecodeCounter(patch, stop_at=WHOLE[4])
@@ -278,26 +244,22 @@ def interrupted(samples: Path, tmp_path: Path) -> Path:
     return source
 
 
-@pytest.mark.usefixtures("interrupted")
-def test_an_interruption_keeps_finished_shards(tmp_path: Path) -> None:
-    """After an interruption whole shards are there with their records, no temporary file, no manifest."""
-    assert _shard_files(tmp_path) == [
-        f"shard-0000{n}.{end}" for n in range(2) for end in ("h5", "json")
-    ]
-    assert not (tmp_path / "out" / "manifest.json").exists()
-
-
 def test_a_rerun_redoes_only_what_is_missing(
     tmp_path: Path, interrupted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rerun decodes the last video only, and the result is that of an uninterrupted run."""
+    """An interruption leaves whole shards with their records; the rerun decodes the last video only.
+
+    The result is that of an uninterrupted run.
+    """
+    files = [f"shard-0000{n}.{end}" for n in range(2) for end in ("h5", "json")]
+    assert _shard_files(tmp_path) == files
+    assert not (tmp_path / "out" / "manifest.json").exists()
     decoded = _DecodeCounter(monkeypatch)
     manifest = _run(tmp_path, interrupted, _config(tmp_path / "videos", workers=1))
     assert decoded.names == WHOLE[4:]
     (tmp_path / "again").mkdir()
     again = _run(tmp_path / "again", interrupted, _config(tmp_path / "videos"))
-    assert manifest.videos == again.videos
-    assert [o.path for o in manifest.outputs] == [o.path for o in again.outputs]
+    assert (manifest.videos, manifest.outputs) == (again.videos, again.outputs)
     check_files(tmp_path / "out" / "manifest.json", manifest)
 
 
@@ -354,8 +316,8 @@ def test_what_changed_is_redone(
     check_files(tmp_path / "out" / "manifest.json", manifest)
 
 
-def test_strangers_are_cleared(samples: Path, tmp_path: Path) -> None:
-    """What a killed run or one with more rows left is deleted; files that are not ours are not."""
+def test_unplanned_shards_are_deleted(samples: Path, tmp_path: Path) -> None:
+    """Files of a killed run, or of a run with more rows, are deleted; files of others are not."""
     folder = tmp_path / "out" / "shards"
     folder.mkdir(parents=True)
     ours = ["shard-00007.h5", "shard-00007.json", ".shard-00000.h5.123.partial"]
@@ -366,26 +328,18 @@ def test_strangers_are_cleared(samples: Path, tmp_path: Path) -> None:
 
 
 def test_max_gb_stops(samples: Path, tmp_path: Path) -> None:
-    """The store never outgrows --max-gb: finished shards stay, and with more room a rerun goes on."""
+    """The store never outgrows --max-gb, which is announced; with more room a rerun continues."""
     source = _write_csv(tmp_path, WHOLE)
-    reporter = _Recorder()
-    config = _config(samples, max_gb=6e-5, workers=1)  # a video takes about 25 kB
-    with pytest.raises(StoppedError, match=r"more than --max-gb 6e-05; raise --max-gb and run"):
-        extract(source, tmp_path / "out", config, reporter)
-    assert _shard_files(tmp_path) == ["shard-00000.h5", "shard-00000.json"]
+    for max_gb, kept in ((1e-6, []), (6e-5, ["shard-00000.h5", "shard-00000.json"])):
+        reporter = _Recorder()  # a video takes about 25 kB
+        config = _config(samples, max_gb=max_gb, workers=1)
+        with pytest.raises(StoppedError, match=f"more than --max-gb {max_gb:g}"):
+            extract(source, tmp_path / "out", config, reporter)
+        assert f"more than --max-gb {max_gb:g}" in reporter.lines[1]
+        assert _shard_files(tmp_path) == kept
     reporter = _Recorder()
     extract(source, tmp_path / "out", _config(samples), reporter)
     assert reporter.notes[0] == "shards/shard-00000.h5 is there already"
-
-
-def test_a_limit_that_is_too_low_is_foretold(samples: Path, tmp_path: Path) -> None:
-    """Before anything is decoded, a warning says that the videos will probably not fit."""
-    reporter = _Recorder()
-    source = _write_csv(tmp_path, WHOLE)
-    with pytest.raises(StoppedError):
-        extract(source, tmp_path / "out", _config(samples, max_gb=1e-6), reporter)
-    assert reporter.lines[1] == "warning: that is probably more than --max-gb 1e-06"
-    assert not _shard_files(tmp_path)
 
 
 def test_wrong_input_writes_nothing(samples: Path, tmp_path: Path) -> None:
@@ -415,7 +369,7 @@ def test_a_folder_that_cannot_be_cleared(
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(extraction, "remove_strangers", refuse)
+    monkeypatch.setattr(extraction, "remove_unplanned", refuse)
     with pytest.raises(StoppedError, match=r"out: cannot be cleared .*Permission denied"):
         _run(tmp_path, _write_csv(tmp_path, WHOLE[:1]), _config(samples))
 
@@ -468,7 +422,7 @@ def test_the_command_with_bad_videos(samples: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_is_unusual(samples: Path, tmp_path: Path) -> None:
-    """Fewer frames on purpose and a picture that changes its size are told, and are no failure."""
+    """Fewer frames on purpose and a picture that changes its size are reported and are no failure."""
     source = _write_csv(tmp_path, ["plain.mp4", "wider.h264"])
     out = tmp_path / "o"
     ended = _in_process("extract", source, "--videos", samples, "--out", out, "--stride", "4")
@@ -481,11 +435,7 @@ def test_the_command_says_what_is_unusual(samples: Path, tmp_path: Path) -> None
     ("flags", "problem"),
     [
         (["--quality", "0"], "quality: 0: Input should be greater than or equal to 1"),
-        (["--short-side", "8"], "short_side: 8: Input should be greater"),
-        (["--workers", "0"], "workers: 0"),
         (["--max-gb", "nan"], "max_gb: nan"),
-        (["--stride", "0"], "stride: 0"),
-        (["--fps", "0"], "fps: 0.0"),
         (["--fps", "5", "--stride", "2"], "`fps` and `stride` exclude each other"),
     ],
 )
@@ -500,44 +450,18 @@ def test_the_command_checks_its_flags(
     assert not (tmp_path / "o").exists()
 
 
-def test_an_interrupt_ends_everything(samples: Path, tmp_path: Path) -> None:
-    """Ctrl-C ends with code 3 at once, leaves no temporary file, no ffmpeg, and a rerun completes."""
-    slow = tmp_path / "ffmpeg"
-    pids = tmp_path / "pids"
-    pids.touch()
-    slow.write_text(
-        f'#!/bin/sh\n[ "$1" = -version ] && {{ echo ffmpeg version 9.0; exit; }}\n'
-        f'echo $$ >> "{pids}"\nexec sleep 60\n'
-    )
-    slow.chmod(0o755)
-    source = _write_csv(tmp_path, WHOLE)
-    arguments = ["extract", source, "--videos", samples, "--out", tmp_path / "o"]
-    command = [str(FVAR), *map(str, arguments), "--ffmpeg", str(slow), "--workers", "2"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 60
-        while len(pids.read_text().split()) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        began = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
-    assert process.returncode == 3
-    assert b"interrupted: what is complete is kept" in errors
-    assert time.monotonic() - began < 5
-    for pid in pids.read_text().split():
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(pid), 0)
-    assert not list((tmp_path / "o").rglob("*.partial"))
-    assert _fvar(*arguments).returncode == 0
-
-
 @pytest.mark.slow
 def test_ut_interaction_is_complete(shared: Path, tmp_path: Path) -> None:
-    """All 120 clips are ok with the true frame counts of all.csv, 13,603 in all."""
+    """All 120 clips are ok with the true frame counts of all.csv, and the estimate is within 25 %."""
     folder = shared / "data" / "ut_interaction"
     with (folder / "all.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     source = _write_csv(tmp_path, [row["path"] for row in rows])
     config = _config(folder / "videos", videos_per_shard=32)
+    estimate = preview(source, tmp_path / "out", config, _Recorder()).estimate
     manifest = _run(tmp_path, source, config)
     assert [video.num_frames for video in manifest.videos] == [int(row["frames"]) for row in rows]
     assert (manifest.summary.ok, manifest.summary.frames) == (120, 13603)
+    assert estimate is not None
+    assert estimate.frames == pytest.approx(13603, rel=0.25)
+    assert estimate.num_bytes == pytest.approx(manifest.summary.num_bytes, rel=0.25)

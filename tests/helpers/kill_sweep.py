@@ -1,6 +1,6 @@
-"""SIGKILL at random moments of an extraction, and a rerun each time: is the store what it would have been?
+"""Kills an extraction at random moments, reruns it, and checks that the store equals an uninterrupted one.
 
-Usage: python tests/kill_sweep.py [KILLS] [SEED]
+Usage: python tests/helpers/kill_sweep.py [KILLS] [SEED]
 """
 
 import csv
@@ -24,7 +24,6 @@ from fvar.store.frame_store import FrameStore
 from fvar.store.manifest import FramesManifest, read_manifest
 
 NAMES = ["plain.mp4", "b frames.avi", "vfr.mp4", "turned.mp4", "wide pixels.mp4", "plain.mkv"]
-_SHARD_ROWS = 1  # as many moments between two shards as there can be
 
 
 def write_source(folder: Path, names: list[str]) -> Path:
@@ -59,14 +58,14 @@ def finished_shards(out: Path) -> dict[str, tuple[int, int]]:
 
 
 def sweep(folder: Path, videos: Path, *, kills: int, seed: int, say: Callable[[str], None]) -> int:
-    """Kill an extraction of `videos` `kills` times, and return how many runs came through meanwhile.
+    """Kill an extraction `kills` times, and return the number of runs that were completed.
 
     Args:
-        folder: To work in.
-        videos: Holds `NAMES`.
-        kills: Processes to kill.
-        seed: Of the moments.
-        say: Told what each kill left.
+        folder: Working folder.
+        videos: Folder that holds `NAMES`.
+        kills: Number of processes to kill.
+        seed: Seed of the random moments.
+        say: Receives a line per kill.
 
     Raises:
         AssertionError: A rerun redid a finished shard, or a store differs from the uninterrupted run's.
@@ -96,7 +95,7 @@ def sweep(folder: Path, videos: Path, *, kills: int, seed: int, say: Callable[[s
             killed += 1
             say(f"kill {killed}: {len(before)} shards before, {len(after)} after")
             if not (out / "manifest.json").exists():
-                continue  # else it was killed on its way out, with everything written
+                continue  # otherwise it was killed after everything was written
         else:
             assert code == 0, f"the rerun ended with code {code}"
         assert content(out) == wanted, "the store differs from that of an uninterrupted run"
@@ -122,7 +121,7 @@ def _start(source: Path, videos: Path, out: Path) -> "subprocess.Popen[bytes]":
 
 def _extract(source: str, videos: str, out: str) -> None:
     config = ExtractConfig(
-        videos=videos, short_side=16, workers=2, videos_per_shard=_SHARD_ROWS, reserve_gb=0
+        videos=videos, short_side=16, workers=2, videos_per_shard=1, reserve_gb=0
     )
     extract(Path(source), Path(out), config, SilentReporter())
 

@@ -1,45 +1,43 @@
-"""Shards as tasks on a Dask cluster: the side of the command.
+"""The side of the command where Dask makes the shards: it submits a task per shard.
 
-A task makes one shard on a worker as a local run does, into the same folder, which all machines must see.
-What a worker that dies had under way, Dask gives to another. Dask is known here and in `cluster_task`.
+A task makes one shard as a local run does, into the same folder, which all machines must see. When a worker
+dies, Dask gives its task to another. Two workers may make the same shard, if Dask takes a slow one for dead:
+each renames a whole file into place, and the files are equal.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
-from uuid import uuid4
 
-from fvar.errors import ConfigError, FvarError, StoppedError, in_brief
+from fvar.errors import ConfigError, StoppedError, in_brief
 from fvar.extraction.budget import Budget
 from fvar.extraction.estimate import Estimate
 from fvar.extraction.make_shards import Work
-from fvar.extraction.on_dask.task import Made, is_busy, make_shard, mark_of
-from fvar.extraction.shards import Shard, ShardRecord, discard
+from fvar.extraction.on_dask.task import make_shard
+from fvar.extraction.shards import Shard, ShardRecord, discard, read_shard
 from fvar.reporting import Reporter
-from fvar.store.manifest import output_file
+from fvar.store.manifest import OutputFile
 
 _CONNECT_SECONDS = 10.0
-_END_SECONDS = 10.0  # for tasks that were told to stop
-_LOOK_SECONDS = 5.0  # between two looks at a cluster from which nothing comes
-_ASK_SECONDS = 0.1  # between two questions whether they have
+_CLOSE_SECONDS = 10.0
+_POLL_SECONDS = 0.1
+_WORKERS_SECONDS = 5.0  # between two questions which workers there are
 _RERUN = "run the same command again: finished shards are kept"
-_LOGGERS = ("distributed", "tornado", "asyncio")
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """A connection to a scheduler.
+class DaskClient:
+    """A connection to a Dask scheduler.
 
     Attributes:
-        client: Of Dask.
-        address: Of the scheduler.
-        reporter: Told when workers are gone, and when there are some again.
+        client: The `distributed.Client`.
+        address: Address of the scheduler.
+        reporter: Receives a line when the workers change.
     """
 
     client: Any
@@ -50,16 +48,14 @@ class Cluster:
         """Return how many workers there are."""
         threads = self._threads()
         if not threads:
-            return f"Dask {self.address} has no worker yet: waiting for one"
+            return f"Dask {self.address} has no worker: waiting for one; Ctrl-C stops the waiting"
         return f"Dask {self.address}: {len(threads)} workers, {sum(threads)} shards at once"
 
-    def duration(self, guess: Estimate, num_shards: int) -> str:
-        """Return how long `num_shards` take by a `guess` that was measured here, and if what."""
-        threads = sum(self._threads())
-        if not threads:
-            return f"{guess.duration} for one thread as fast as this machine"
-        shared = replace(guess, seconds=guess.seconds / max(1, min(threads, num_shards)))
-        return f"{shared.duration} if the cluster's {threads} threads are as fast as this machine"
+    def duration(self, estimate: Estimate, num_shards: int) -> str:
+        """Return how long `num_shards` take, from an estimate for one thread of this machine."""
+        at_once = max(1, min(sum(self._threads()), num_shards))
+        shared = replace(estimate, seconds=estimate.seconds / at_once)
+        return f"{shared.duration} with {at_once} Dask threads as fast as this machine"
 
     def make(
         self,
@@ -67,161 +63,108 @@ class Cluster:
         shards: Sequence[Shard],
         *,
         budget: Budget,
-        tell: Callable[[int], None],
+        on_progress: Callable[[int, int], None],
     ) -> Iterator[ShardRecord]:
         """Make `shards` on the workers, and yield the record of each once it is whole, in any order.
 
         Args:
             work: What they are made with.
-            shards: What to make.
-            budget: Asked when a shard is made; one that is too much is deleted again.
-            tell: Called with the rows of a shard when it is made.
+            shards: The shards to make.
+            budget: Counts each shard that is made; those that exceed it are deleted again.
+            on_progress: Called with the number of rows of each shard that is made, and 0.
 
         Raises:
-            StoppedError: As on one machine, the cluster failed, or a shard is not what its maker left;
+            StoppedError: As on one machine, or Dask failed, or a file is not what its record says;
                 finished shards are kept.
         """
-        run = uuid4().hex
-        there = _as_workers_see_it(work)
-        futures = [
-            self.client.submit(make_shard, there, shard, key=f"{shard.name}-{run}")
-            for shard in shards
-        ]
-        waiting = dict(zip((future.key for future in futures), shards, strict=True))
-        made: list[Made] = []
-        try:
-            for key, one in self._results(futures):
-                budget.count(
-                    sum(video.num_frames for video in one.record.videos),
-                    sum(video.num_bytes for video in one.record.videos),
-                )
-                tell(waiting.pop(key).num_rows)
-                made.append(Made(one.record.model_copy(update={"videos": []}), one.mark))
-                yield one.record
-        except StoppedError:
-            self._stop(run, futures)
-            if budget.spent:
-                discard(work.out_dir, list(waiting.values()))
-            raise
-        except BaseException:
-            self._stop(run, futures)
-            raise
-        for one in made:
-            _check_untouched(work.out_dir, one)
-
-    def _results(self, futures: Sequence[Any]) -> Iterator[tuple[str, Made]]:
-        """Yield key and result of each future once it is done."""
-        ended: SimpleQueue[Any] = SimpleQueue()
-        for future in futures:
-            future.add_done_callback(ended.put)
-        look = self._watch()
-        for _ in futures:
-            while True:
-                try:
-                    future = ended.get(timeout=_LOOK_SECONDS)
-                    break
-                except Empty:
-                    look()
-            yield future.key, self._result(future, look)
-
-    def _result(self, future: Any, look: Callable[[], None]) -> Made:
-        """Fetch a result; where its worker has died meanwhile, the scheduler has it made again."""
-        lost = (_dask().CancelledError, _dask().KilledWorker)
-        while True:
+        work = _with_absolute_paths(work)
+        submit = self.client.submit
+        waiting = {submit(make_shard, work, shard, pure=False): shard for shard in shards}
+        made: list[OutputFile] = []
+        for future, record in self._results(waiting):
             try:
-                made: Made = future.result(timeout=_LOOK_SECONDS)
-            except FvarError:
+                budget.count(record.num_frames, record.num_bytes)
+            except StoppedError:
+                with suppress(OSError, RuntimeError):  # the connection is lost
+                    self.client.cancel(list(waiting))
+                discard(work.out_dir, list(waiting.values()))
                 raise
-            except (*lost, ImportError, OSError, RuntimeError) as error:
-                if not isinstance(error, TimeoutError) or future.status == "error":
-                    raise self._failed(in_brief(error)) from error
-                look()
-            else:
-                return made
+            on_progress(waiting.pop(future).num_rows, 0)
+            made.append(record.shard)
+            yield record
+        self._check_files(work.out_dir, made)
 
-    def _failed(self, why: str) -> StoppedError:
-        if self.client.status != "running":
-            return StoppedError(
-                f"--dask {self.address}",
-                "the connection to its scheduler is lost",
-                fix=f"see that a scheduler and workers run, then {_RERUN}",
-            )
-        return StoppedError(
-            f"--dask {self.address}",
-            f"the cluster failed ({why})",
-            fix=f"see the logs of its scheduler and workers, then {_RERUN}",
-        )
+    def _check_files(self, out_dir: Path, files: Sequence[OutputFile]) -> None:
+        """Make sure that the files are as they were made: another extraction may have replaced one.
+
+        The workers read them, because the command's machine would take hours for a terabyte.
+        """
+        submit = self.client.submit
+        expected = {submit(read_shard, out_dir, file.path, pure=False): file for file in files}
+        for future, file in self._results(expected):
+            if file != expected[future]:
+                raise StoppedError(
+                    out_dir / expected[future].path,
+                    "was replaced after it was made",
+                    fix=f"make sure that no other extraction writes there, then {_RERUN}",
+                )
+
+    def _results(self, futures: Collection[Any]) -> Iterator[tuple[Any, Any]]:
+        """Yield each future with its result once it is done; report when the workers change."""
+        done = _dask().as_completed(list(futures), loop=self.client.loop)
+        workers, asked = self.describe(), time.monotonic()
+        while not done.is_empty():
+            for future in done.next_batch(block=False):
+                with self._failures():
+                    result = future.result()
+                future.release()  # else Dask makes it again when the worker that holds it ends
+                yield future, result
+            if time.monotonic() - asked > _WORKERS_SECONDS:
+                before, workers, asked = workers, self.describe(), time.monotonic()
+                if workers != before:
+                    self.reporter.info(workers)
+            time.sleep(_POLL_SECONDS)
 
     def _threads(self) -> list[int]:
-        """Return the threads of each worker."""
-        if self.client.status != "running":
-            raise self._failed("")
-        try:
+        """Return the number of threads of each worker."""
+        with self._failures():
+            if self.client.status != "running":
+                raise ConnectionError(self.client.status)
             return list(self.client.nthreads().values())
-        except (OSError, RuntimeError) as error:
-            raise self._failed(in_brief(error)) from error
 
-    def _stop(self, run: str, futures: list[Any]) -> None:
-        """Take the tasks back, and wait until the workers have ended what was under way."""
-        if self.client.status != "running":
-            return  # workers that lose their scheduler end by themselves
-        deadline = time.monotonic() + _END_SECONDS
-        with suppress(OSError, RuntimeError):  # a timeout is an OSError
-            # The others would only import all this to say that they are at nothing.
-            busy = [
-                worker
-                for worker, keys in self.client.processing().items()
-                if any(str(key).endswith(run) for key in keys)
-            ]
-            self.client.cancel(futures)
-            while busy and time.monotonic() < deadline:
-                answers = self.client.run(is_busy, run, workers=busy, on_error="ignore")
-                busy = [worker for worker, answer in answers.items() if answer]
-                time.sleep(_ASK_SECONDS if busy else 0)
-
-    def _watch(self) -> Callable[[], None]:
-        """Return what to call while nothing comes; it says when no worker is left.
-
-        Batch systems bring others, so that waiting is right.
-        """
-        deserted = False
-
-        def look() -> None:
-            nonlocal deserted
-            was, deserted = deserted, not self._threads()
-            if deserted and not was:
-                self.reporter.warning(
-                    f"Dask {self.address} has no worker: waiting for one; Ctrl-C ends the waiting"
-                )
-            if was and not deserted:
-                self.reporter.info(self.describe())
-
-        return look
-
-
-def _check_untouched(folder: Path, made: Made) -> None:
-    """Make sure that a shard is what its maker left: a worker thought lost may have written since."""
-    shard = made.record.shard
-    try:
-        if mark_of(folder / shard.path) == made.mark or output_file(folder, shard.path) == shard:
-            return
-        problem = "was replaced after it was made"
-    except (OSError, FvarError) as error:
-        problem = f"cannot be read again ({in_brief(error)})"
-    raise StoppedError(
-        folder / shard.path,
-        problem,
-        fix=f"see that no other extraction writes there, then {_RERUN}",
-    )
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Turn an error of Dask into one line; a task's own error stays as it is."""
+        dask = _dask()
+        try:
+            yield
+        except (
+            dask.CancelledError,
+            dask.KilledWorker,
+            ImportError,
+            OSError,
+            RuntimeError,
+        ) as error:
+            lost = self.client.status != "running"
+            raise StoppedError(
+                f"--dask {self.address}",
+                "the connection is lost" if lost else f"Dask failed ({in_brief(error)})",
+                fix=f"see the logs of its scheduler and workers, then {_RERUN}",
+            ) from error
 
 
 @contextmanager
-def connect(address: str, reporter: Reporter) -> Iterator[Cluster]:
-    """Connect to the scheduler at `address`, ``tcp://HOST:8786``.
+def connect(address: str | None, reporter: Reporter) -> Iterator[DaskClient | None]:
+    """Connect to the Dask scheduler at `address`, ``tcp://HOST:8786``; yield None for None.
+
+    At the end of the block Dask takes back all tasks; those under way stop within about a second.
 
     Raises:
-        ConfigError: Dask is not installed, or nobody answers.
+        ConfigError: Dask is not installed, or no scheduler answers.
     """
+    if address is None:
+        yield None
+        return
     try:
         dask = _dask()
     except ImportError as error:
@@ -230,7 +173,7 @@ def connect(address: str, reporter: Reporter) -> Iterator[Cluster]:
             f"needs Dask ({in_brief(error)})",
             fix="pip install 'fvar[dask]', here and where the workers run",
         ) from error
-    with _silenced():
+    with _silent_logs():
         try:
             client = dask.Client(address, timeout=_CONNECT_SECONDS)
         except (OSError, ValueError) as error:
@@ -240,32 +183,29 @@ def connect(address: str, reporter: Reporter) -> Iterator[Cluster]:
                 fix="start one (`dask scheduler`) and give the address that it prints",
             ) from error
         try:
-            yield Cluster(client, address, reporter)
+            yield DaskClient(client, address, reporter)
         finally:
-            with suppress(TimeoutError):  # nothing of ours is left there
-                client.close(timeout=_END_SECONDS)
+            with suppress(TimeoutError):
+                client.close(timeout=_CLOSE_SECONDS)
 
 
 @contextmanager
-def _silenced() -> Iterator[None]:
-    """Keep Dask's log off the terminal: what goes wrong, we say in one line."""
-    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in _LOGGERS]
-    before = {name: logging.getLogger(name).level for name in names}
+def _silent_logs() -> Iterator[None]:
+    """Keep Dask's logs off the terminal: the command reports each error in one line."""
+    before = logging.root.manager.disable
+    logging.disable()
     try:
-        for name in names:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
         yield
     finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
+        logging.disable(before)
 
 
 def _dask() -> Any:
-    """Import Dask: it is optional and takes a second."""
+    """Import Dask, which is optional and takes a second."""
     return import_module("distributed")
 
 
-def _as_workers_see_it(work: Work) -> Work:
+def _with_absolute_paths(work: Work) -> Work:
     videos = str(Path(work.config.videos).resolve())
     config = work.config.model_copy(update={"videos": videos})
     return replace(work, out_dir=work.out_dir.resolve(), config=config)
