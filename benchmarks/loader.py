@@ -23,6 +23,7 @@ from store import some_store
 
 from fvar.config import TrainConfig
 from fvar.loading.dataset import EncodedClip, FrameBatch, StoredVideo, VideoDataset, load_batches
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.training.inputs import testing_view
 
@@ -72,11 +73,16 @@ class Bench:
     """One store, one network, and what can be done with a batch."""
 
     def __init__(
-        self, folder: Path, videos: list[StoredVideo], network: Recognizer, size: int
+        self,
+        folder: Path,
+        videos: list[StoredVideo],
+        network: tuple[Recognizer, Sweep],
+        size: int,
     ) -> None:
         self._view = testing_view(TrainConfig(size=size))
         self._dataset, self._num_videos = VideoDataset(folder, videos, self._view), len(videos)
-        self._network, self._stem = network, network.backbone.folded_stem
+        self._network, self._settings = network
+        self._stem = self._network.backbone.folded_stem
         self._weights = [weight.detach() for weight in self._stem.weights()]
 
     def epoch(self, use: Use, *, readers: int, num_videos: int) -> Spent:
@@ -111,7 +117,7 @@ class Bench:
     def step(self, batch: FrameBatch) -> float:
         """Go forward and backward by the chunked engine."""
         (clip,) = self._clips(batch)
-        step(self._network, clip)
+        step(self._network, self._settings, clip)
         return clip.seconds
 
     @torch.no_grad()

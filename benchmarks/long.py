@@ -19,6 +19,7 @@ from measuring import peak_mb, print_machine, recognizer, some_clip
 from PIL import Image, ImageOps
 
 from fvar.loading.dataset import EncodedClip
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.training.optim import build_optimizer
 
@@ -33,13 +34,13 @@ def alter(clip: EncodedClip, frame: int) -> None:
     clip._coded = coded
 
 
-def take_step(network: Recognizer, clip: EncodedClip) -> tuple[torch.Tensor, float]:
+def take_step(network: Recognizer, sweep: Sweep, clip: EncodedClip) -> tuple[torch.Tensor, float]:
     """Return the gradient of all parameters and the seconds of a step; the parameters are put back."""
     before = {name: value.clone() for name, value in network.state_dict().items()}
     optimizer = build_optimizer(network, lr=0.002, momentum=0.9, weight_decay=5e-4)
     started = time.perf_counter()
     label = torch.zeros(1, dtype=torch.int64)
-    torch.nn.functional.cross_entropy(network([clip]), label).backward()
+    torch.nn.functional.cross_entropy(network([clip], sweep), label).backward()
     gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
     optimizer.step()
     seconds = time.perf_counter() - started
@@ -58,16 +59,16 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--size", type=int, default=112)
     flags = parser.parse_args()
-    network = recognizer(flags.backbone, flags.size)
+    network, sweep = recognizer(flags.backbone, flags.size)
     clip = some_clip(flags.frames, flags.id, flags.size, made_up=1000)
     print(f"{flags.backbone}, {flags.size} px, k = 8, float32, {clip.num_frames} frames")
-    gradient, seconds = take_step(network, clip)
+    gradient, seconds = take_step(network, sweep, clip)
     print(f"one step: {seconds:.0f} s, peak {peak_mb():.0f} MB", flush=True)
     if flags.control:
-        again, _ = take_step(network, clip)
+        again, _ = take_step(network, sweep, clip)
         print(f"again: the same gradient to the bit: {torch.equal(again, gradient)}", flush=True)
     alter(clip, flags.alter)
-    altered, _ = take_step(network, clip)
+    altered, _ = take_step(network, sweep, clip)
     change = (altered - gradient).norm() / gradient.norm()
     print(f"frame {flags.alter} inverted: the gradient moves by {change:.2e} of its length")
     print_machine()

@@ -18,7 +18,7 @@ from fvar.store.manifest import (
     write_manifest,
 )
 from fvar.training.distributed import Team, team
-from fvar.training.inputs import report_thinning, testing_view
+from fvar.training.inputs import report_thinning
 from fvar.training.metrics import (
     Prediction,
     Scores,
@@ -84,11 +84,11 @@ def _predict_all(
     ) as progress:
         predictions = predict(
             trained.recognizer,
+            trained.sweep,
             trained.frames_dir,
             trained.stored(trained.videos),
-            testing_view(trained.config),
+            config=trained.config,
             team=members,
-            precision=trained.config.precision,
             workers=config.workers,
             progress=progress,
         )

@@ -6,7 +6,14 @@ import torch
 
 from fvar.config import TrainConfig
 from fvar.errors import ConfigError, ManifestError
-from fvar.model.build import build_recognizer, freezes_stem, load_weights, starting_files
+from fvar.model.build import (
+    build_recognizer,
+    build_sweep,
+    freezes_stem,
+    load_weights,
+    starting_files,
+)
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Reporter
 from fvar.store.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs, sha256_of
@@ -67,11 +74,17 @@ def train(
         checkpoint = members.on_main(
             lambda: _checkpoint(out_dir, config, videos) if resume else None
         )
-        recognizer = _start(config, videos, reporter, members)
+        recognizer, sweep = _start(config, videos, reporter, members)
         trainer = Trainer(
-            recognizer, videos, config, team=members, out_dir=out_dir, reporter=reporter
+            recognizer,
+            videos,
+            config,
+            sweep=sweep,
+            team=members,
+            out_dir=out_dir,
+            reporter=reporter,
         )
-        if recognizer.engine == "plain":
+        if sweep.engine == "plain":
             trainer.refuse_what_cannot_fit()
         if members.is_main:
             if overwrite:
@@ -134,16 +147,17 @@ def _training_set(path: Path, manifest: FramesManifest, config: TrainConfig) -> 
 
 def _start(
     config: TrainConfig, videos: TrainingSet, reporter: Reporter, members: Team
-) -> Recognizer:
-    """Build the network from its seed and starting weights, and say what will happen."""
+) -> tuple[Recognizer, Sweep]:
+    """Build the network from its seed and starting weights, and report what will happen."""
     torch.manual_seed(config.seed)
     torch.backends.cudnn.deterministic = True
-    recognizer = build_recognizer(config, num_classes=len(videos.classes), device=members.device)
+    recognizer = build_recognizer(config, num_classes=len(videos.classes))
+    sweep = build_sweep(config, recognizer.backbone, device=members.device)
     left_out = load_weights(recognizer.backbone, config)
     if left_out:
         reporter.info(f"weights {config.weights}: left out {len(left_out)} keys of its classifier")
     longest = max(videos.train, key=lambda video: video.num_frames)
-    if recognizer.engine == "plain" and config.clustering != "uniform":
+    if sweep.engine == "plain" and config.clustering != "uniform":
         _refuse_long(longest.id, longest.num_frames, config)
     report_thinning(videos.thinning, reporter)
     frames = sum(video.num_frames for video in videos.train)
@@ -151,9 +165,9 @@ def _start(
         f"{len(videos.train)} videos, {frames} frames, {len(videos.classes)} classes; {config.backbone}, "
         f"clustering {config.clustering} to {config.clusters} after stage {config.stage}, stem "
         f"{'kept' if freezes_stem(config) else 'trained'}, engine "
-        f"{recognizer.engine}, {members.device}, {members.world_size} process(es)"
+        f"{sweep.engine}, {members.device}, {members.world_size} process(es)"
     )
-    return recognizer.to(members.device)
+    return recognizer.to(members.device), sweep
 
 
 def _refuse_long(video_id: str, num_frames: int, config: TrainConfig) -> None:

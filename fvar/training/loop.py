@@ -17,12 +17,13 @@ from fvar.config import TrainConfig
 from fvar.errors import StoppedError
 from fvar.loading.dataset import FrameBatch, StoredVideo, VideoDataset, View, load_batches
 from fvar.loading.sampling import draw_key, epoch_batches, share_of_rank
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Progress, Reporter
 from fvar.store.files import atomic_open
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, save_checkpoint
 from fvar.training.distributed import Team, autocast, autocast_dtype
-from fvar.training.inputs import testing_view, training_view
+from fvar.training.inputs import training_view
 from fvar.training.memory_check import refuse_what_cannot_fit
 from fvar.training.metrics import score
 from fvar.training.optim import build_optimizer, build_scheduler
@@ -63,11 +64,13 @@ class Trainer:
         videos: TrainingSet,
         config: TrainConfig,
         *,
+        sweep: Sweep,
         team: Team,
         out_dir: Path,
         reporter: Reporter,
     ) -> None:
         self.recognizer, self.videos, self.config = recognizer, videos, config
+        self.sweep = sweep
         self.team, self.out_dir, self.reporter = team, out_dir, reporter
         self.history: list[dict[str, float]] = []
         self.num_frames = [self._frames_seen(video.num_frames) for video in videos.train]
@@ -83,7 +86,6 @@ class Trainer:
             enabled=autocast_dtype(config.precision, team.device) == torch.float16,
         )
         self.parallel = team.wrap(recognizer)
-        self._clustered = recognizer.sweep, recognizer.engine
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same training."""
@@ -108,6 +110,7 @@ class Trainer:
         with autocast(self.config.precision, self.team.device):
             refuse_what_cannot_fit(
                 self.recognizer,
+                self.sweep,
                 size=self.config.size,
                 num_frames=max(sum(self.num_frames[video] for video in share) for share in shares),
                 device=self.team.device,
@@ -143,7 +146,6 @@ class Trainer:
         started = time.perf_counter()
         # One seed an epoch and process: an epoch draws the same dropout whether or not the run was resumed.
         torch.manual_seed(draw_key(self.config.seed, epoch, self.team.rank, "dropout"))
-        self._choose_frames(epoch)
         self.recognizer.train()
         totals = torch.zeros(4, dtype=torch.float64)  # loss, correct, videos, frames
         lr = self.optimizer.param_groups[0]["lr"]
@@ -165,12 +167,11 @@ class Trainer:
         self._say(row)
         return row
 
-    def _choose_frames(self, epoch: int) -> None:
-        """Look at sampled frames in the first `sampled_epochs`, at clusters of all frames afterwards."""
-        sweep, engine = self._clustered
-        sampled = epoch < self.config.sampled_epochs
-        self.recognizer.sweep = replace(sweep, method=None) if sampled else sweep
-        self.recognizer.engine = "plain" if sampled else engine
+    def _sweep_of(self, epoch: int) -> Sweep:
+        """Return the sweep over sampled frames in the first `sampled_epochs`, over clusters afterwards."""
+        if epoch < self.config.sampled_epochs:
+            return replace(self.sweep, engine="plain", clustering=None)
+        return self.sweep
 
     def _load(self, epoch: int) -> Iterator[tuple[FrameBatch | None, int]]:
         """Yield this process's part of each batch (None: nothing) and the videos in the whole batch."""
@@ -194,7 +195,7 @@ class Trainer:
         clips = batch.clips(self._view(epoch), device=self.team.device) if batch else []
         labels = (batch.labels if batch else torch.zeros(0, dtype=torch.int64)).to(self.team.device)
         with autocast(self.config.precision, self.team.device):
-            logits = self.parallel(clips)
+            logits = self.parallel(clips, self._sweep_of(epoch))
         loss = functional.cross_entropy(
             logits.float(), labels, label_smoothing=self.config.label_smoothing, reduction="sum"
         )
@@ -234,21 +235,17 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         if not self.videos.val:
             return {}
-        view = testing_view(self.config)
-        sampling = self.recognizer.sweep
-        self.recognizer.sweep = self._clustered[0]
         with self.reporter.progress("val", total=len(self.videos.val), unit="videos") as progress:
             predictions = predict(
                 self.recognizer,
+                self.sweep,
                 self.videos.folder,
                 self.videos.val,
-                view,
+                config=self.config,
                 team=self.team,
-                precision=self.config.precision,
                 workers=self.config.workers,
                 progress=progress,
             )
-        self.recognizer.sweep = sampling
         scores = score(predictions, num_classes=len(self.videos.classes))
         return {"val_top1": scores.top1, "val_mean_class_accuracy": scores.mean_class_accuracy}
 

@@ -6,7 +6,7 @@ import torch
 
 from fvar.errors import ConfigError
 from fvar.model.activation_cache import TapeMeter
-from fvar.model.interface import Rows
+from fvar.model.interface import Rows, Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.system import total_host_memory
 
@@ -14,12 +14,13 @@ _PROBED_FRAMES = 2  # a batch norm that trains needs two values
 
 
 def refuse_what_cannot_fit(
-    recognizer: Recognizer, *, size: int, num_frames: int, device: torch.device
+    recognizer: Recognizer, sweep: Sweep, *, size: int, num_frames: int, device: torch.device
 ) -> None:
     """Refuse a training by the plain engine whose largest batch needs more memory than there is.
 
     Args:
         recognizer: On `device`, in training mode.
+        sweep: How the training goes over the frames.
         size: Side of the pictures, px.
         num_frames: Of the largest batch of a process.
         device: Where the training runs.
@@ -27,7 +28,8 @@ def refuse_what_cannot_fit(
     Raises:
         ConfigError: The activations alone take more than the device's memory.
     """
-    a_frame, there_is = bytes_of_a_frame(recognizer, size=size, device=device), _memory(device)
+    a_frame = bytes_of_a_frame(recognizer, sweep, size=size, device=device)
+    there_is = _memory(device)
     if a_frame * num_frames <= there_is:
         return
     raise ConfigError(
@@ -39,14 +41,16 @@ def refuse_what_cannot_fit(
     )
 
 
-def bytes_of_a_frame(recognizer: Recognizer, *, size: int, device: torch.device) -> int:
+def bytes_of_a_frame(
+    recognizer: Recognizer, sweep: Sweep, *, size: int, device: torch.device
+) -> int:
     """Return what autograd keeps for one frame: in the stem, and in the trunk where every frame is a row."""
     probe = copy.deepcopy(recognizer)  # a forward pass moves the statistics of a norm that trains
     pictures = torch.zeros(_PROBED_FRAMES, 3, size, size, device=device)
     meter = TapeMeter(apart_from=list(probe.parameters()))
     with meter.running():
         rows = probe.backbone.stem(pictures)
-        if probe.sweep.method is None:
+        if sweep.clustering is None:
             probe.classify(Rows(rows, (_PROBED_FRAMES,), None, None, 0))
     return meter.num_bytes // _PROBED_FRAMES
 

@@ -3,16 +3,19 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fvar.config import PrecisionName
+from fvar.config import PrecisionName, TrainConfig
 from fvar.loading.dataset import FrameBatch, StoredVideo, VideoDataset, View, load_batches
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import Inference, Recognizer
 from fvar.reporting import Progress
 from fvar.training.distributed import Team, autocast
+from fvar.training.inputs import testing_view
 from fvar.training.metrics import Prediction
 
 
 def infer_videos(
     recognizer: Recognizer,
+    sweep: Sweep,
     dataset: VideoDataset,
     view: View,
     *,
@@ -34,7 +37,7 @@ def infer_videos(
         ):
             (clip,) = batch.clips(view, device=team.device)
             with autocast(precision, team.device):
-                inference = recognizer.infer(clip, with_steps=with_steps)
+                inference = recognizer.infer(clip, sweep, with_steps=with_steps)
             yield batch, inference
     finally:
         recognizer.train(was_training)
@@ -42,21 +45,30 @@ def infer_videos(
 
 def predict(
     recognizer: Recognizer,
+    sweep: Sweep,
     folder: Path,
     videos: Sequence[StoredVideo],
-    view: View,
     *,
+    config: TrainConfig,
     team: Team,
-    precision: PrecisionName,
     workers: int,
     progress: Progress,
 ) -> list[Prediction]:
     """Return a prediction for every video, in order, in every process."""
+    view = testing_view(config)
     dataset = VideoDataset(folder, team.share(videos), view)
+    inferred = infer_videos(
+        recognizer,
+        sweep,
+        dataset,
+        view,
+        team=team,
+        precision=config.precision,
+        workers=workers,
+        with_steps=False,
+    )
     mine = []
-    for batch, inference in infer_videos(
-        recognizer, dataset, view, team=team, precision=precision, workers=workers, with_steps=False
-    ):
+    for batch, inference in inferred:
         mine.append(Prediction(batch.ids[0], int(batch.labels[0]), inference.logits))
         progress.advance(team.world_size)
     shares = team.gather(mine)

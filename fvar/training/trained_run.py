@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from fvar.config import Split, TrainConfig
 from fvar.errors import ManifestError
 from fvar.loading.dataset import FrameBatch, StoredVideo, VideoDataset
-from fvar.model.build import build_recognizer
+from fvar.model.build import build_recognizer, build_sweep
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import Inference, Recognizer
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.files import is_complete
@@ -34,6 +33,7 @@ class Trained:
 
     Attributes:
         recognizer: On the device, in evaluation mode.
+        sweep: How it goes over the frames of a video.
         config: The training's settings.
         classes: Names of the classifier's rows.
         checkpoint: The file that was loaded.
@@ -45,6 +45,7 @@ class Trained:
     """
 
     recognizer: Recognizer
+    sweep: Sweep
     config: TrainConfig
     classes: list[str]
     checkpoint: Path
@@ -69,6 +70,7 @@ class Trained:
         dataset = VideoDataset(self.frames_dir, self.stored(videos), view)
         inferred = infer_videos(
             self.recognizer,
+            self.sweep,
             dataset,
             view,
             team=team,
@@ -123,9 +125,11 @@ def open_training(
     check_alike(team, file)
     videos = select_videos(frames_manifest, split, allow_partial=allow_partial, source=frames_path)
     stored_videos(videos, manifest.classes, source=frames_path)
-    recognizer = _load_recognizer(file, manifest, device=team.device).to(team.device).eval()
+    recognizer = _load_recognizer(file, manifest)
+    sweep = build_sweep(manifest.config, recognizer.backbone, device=team.device)
     return Trained(
-        recognizer=recognizer,
+        recognizer=recognizer.to(team.device).eval(),
+        sweep=sweep,
         config=manifest.config,
         classes=manifest.classes,
         checkpoint=file,
@@ -190,9 +194,7 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
-def _load_recognizer(
-    file: Path, manifest: CheckpointManifest, *, device: torch.device
-) -> Recognizer:
+def _load_recognizer(file: Path, manifest: CheckpointManifest) -> Recognizer:
     loaded = load_checkpoint(file)
     if loaded.classes != manifest.classes:
         raise ManifestError(
@@ -200,7 +202,7 @@ def _load_recognizer(
             f"knows the classes {_few(loaded.classes)}, its training {_few(manifest.classes)}",
             fix="give a checkpoint of this training",
         )
-    recognizer = build_recognizer(manifest.config, num_classes=len(manifest.classes), device=device)
+    recognizer = build_recognizer(manifest.config, num_classes=len(manifest.classes))
     try:
         recognizer.load_state_dict(loaded.model)
     except RuntimeError as error:

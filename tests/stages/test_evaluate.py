@@ -21,7 +21,7 @@ from training_samples import (
 from fvar.config import EvalConfig
 from fvar.errors import FvarError, StoppedError
 from fvar.loading.dataset import collate
-from fvar.model.build import build_recognizer
+from fvar.model.build import build_recognizer, build_sweep
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import SilentReporter
 from fvar.stages import evaluate as stage
@@ -117,10 +117,11 @@ def test_predictions_are_what_the_network_says(run: Path, tmp_path: Path) -> Non
     rows = _rows(tmp_path / "eval")
     assert list(rows) == ["x", "y", "z"]
     recognizer, view = _recognizer(run), views.testing_view(tiny_config())
+    sweep = build_sweep(tiny_config(), recognizer.backbone)
     for row in ROWS[-3:]:
         batch = collate([(sample_video(sample_pictures(row.id, row.num_frames)), 0, row.id, 0)])
         (clip,) = batch.clips(view, device=CPU)
-        scores = recognizer.infer(clip).logits.softmax(0).tolist()
+        scores = recognizer.infer(clip, sweep).logits.softmax(0).tolist()
         assert rows[row.id] == [
             row.label,
             ("down", "left", "up")[scores.index(max(scores))],
