@@ -11,31 +11,35 @@ mean of all draws is from the exact gradient, in standard errors: about 1 if the
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from measuring import StillClip, fastest, print_machine, print_table, recognizer, some_clip, step
 from torch import Tensor
 
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 
 ONE_FRAME = 1e-6  # of a cluster: rounded up, one
 SHARES = {"1": 1.0, "1/2": 0.5, "1/4": 0.25, "1/8": 0.125, "one frame": ONE_FRAME}
 
 
-def stem_gradient(network: Recognizer, clip: StillClip) -> Tensor:
+def stem_gradient(network: Recognizer, sweep: Sweep, clip: StillClip) -> Tensor:
     """Return the gradient of the stem's parameters, one vector."""
-    step(network, clip)
+    step(network, sweep, clip)
     parts = [p.grad for p in network.backbone.stem_parameters() if p.grad is not None]
     return torch.cat([part.flatten() for part in parts])
 
 
-def compare(network: Recognizer, clip: StillClip, exact: Tensor, *, draws: int) -> list[str]:
-    """Return cosine, deviation and bias of the gradient as the network is set."""
+def compare(
+    network: Recognizer, sweep: Sweep, clip: StillClip, exact: Tensor, *, draws: int
+) -> list[str]:
+    """Return cosine, deviation and bias of the gradient by `sweep`."""
     gradients = []
     for draw in range(draws):
         clip.cut_key = draw
-        gradients.append(stem_gradient(network, clip))
+        gradients.append(stem_gradient(network, sweep, clip))
     found = torch.stack(gradients)
     cosine = torch.cosine_similarity(found, exact[None], dim=1)
     deviation = (found - exact).square().sum(dim=1).mean().sqrt() / exact.norm()
@@ -54,16 +58,16 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--keep-mb", type=int, default=1024)
     flags = parser.parse_args()
-    network = recognizer(flags.backbone, flags.size, keep_mb=flags.keep_mb)
+    network, sweep = recognizer(flags.backbone, flags.size, keep_mb=flags.keep_mb)
     encoded = some_clip(flags.frames, flags.id, flags.size, made_up=128)
     clip = StillClip(encoded.pictures(range(encoded.num_frames)))
-    exact = stem_gradient(network, clip)
+    exact = stem_gradient(network, sweep, clip)
     rows, whole = [], 0.0
     for name, share in SHARES.items():
-        network.sweep = replace(network.sweep, backward_share=share)
-        seconds = fastest(lambda: step(network, encoded), repeats=3)
+        cheaper = replace(sweep, backward_fraction=share)
+        seconds = fastest(partial(step, network, cheaper, encoded), repeats=3)
         whole = whole or seconds
-        fidelity = compare(network, clip, exact, draws=flags.draws if share < 1 else 1)
+        fidelity = compare(network, cheaper, clip, exact, draws=flags.draws if share < 1 else 1)
         rows.append((name, *fidelity, f"{seconds:.2f}", f"{whole / seconds:.2f}"))
     print_table(
         f"backward over a share of each cluster: {flags.backbone}, {flags.size} px, "

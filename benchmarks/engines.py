@@ -24,8 +24,9 @@ from measuring import (
 
 def measure(backbone: str, engine: str, num_frames: int, size: int, repeats: int) -> None:
     """Print seconds and MB of one step, in this process."""
-    network, clip = recognizer(backbone, size, engine=engine), jpeg_clip(num_frames, size)
-    print(fastest(lambda: step(network, clip), repeats=repeats), peak_mb())
+    network, sweep = recognizer(backbone, size, engine=engine)
+    clip = jpeg_clip(num_frames, size)
+    print(fastest(lambda: step(network, sweep, clip), repeats=repeats), peak_mb())
 
 
 def main() -> None:

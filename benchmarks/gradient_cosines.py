@@ -19,10 +19,11 @@ from fvar.loading.sampling import uniform_frames
 from fvar.model.backbone import MOBILENET_STAGE_ENDS, Backbone
 from fvar.model.clustering import ClusteringMethod
 from fvar.model.engine import ENGINES
-from fvar.model.interface import Rows
+from fvar.model.interface import Rows, Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.model.shift import RowLayout
 
+CHUNK_FRAMES = 8  # the default on a CPU
 DRAWS = 3  # of whatever is random, averaged before anything else
 STAGES = ("stage 1", "stage 2", "stage 3", "stage 4", "classifier", "all")
 
@@ -124,8 +125,7 @@ def gradient(recognizer: Recognizer, clip: LabelledClip, method: Method, cluster
     if method.sampled:
         key = clip.cut_key if method.sampled == "random" else None
         clip = replace(clip, frames=clip.frames[uniform_frames(clip.num_frames, clusters, key=key)])
-    sweep = replace(recognizer.sweep, method=method.clustering, num_clusters=clusters)
-    rows = ENGINES["plain"](recognizer.backbone, [clip], sweep)
+    rows = ENGINES["plain"](recognizer.backbone, [clip], _sweep(method, clusters))
     layout = RowLayout.of(rows.num_rows, device=rows.activations.device)
     logits = recognizer.classifier(recognizer.backbone.trunk(rows.activations, layout))
     seen = _row_weights(rows, by_size=method.by_size) @ logits
@@ -136,6 +136,16 @@ def gradient(recognizer: Recognizer, clip: LabelledClip, method: Method, cluster
     for name, part in zip(parameters, found, strict=True):
         parts[stage_of(name)].append(part.flatten())
     return {stage: torch.cat(of_stage) for stage, of_stage in parts.items()}
+
+
+def _sweep(method: Method, clusters: int) -> Sweep:
+    return Sweep(
+        engine="plain",
+        clustering=method.clustering,
+        num_clusters=clusters,
+        chunk_frames=CHUNK_FRAMES,
+        keep_bytes=0,
+    )
 
 
 def _row_weights(rows: Rows, *, by_size: bool) -> Tensor:

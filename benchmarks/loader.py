@@ -26,6 +26,7 @@ from fvar.loading.batch import Batch, load_batches
 from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import StoredVideo, VideoDataset
 from fvar.loading.view import evaluation_view
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 
 CHUNK = 8  # frames, the default of chunk_frames on a CPU
@@ -74,11 +75,16 @@ class Bench:
     """One store, one network, and what can be done with a batch."""
 
     def __init__(
-        self, folder: Path, videos: list[StoredVideo], network: Recognizer, size: int
+        self,
+        folder: Path,
+        videos: list[StoredVideo],
+        network: tuple[Recognizer, Sweep],
+        size: int,
     ) -> None:
         view = evaluation_view(TrainConfig(size=size))
         self._dataset = VideoDataset(folder, videos, view, device=torch.device("cpu"))
-        self._network, self._stem = network, network.backbone.folded_stem
+        self._network, self._settings = network
+        self._stem = self._network.backbone.folded_stem
         self._weights = [weight.detach() for weight in self._stem.weights()]
 
     def epoch(self, use: Use, *, readers: int, num_videos: int) -> Spent:
@@ -113,7 +119,7 @@ class Bench:
     def step(self, batch: Batch) -> float:
         """Go forward and backward by the chunked engine."""
         clip = TimedClip(batch.clips[0])
-        step(self._network, clip)
+        step(self._network, self._settings, clip)
         return clip.seconds
 
     @torch.no_grad()

@@ -20,6 +20,7 @@ from measuring import encoded_video, peak_mb, print_machine, recognizer, some_cl
 from PIL import Image, ImageOps
 
 from fvar.loading.clip import EncodedClip
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.training.optim import build_optimizer
 
@@ -35,13 +36,13 @@ def altered_clip(clip: EncodedClip, frame: int) -> EncodedClip:
     return replace(clip, video=encoded_video(pictures, clip.video.height, clip.video.width))
 
 
-def take_step(network: Recognizer, clip: EncodedClip) -> tuple[torch.Tensor, float]:
+def take_step(network: Recognizer, sweep: Sweep, clip: EncodedClip) -> tuple[torch.Tensor, float]:
     """Return the gradient of all parameters and the seconds of a step; the parameters are put back."""
     before = {name: value.clone() for name, value in network.state_dict().items()}
     optimizer = build_optimizer(network, lr=0.002, momentum=0.9, weight_decay=5e-4)
     started = time.perf_counter()
     label = torch.zeros(1, dtype=torch.int64)
-    torch.nn.functional.cross_entropy(network([clip]), label).backward()
+    torch.nn.functional.cross_entropy(network([clip], sweep), label).backward()
     gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
     optimizer.step()
     seconds = time.perf_counter() - started
@@ -60,15 +61,15 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--size", type=int, default=112)
     flags = parser.parse_args()
-    network = recognizer(flags.backbone, flags.size)
+    network, sweep = recognizer(flags.backbone, flags.size)
     clip = some_clip(flags.frames, flags.id, flags.size, made_up=1000)
     print(f"{flags.backbone}, {flags.size} px, k = 8, float32, {clip.num_frames} frames")
-    gradient, seconds = take_step(network, clip)
+    gradient, seconds = take_step(network, sweep, clip)
     print(f"one step: {seconds:.0f} s, peak {peak_mb():.0f} MB", flush=True)
     if flags.control:
-        again, _ = take_step(network, clip)
+        again, _ = take_step(network, sweep, clip)
         print(f"again: the same gradient to the bit: {torch.equal(again, gradient)}", flush=True)
-    altered, _ = take_step(network, altered_clip(clip, flags.alter))
+    altered, _ = take_step(network, sweep, altered_clip(clip, flags.alter))
     change = (altered - gradient).norm() / gradient.norm()
     print(f"frame {flags.alter} inverted: the gradient moves by {change:.2e} of its length")
     print_machine()

@@ -22,7 +22,8 @@ from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import StoredVideo, VideoDataset
 from fvar.loading.transforms import center_framing
 from fvar.loading.view import evaluation_view
-from fvar.model.build import build_recognizer
+from fvar.model.build import build_recognizer, build_sweep
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.manifest import FramesManifest, read_manifest
@@ -98,21 +99,23 @@ class StillClip:
         return self._pictures[list(frames)]
 
 
-def recognizer(backbone: str, size: int, **settings: Any) -> Recognizer:
-    """Build a network from scratch with frozen statistics and a stem that trains."""
+def recognizer(backbone: str, size: int, **settings: Any) -> tuple[Recognizer, Sweep]:
+    """Build a network from scratch, with frozen statistics and a stem that trains, and its sweep."""
     torch.manual_seed(0)
     keep_freed_memory()
     fixed = {"weights": "none", "norm": "frozen", "freeze_stem": False, "dropout": 0.0}
     config = TrainConfig.model_validate(
         fixed | {"backbone": backbone, "size": size, "engine": "chunked"} | settings
     )
-    return build_recognizer(config, num_classes=10)
+    network = build_recognizer(config, num_classes=10)
+    return network, build_sweep(config, network.backbone)
 
 
-def step(network: Recognizer, clip: EncodedClip | StillClip) -> None:
+def step(network: Recognizer, sweep: Sweep, clip: EncodedClip | StillClip) -> None:
     """Run forward and backward of one video."""
     network.zero_grad()
-    torch.nn.functional.cross_entropy(network([clip]), torch.zeros(1, dtype=torch.int64)).backward()
+    logits = network([clip], sweep)
+    torch.nn.functional.cross_entropy(logits, torch.zeros(1, dtype=torch.int64)).backward()
 
 
 def fastest(action: Callable[[], object], *, repeats: int) -> float:

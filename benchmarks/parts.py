@@ -10,6 +10,7 @@ import argparse
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from measuring import fastest, jpeg_clip, print_machine, print_table, recognizer, step
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from fvar.model.averaging import Membership
 from fvar.model.clustering import cluster, one_row_a_frame, sign_pattern, step_distances
 from fvar.model.engine import _no_rows_yet
-from fvar.model.interface import Rows
+from fvar.model.interface import Rows, Sweep
 from fvar.model.recognizer import Recognizer
 
 REPEATS = 5
@@ -28,8 +29,8 @@ CHUNK = 8  # frames, the default of chunk_frames on a CPU
 class Parts:
     """The parts of a step of one video, each a function without arguments."""
 
-    def __init__(self, network: Recognizer, num_frames: int, size: int) -> None:
-        self.network, self.backbone = network, network.backbone
+    def __init__(self, network: Recognizer, sweep: Sweep, num_frames: int, size: int) -> None:
+        self.network, self.backbone, self.sweep = network, network.backbone, sweep
         self.clip = jpeg_clip(num_frames, size)
         self.chunks = [
             range(first, min(first + CHUNK, num_frames)) for first in range(0, num_frames, CHUNK)
@@ -61,7 +62,7 @@ class Parts:
 
     def trunk(self) -> None:
         """Go forward and backward from the means on."""
-        rows = Rows(self.rows, (self.network.sweep.num_clusters,), None, None, 1)
+        rows = Rows(self.rows, (self.sweep.num_clusters,), None, None, 1)
         self.network.classify(rows).sum().backward()
 
     def measure_distances(self, pattern_of: Callable[[Tensor], Tensor] = sign_pattern) -> Tensor:
@@ -113,8 +114,8 @@ def compare_step(parts: Parts) -> None:
         ("outputs", output_bytes, 1),
         ("nothing", 0, 2),
     ):
-        parts.network.sweep = replace(parts.network.sweep, keep_bytes=budget)
-        whole = fastest(lambda: step(parts.network, parts.clip), repeats=REPEATS)
+        sweep = replace(parts.sweep, keep_bytes=budget)
+        whole = fastest(partial(step, parts.network, sweep, parts.clip), repeats=REPEATS)
         total = alone["sweep and back"] + alone["trunk"] + alone["decode"]
         total += sweeps * (alone["sweep"] + alone["decode"])
         rows.append((kept, f"{whole:.2f}", f"{total:.2f}", f"{whole / total:.2f}"))
@@ -195,7 +196,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     flags = parser.parse_args()
     print(f"{flags.backbone}, {flags.size} px, {flags.frames} frames, k = 8, float32\n")
-    parts = Parts(recognizer(flags.backbone, flags.size), flags.frames, flags.size)
+    parts = Parts(*recognizer(flags.backbone, flags.size), flags.frames, flags.size)
     compare_step(parts)
     compare_patterns(parts)
     compare_stems(parts, compiled=flags.compile)

@@ -10,8 +10,7 @@ from fvar.errors import ConfigError
 from fvar.model.backbone import NETWORKS, Backbone, cut_backbone
 from fvar.model.clustering import ClusteringMethod
 from fvar.model.conv_bn_fusion import depends_on_batch
-from fvar.model.engine import EngineMethod
-from fvar.model.interface import Sweep
+from fvar.model.interface import Engine, Sweep
 from fvar.model.recognizer import NormMode, Recognizer
 from fvar.model.weights import imagenet_state, load_strictly, read_state
 
@@ -21,37 +20,41 @@ _CHUNK_FRAMES = {"cpu": 8, "cuda": 64}
 _CPU = torch.device("cpu")
 
 
-def build_recognizer(
-    config: TrainConfig, *, num_classes: int, device: torch.device = _CPU
-) -> Recognizer:
+def build_recognizer(config: TrainConfig, *, num_classes: int) -> Recognizer:
     """Build the network of `config` with fresh parameters, on the host and in training mode.
 
     Args:
         config: Of the training.
-        num_classes: Rows of the classifier.
+        num_classes: Outputs of the classifier.
+    """
+    backbone = cut_backbone(NETWORKS[config.backbone](), stage=config.stage)
+    recognizer = Recognizer(
+        backbone, num_classes=num_classes, dropout=config.dropout, norm=norm_mode(config)
+    )
+    for parameter in backbone.stem_parameters():
+        parameter.requires_grad_(not freezes_stem(config))
+    return recognizer
+
+
+def build_sweep(config: TrainConfig, backbone: Backbone, *, device: torch.device = _CPU) -> Sweep:
+    """Return how a training with the settings `config` goes over the frames.
+
+    Args:
+        config: Of the training.
+        backbone: Of the recognizer, in training mode: the choice of the engine depends on its batch norms.
         device: Where it is going to run: the size of chunks is chosen for it.
 
     Raises:
         ConfigError: The engine does not fit the clustering or the batch norms.
     """
-    backbone = cut_backbone(NETWORKS[config.backbone](), stage=config.stage)
-    recognizer = Recognizer(
-        backbone,
-        num_classes=num_classes,
-        dropout=config.dropout,
-        norm=norm_mode(config),
-        sweep=Sweep(
-            method=clustering_method(config),
-            num_clusters=config.clusters,
-            chunk_frames=config.chunk_frames or _CHUNK_FRAMES[device.type],
-            keep_bytes=config.keep_mb << 20,
-            backward_share=config.backward_share,
-        ),
+    return Sweep(
+        engine=_engine(config, backbone),
+        clustering=clustering_method(config),
+        num_clusters=config.clusters,
+        chunk_frames=config.chunk_frames or _CHUNK_FRAMES[device.type],
+        keep_bytes=config.keep_mb << 20,
+        backward_fraction=config.backward_share,
     )
-    for parameter in backbone.stem_parameters():
-        parameter.requires_grad_(not freezes_stem(config))
-    recognizer.engine = _engine(config, backbone)
-    return recognizer
 
 
 def load_weights(backbone: Backbone, config: TrainConfig) -> list[str]:
@@ -111,7 +114,7 @@ _WITH_FROZEN_STEM: dict[NormMode, NormMode] = {
 }
 
 
-def _engine(config: TrainConfig, backbone: Backbone) -> EngineMethod:
+def _engine(config: TrainConfig, backbone: Backbone) -> Engine:
     trains_norm = depends_on_batch(backbone.stem_modules())
     clusters = clustering_method(config) is not None
     if config.engine == "auto":

@@ -16,9 +16,9 @@ the batch.
 Letters: B videos, T frames, n frames of a chunk, K clusters, R rows, M activations of a frame, C H W.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ from fvar.model.clustering import (
     step_distances,
 )
 from fvar.model.conv_bn_fusion import depends_on_batch
-from fvar.model.interface import Clip, Rows, Sweep
+from fvar.model.interface import Clip, Engine, Rows, Sweep
 from fvar.system import count_chunk
 
 
@@ -45,13 +45,13 @@ def plain_rows(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) -> Rows:
     """Run the stem with a tape over everything: memory grows with the frames."""
     outputs = list(_taped_outputs(backbone, clips, sweep))
     num_bits = outputs[0][0].numel()
-    if sweep.method is None:
+    if sweep.clustering is None:
         return Rows(torch.cat(outputs), tuple(map(len, outputs)), None, None, num_bits)
     steps = None
-    if sweep.method in NEEDS_DISTANCES:
+    if sweep.clustering in NEEDS_DISTANCES:
         with torch.no_grad():
             steps = torch.cat([_closed(step_distances(sign_pattern(x))) for x in outputs])
-    runs = _runs(sweep.method, sweep.num_clusters, clips, steps, device=outputs[0].device)
+    runs = _runs(sweep.clustering, sweep.num_clusters, clips, steps, device=outputs[0].device)
     members = Membership.of_all(runs, clips)
     means = [
         _weighted(members.matrix(video, range(len(x)), dtype=_wide(x))[1], x)
@@ -77,16 +77,16 @@ def chunked_rows(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) -> Row
     Raises:
         ValueError: The stem has a batch norm that trains, or there is nothing to cluster.
     """
-    if sweep.method is None:
-        raise ValueError("method None: without clusters every frame is a row; use the plain engine")
+    if sweep.clustering is None:
+        raise ValueError("engine chunked: without a clustering every frame is a row; use plain")
     if depends_on_batch(backbone.stem_modules()):
         raise ValueError(
             "the stem's batch norm trains: its statistics would come from a chunk, not the batch"
         )
     weights = backbone.folded_stem.weights()
     sweeps = _Sweeps(backbone, clips, sweep, weights)
-    steps = sweeps.distances() if sweep.method in NEEDS_DISTANCES else None
-    runs = _runs(sweep.method, sweep.num_clusters, clips, steps, device=weights[0].device)
+    steps = sweeps.distances() if sweep.clustering in NEEDS_DISTANCES else None
+    runs = _runs(sweep.clustering, sweep.num_clusters, clips, steps, device=weights[0].device)
     means = _ClusterMeans.apply(sweeps, Membership.of_all(runs, clips), *weights)
     return Rows(means, (sweep.num_clusters,) * len(clips), runs, steps, means[0].numel())
 
@@ -98,8 +98,10 @@ def measure_steps(backbone: Backbone, clip: Clip, sweep: Sweep) -> Tensor:
     return _Sweeps(backbone, [clip], once, backbone.folded_stem.weights()).distances()
 
 
-ENGINES = {"plain": plain_rows, "chunked": chunked_rows}
-EngineMethod = Literal["plain", "chunked"]
+ENGINES: dict[Engine, Callable[[Backbone, Sequence[Clip], Sweep], Rows]] = {
+    "plain": plain_rows,
+    "chunked": chunked_rows,
+}
 
 
 class _Sweeps:
@@ -115,10 +117,10 @@ class _Sweeps:
         self._kept = Kept(
             sweep.keep_bytes,
             num_frames=sum(clip.num_frames for clip in clips),
-            outputs=sweep.method in NEEDS_DISTANCES,
+            outputs=sweep.clustering in NEEDS_DISTANCES,
             tapes=torch.is_grad_enabled()
             and any(w.requires_grad for w in weights)
-            and sweep.backward_share == 1,
+            and sweep.backward_fraction == 1,
         )
 
     @torch.no_grad()
@@ -158,7 +160,7 @@ class _Sweeps:
         trained = [weight for weight in self._weights if weight.requires_grad]
         sums = [torch.zeros_like(weight, dtype=_wide(weight)) for weight in trained]
         by_video = torch.split(grad_means, self._sweep.num_clusters)
-        visited = members.thinned(self._sweep.backward_share, self._clips)
+        visited = members.thinned(self._sweep.backward_fraction, self._clips)
         for video in range(len(self._clips)):
             for chunk in visited.chunks(video, self._sweep.chunk_frames):
                 output = self._kept.tape((video, chunk[0]))

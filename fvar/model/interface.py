@@ -5,7 +5,7 @@ Letters: B videos, T frames, n frames of a chunk, K clusters, R rows, M bits of 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -27,32 +27,38 @@ class Clip(Protocol):
         """Return the named frames as the network wants them, (n, 3, H, W) float; the same at every call."""
 
 
+Engine = Literal["plain", "chunked"]
+
+
 @dataclass(frozen=True)
 class Sweep:
     """How the stem goes over the frames.
 
     Attributes:
-        method: The clustering; None: every frame is a row (`none`, and the frames that `uniform` picked).
+        engine: ``plain`` keeps every activation for the backward pass; ``chunked`` computes them again.
+        clustering: Name of the clustering. None: every frame is a row (`none`, and the frames that `uniform`
+            picked), which only the plain engine can do.
         num_clusters: K.
         chunk_frames: Frames that the stem sees at once, n.
         keep_bytes: Stem outputs and tapes that may be kept from sweep to sweep.
-        backward_share: Share of each cluster's frames, drawn at random, that the backward pass of the chunked
-            engine visits, in (0, 1]; below 1 its gradient is exact in expectation only.
+        backward_fraction: Fraction of each cluster's frames, drawn at random, that the backward pass of the
+            chunked engine visits, in (0, 1]. Below 1 its gradient is exact in expectation only.
     """
 
-    method: ClusteringMethod | None
+    engine: Engine
+    clustering: ClusteringMethod | None
     num_clusters: int
     chunk_frames: int
     keep_bytes: int
-    backward_share: float = 1.0
+    backward_fraction: float = 1.0
 
     def __post_init__(self) -> None:
         if self.chunk_frames < 1:
             raise ValueError(f"chunk_frames {self.chunk_frames}: must be at least 1")
         if self.num_clusters < 1:
             raise ValueError(f"num_clusters {self.num_clusters}: must be at least 1")
-        if not 0 < self.backward_share <= 1:
-            raise ValueError(f"backward_share {self.backward_share}: must be in (0, 1]")
+        if not 0 < self.backward_fraction <= 1:
+            raise ValueError(f"backward_fraction {self.backward_fraction}: must be in (0, 1]")
 
 
 @dataclass(frozen=True)

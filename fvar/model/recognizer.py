@@ -4,7 +4,7 @@ Letters: B videos, R rows of all videos, K clusters.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fvar.model.backbone import Backbone
 from fvar.model.conv_bn_fusion import BATCH_NORMS
-from fvar.model.engine import ENGINES, EngineMethod, measure_steps
+from fvar.model.engine import ENGINES, measure_steps
 from fvar.model.interface import Clip, Rows, Sweep
 from fvar.model.shift import RowLayout
 
@@ -47,7 +47,7 @@ class Recognizer(nn.Module):
     """Classifies videos of any length, each from all its frames."""
 
     def __init__(
-        self, backbone: Backbone, *, num_classes: int, dropout: float, norm: NormMode, sweep: Sweep
+        self, backbone: Backbone, *, num_classes: int, dropout: float, norm: NormMode
     ) -> None:
         """Put built parts together.
 
@@ -57,7 +57,6 @@ class Recognizer(nn.Module):
             dropout: Share of features dropped in training.
             norm: Which batch norms keep their statistics in training: all (``frozen``), all but the first
                 (``partial``), the stem's (``stem-frozen``), none (``train``).
-            sweep: How the stem goes over the frames.
         """
         super().__init__()
         self.backbone = backbone
@@ -65,8 +64,6 @@ class Recognizer(nn.Module):
         self.classifier = nn.Linear(backbone.num_features, num_classes)
         nn.init.normal_(self.classifier.weight, std=CLASSIFIER_STD)
         nn.init.zeros_(self.classifier.bias)
-        self.sweep = sweep
-        self.engine: EngineMethod = "plain"
         self._frozen_norms = _norms_to_freeze(backbone, norm)
         self.train()
 
@@ -77,12 +74,12 @@ class Recognizer(nn.Module):
             norm.eval()
         return self
 
-    def forward(self, clips: Sequence[Clip]) -> Tensor:
+    def forward(self, clips: Sequence[Clip], sweep: Sweep) -> Tensor:
         """Return the logits of B videos, (B, num_classes); without videos none, and zero gradients."""
         if not clips:
             touched = torch.stack([parameter.sum() * 0 for parameter in self.parameters()]).sum()
             return touched.expand(0, self.classifier.out_features)
-        return self.classify(ENGINES[self.engine](self.backbone, clips, self.sweep))
+        return self.classify(ENGINES[sweep.engine](self.backbone, clips, sweep))
 
     def classify(self, rows: Rows) -> Tensor:
         """Run everything after the clustering and average each video's row logits: -> (B, num_classes)."""
@@ -94,21 +91,25 @@ class Recognizer(nn.Module):
         )
 
     @torch.no_grad()
-    def infer(self, clip: Clip, *, with_steps: bool = False) -> Inference:
-        """Recognise one video by tape-free sweeps, in memory that does not grow with its length.
+    def infer(self, clip: Clip, sweep: Sweep, *, with_steps: bool = False) -> Inference:
+        """Recognize one video without a tape, in memory that does not grow with its length.
 
-        One video at a time, so that the result cannot depend on others to the bit. For `none` and
-        `uniform` the frames are the rows, and memory grows with them.
+        Where frames are clustered it always goes in chunks, also for a sweep whose engine is `plain`: that
+        choice is about what is kept for a backward pass, and here there is none. Without a clustering every
+        frame is a row, and memory grows with the frames. It takes one video at a time, so that the result
+        cannot depend on other videos, not even in its last bit.
 
         Args:
             clip: The video.
+            sweep: How the stem goes over its frames.
             with_steps: Measure the step distances also where the clustering does not need them.
         """
-        engine: EngineMethod = "plain" if self.sweep.method is None else "chunked"
-        rows = ENGINES[engine](self.backbone, [clip], self.sweep)
+        if sweep.clustering is not None:
+            sweep = replace(sweep, engine="chunked")
+        rows = ENGINES[sweep.engine](self.backbone, [clip], sweep)
         steps = rows.steps
         if steps is None and with_steps:
-            steps = measure_steps(self.backbone, clip, self.sweep)
+            steps = measure_steps(self.backbone, clip, sweep)
         starts, stops = _partition(rows, clip.num_frames)
         return Inference(
             logits=self.classify(rows)[0].float().cpu(),

@@ -89,6 +89,7 @@ def evaluate(
         with reporter.progress(f"eval {config.split}", total=len(videos), unit="videos") as bar:
             predictions = predict(
                 run.recognizer,
+                run.sweep,
                 run.dataset(stored, videos),
                 world=world,
                 precision=run.config.precision,

@@ -97,6 +97,7 @@ def _inspect(
     remove_outputs(out_dir, [H5, CSV, PAGE, *(f"{FILMSTRIPS}/{path.name}" for path in old)])
     inferred = infer_clips(
         run.recognizer,
+        run.sweep,
         run.dataset(frames, shown),
         range(len(shown)),
         precision=run.config.precision,

@@ -7,7 +7,14 @@ import torch
 from fvar.config import TrainConfig
 from fvar.errors import ConfigError, ManifestError
 from fvar.loading.view import evaluation_view
-from fvar.model.build import build_recognizer, freezes_stem, load_weights, starting_files
+from fvar.model.build import (
+    build_recognizer,
+    build_sweep,
+    freezes_stem,
+    load_weights,
+    starting_files,
+)
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Reporter
 from fvar.store.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs
@@ -61,14 +68,21 @@ def train(
         stored = open_frames(frames, world)
         videos = _training_set(stored, config)
         checkpoint = world.on_main(lambda: _load_last(out_dir, config, stored) if resume else None)
-        recognizer = _build(config, videos, reporter, world)
+        recognizer, sweep = _build(config, videos, reporter, world)
         trainer = Trainer(
-            recognizer, videos, config, world=world, out_dir=out_dir, reporter=reporter
+            recognizer,
+            videos,
+            config,
+            sweep=sweep,
+            world=world,
+            out_dir=out_dir,
+            reporter=reporter,
         )
-        if recognizer.engine == "plain":
+        if sweep.engine == "plain":
             with autocast(config.precision, world.device):
                 check_memory(
                     recognizer,
+                    sweep,
                     size=config.size,
                     num_frames=trainer.largest_part,
                     device=world.device,
@@ -122,15 +136,16 @@ def _training_set(stored: StoredFrames, config: TrainConfig) -> TrainingSet:
 
 def _build(
     config: TrainConfig, videos: TrainingSet, reporter: Reporter, world: World
-) -> Recognizer:
+) -> tuple[Recognizer, Sweep]:
     """Build the network from its seed and starting weights, and tell the user what will happen."""
     torch.manual_seed(config.seed)
     torch.backends.cudnn.deterministic = True
-    recognizer = build_recognizer(config, num_classes=len(videos.classes), device=world.device)
+    recognizer = build_recognizer(config, num_classes=len(videos.classes))
+    sweep = build_sweep(config, recognizer.backbone, device=world.device)
     left_out = load_weights(recognizer.backbone, config)
     if left_out:
         reporter.info(f"weights {config.weights}: left out {len(left_out)} keys of its classifier")
-    if recognizer.engine == "plain" and evaluation_view(config).num_samples is None:
+    if sweep.engine == "plain" and evaluation_view(config).num_samples is None:
         _check_longest(videos, config)
     videos.frames.report_thinning(reporter)
     frames = sum(video.num_frames for video in videos.train)
@@ -138,9 +153,9 @@ def _build(
         f"{len(videos.train)} videos, {frames} frames, {len(videos.classes)} classes; {config.backbone}, "
         f"clustering {config.clustering} to {config.clusters} after stage {config.stage}, stem "
         f"{'kept' if freezes_stem(config) else 'trained'}, engine "
-        f"{recognizer.engine}, {world.device}, {world.world_size} process(es)"
+        f"{sweep.engine}, {world.device}, {world.world_size} process(es)"
     )
-    return recognizer.to(world.device)
+    return recognizer.to(world.device), sweep
 
 
 def _check_longest(videos: TrainingSet, config: TrainConfig) -> None:

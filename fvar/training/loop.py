@@ -17,6 +17,7 @@ from fvar.loading.batch import Batch, load_batches
 from fvar.loading.dataset import StoredVideo, VideoDataset
 from fvar.loading.sampling import draw_key, epoch_batches, split_batch
 from fvar.loading.view import View, evaluation_view, training_view
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Progress, Reporter
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, save_checkpoint
@@ -48,11 +49,13 @@ class Trainer:
         videos: TrainingSet,
         config: TrainConfig,
         *,
+        sweep: Sweep,
         world: World,
         out_dir: Path,
         reporter: Reporter,
     ) -> None:
-        self.recognizer, self.videos, self.config = recognizer, videos, config
+        self.recognizer, self.sweep = recognizer, sweep
+        self.videos, self.config = videos, config
         self.world, self.out_dir, self.reporter = world, out_dir, reporter
         self.history: list[dict[str, float]] = []
         # As in epochs without extra sampling, so that all epochs have the same batches.
@@ -70,7 +73,6 @@ class Trainer:
             enabled=autocast_dtype(config.precision, world.device) == torch.float16,
         )
         self.parallel = world.wrap(recognizer)
-        self._clustered = recognizer.sweep, recognizer.engine
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same training."""
@@ -136,7 +138,6 @@ class Trainer:
     def _train(self, epoch: int) -> dict[str, float]:
         # One seed per epoch and process: an epoch draws the same dropout whether or not the run was resumed.
         torch.manual_seed(draw_key(self.config.seed, epoch, self.world.rank, "dropout"))
-        self._choose_frames(epoch)
         self.recognizer.train()
         totals = torch.zeros(4, dtype=torch.float64)  # loss, correct, videos, frames
         lr = self.optimizer.param_groups[0]["lr"]
@@ -154,12 +155,11 @@ class Trainer:
             "frames": frames,
         }
 
-    def _choose_frames(self, epoch: int) -> None:
-        """Use sampled frames in the first `sampled_epochs`, clusters of all frames afterwards."""
-        sweep, engine = self._clustered
-        sampled = epoch < self.config.sampled_epochs
-        self.recognizer.sweep = replace(sweep, method=None) if sampled else sweep
-        self.recognizer.engine = "plain" if sampled else engine
+    def _sweep_of(self, epoch: int) -> Sweep:
+        """Return the sweep over sampled frames in the first `sampled_epochs`, over clusters afterwards."""
+        if epoch < self.config.sampled_epochs:
+            return replace(self.sweep, engine="plain", clustering=None)
+        return self.sweep
 
     def _load(self, epoch: int) -> Iterator[tuple[Batch, int]]:
         """Yield this process's part of each batch, and the number of videos in the whole batch."""
@@ -185,7 +185,7 @@ class Trainer:
         """
         clips, labels = batch.clips, batch.labels.to(self.world.device)
         with autocast(self.config.precision, self.world.device):
-            logits = self.parallel(clips)
+            logits = self.parallel(clips, self._sweep_of(epoch))
         loss = functional.cross_entropy(
             logits.float(), labels, label_smoothing=self.config.label_smoothing, reduction="sum"
         )
@@ -222,18 +222,16 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         if not self.videos.val:
             return {}
-        sampling = self.recognizer.sweep
-        self.recognizer.sweep = self._clustered[0]
         with self.reporter.progress("val", total=len(self.videos.val), unit="videos") as progress:
             predictions = predict(
                 self.recognizer,
+                self.sweep,
                 self._dataset(self.videos.val, evaluation_view(self.config)),
                 world=self.world,
                 precision=self.config.precision,
                 workers=self.config.workers,
                 progress=progress,
             )
-        self.recognizer.sweep = sampling
         scores = score(predictions, num_classes=len(self.videos.classes))
         return {"val_top1": scores.top1, "val_mean_class_accuracy": scores.mean_class_accuracy}
 

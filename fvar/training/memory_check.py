@@ -6,7 +6,7 @@ import torch
 
 from fvar.errors import ConfigError
 from fvar.model.activation_cache import TapeMeter
-from fvar.model.interface import Rows
+from fvar.model.interface import Rows, Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.system import total_host_memory
 
@@ -14,12 +14,13 @@ _PROBED_FRAMES = 2  # a batch norm that trains needs two values
 
 
 def check_memory(
-    recognizer: Recognizer, *, size: int, num_frames: int, device: torch.device
+    recognizer: Recognizer, sweep: Sweep, *, size: int, num_frames: int, device: torch.device
 ) -> None:
     """Refuse a training by the plain engine whose largest batch needs more memory than the device has.
 
     Args:
         recognizer: On `device`, in training mode.
+        sweep: How the training goes over the frames.
         size: Side of the pictures, px.
         num_frames: Largest number of frames that one process gets in a step.
         device: Where the training runs.
@@ -27,7 +28,8 @@ def check_memory(
     Raises:
         ConfigError: The activations alone take more than the device's memory.
     """
-    frame_bytes, total = bytes_per_frame(recognizer, size=size, device=device), _memory(device)
+    frame_bytes = bytes_per_frame(recognizer, sweep, size=size, device=device)
+    total = _memory(device)
     if frame_bytes * num_frames <= total:
         return
     raise ConfigError(
@@ -39,14 +41,16 @@ def check_memory(
     )
 
 
-def bytes_per_frame(recognizer: Recognizer, *, size: int, device: torch.device) -> int:
+def bytes_per_frame(
+    recognizer: Recognizer, sweep: Sweep, *, size: int, device: torch.device
+) -> int:
     """Return the bytes that autograd keeps per frame, of the stem, and of the trunk without clusters."""
     probe = copy.deepcopy(recognizer)  # a forward pass moves the statistics of a norm that trains
     pictures = torch.zeros(_PROBED_FRAMES, 3, size, size, device=device)
     meter = TapeMeter(apart_from=list(probe.parameters()))
     with meter.running():
         rows = probe.backbone.stem(pictures)
-        if probe.sweep.method is None:
+        if sweep.clustering is None:
             probe.classify(Rows(rows, (_PROBED_FRAMES,), None, None, 0))
     return meter.num_bytes // _PROBED_FRAMES
 

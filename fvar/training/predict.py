@@ -6,6 +6,7 @@ from fvar.config import PrecisionName
 from fvar.loading.batch import load_batches
 from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import VideoDataset
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import Inference, Recognizer
 from fvar.reporting import Progress
 from fvar.training.distributed import World, autocast
@@ -14,6 +15,7 @@ from fvar.training.metrics import Prediction
 
 def infer_clips(
     recognizer: Recognizer,
+    sweep: Sweep,
     dataset: VideoDataset,
     positions: Sequence[int],
     *,
@@ -32,7 +34,7 @@ def infer_clips(
         for batch in load_batches(dataset, [[(0, at)] for at in positions], workers=workers):
             (clip,) = batch.clips
             with autocast(precision, clip.device):
-                inference = recognizer.infer(clip, with_steps=with_steps)
+                inference = recognizer.infer(clip, sweep, with_steps=with_steps)
             yield clip, inference
     finally:
         recognizer.train(was_training)
@@ -40,6 +42,7 @@ def infer_clips(
 
 def predict(
     recognizer: Recognizer,
+    sweep: Sweep,
     dataset: VideoDataset,
     *,
     world: World,
@@ -51,6 +54,7 @@ def predict(
     mine = []
     for clip, inference in infer_clips(
         recognizer,
+        sweep,
         dataset,
         range(world.rank, len(dataset), world.world_size),
         precision=precision,

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from fvar.config import TrainConfig
 from fvar.errors import ManifestError
 from fvar.loading.dataset import StoredVideo, VideoDataset
 from fvar.loading.view import evaluation_view
-from fvar.model.build import build_recognizer
+from fvar.model.build import build_recognizer, build_sweep
+from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.store.files import is_complete
 from fvar.store.manifest import CheckpointManifest, check_files, locate, read_manifest
@@ -30,6 +29,7 @@ class TrainedRun:
         checkpoint: The file that was loaded.
         checkpoint_name: best, last, or the file as it was given.
         recognizer: On the device, in evaluation mode.
+        sweep: How it goes over the frames of a video.
     """
 
     path: Path
@@ -37,6 +37,7 @@ class TrainedRun:
     checkpoint: Path
     checkpoint_name: str
     recognizer: Recognizer
+    sweep: Sweep
 
     @property
     def config(self) -> TrainConfig:
@@ -99,8 +100,9 @@ def open_trained_run(train: Path, *, checkpoint: str | None, world: World) -> Tr
     path, manifest = world.on_main(lambda: _read(train))
     name, file = world.on_main(lambda: _find_checkpoint(path.parent, checkpoint))
     check_same_files(world, file)
-    recognizer = _load_recognizer(file, manifest, device=world.device).to(world.device).eval()
-    return TrainedRun(path, manifest, file, name, recognizer)
+    recognizer = _load_recognizer(file, manifest)
+    sweep = build_sweep(manifest.config, recognizer.backbone, device=world.device)
+    return TrainedRun(path, manifest, file, name, recognizer.to(world.device).eval(), sweep)
 
 
 def _read(train: Path) -> tuple[Path, CheckpointManifest]:
@@ -127,9 +129,7 @@ def _find_checkpoint(folder: Path, name: str | None) -> tuple[str, Path]:
     return name, file
 
 
-def _load_recognizer(
-    file: Path, manifest: CheckpointManifest, *, device: torch.device
-) -> Recognizer:
+def _load_recognizer(file: Path, manifest: CheckpointManifest) -> Recognizer:
     loaded = load_checkpoint(file)
     if loaded.classes != manifest.classes:
         raise ManifestError(
@@ -137,7 +137,7 @@ def _load_recognizer(
             f"has the classes {_few(loaded.classes)}, its training {_few(manifest.classes)}",
             fix="give a checkpoint of this training",
         )
-    recognizer = build_recognizer(manifest.config, num_classes=len(manifest.classes), device=device)
+    recognizer = build_recognizer(manifest.config, num_classes=len(manifest.classes))
     try:
         recognizer.load_state_dict(loaded.model)
     except RuntimeError as error:

@@ -10,8 +10,7 @@ from torch.nn import functional
 
 from fvar.model.backbone import Backbone
 from fvar.model.clustering import ClusteringMethod
-from fvar.model.engine import EngineMethod
-from fvar.model.interface import Sweep
+from fvar.model.interface import Engine, Sweep
 from fvar.model.recognizer import Recognizer
 
 PLENTY = 1 << 30  # bytes, more than any clip here needs
@@ -28,33 +27,35 @@ class Step(NamedTuple):
 
 
 def make_sweep(
-    method: ClusteringMethod | None = "cumulative",
+    clustering: ClusteringMethod | None = "cumulative",
     k: int = 3,
     *,
+    engine: Engine = "chunked",
     chunk: int = 4,
     keep: int = PLENTY,
 ) -> Sweep:
-    return Sweep(method=method, num_clusters=k, chunk_frames=chunk, keep_bytes=keep)
+    return Sweep(
+        engine="plain" if clustering is None else engine,
+        clustering=clustering,
+        num_clusters=k,
+        chunk_frames=chunk,
+        keep_bytes=keep,
+    )
 
 
-def make_recognizer(
-    backbone: Backbone, sweep: Sweep, engine: EngineMethod = "chunked"
-) -> Recognizer:
+def make_recognizer(backbone: Backbone) -> Recognizer:
     """Return a recogniser in training mode, norms frozen, no dropout, its classifier not near zero."""
     dtype = next(backbone.parameters()).dtype
-    built = Recognizer(
-        backbone, num_classes=NUM_CLASSES, dropout=0.0, norm="frozen", sweep=sweep
-    ).to(dtype)
+    built = Recognizer(backbone, num_classes=NUM_CLASSES, dropout=0.0, norm="frozen").to(dtype)
     generator = torch.Generator().manual_seed(5)
     weight = torch.randn(built.classifier.weight.shape, generator=generator)
     built.classifier.weight.data.copy_(weight)
-    built.engine = engine
     return built
 
 
-def take_step(recognizer: Recognizer, clips: Sequence[TensorClip]) -> Step:
+def take_step(recognizer: Recognizer, clips: Sequence[TensorClip], sweep: Sweep) -> Step:
     """Run forward and backward as a training does."""
-    return backward(recognizer, recognizer(clips))
+    return backward(recognizer, recognizer(clips, sweep))
 
 
 def backward(recognizer: Recognizer, logits: Tensor) -> Step:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fvar.loading.sampling import split_batch
-from fvar.model.engine import EngineMethod
+from fvar.model.interface import Engine
 from fvar.training.distributed import World, join_world
 
 # Frames of the videos, and the batches they make: lengths far apart, and steps in which of two processes one
@@ -19,16 +19,16 @@ NUM_FRAMES = (40, 1, 3, 12, 2)
 BATCHES = ((0, 1), (2,), (3, 4, 1, 2), (1,), (0, 3))
 
 
-def take_steps(engine: EngineMethod, members: World) -> list[dict[str, Tensor]]:
+def take_steps(engine: Engine, members: World) -> list[dict[str, Tensor]]:
     """Train on `BATCHES`; return the gradients of every step and, last, the parameters."""
-    sweep = make_sweep("cumulative", 4, chunk=4, keep=20_000)
-    recognizer = make_recognizer(settled_backbone("tiny"), sweep, engine)
+    sweep = make_sweep("cumulative", 4, engine=engine, chunk=4, keep=20_000)
+    recognizer = make_recognizer(settled_backbone("tiny"))
     optimizer = torch.optim.SGD(recognizer.parameters(), lr=1e-5)
     parallel, clips = members.wrap(recognizer), random_clips(NUM_FRAMES)
     found = []
     for batch in BATCHES:
         mine = split_batch(batch, NUM_FRAMES, world_size=members.world_size)[members.rank]
-        logits = parallel([clips[video] for video in mine])
+        logits = parallel([clips[video] for video in mine], sweep)
         labels = torch.tensor(mine, dtype=torch.int64) % NUM_CLASSES
         loss = functional.cross_entropy(logits, labels, reduction="sum")
         torch.autograd.backward(loss * members.world_size / len(batch))
@@ -38,7 +38,7 @@ def take_steps(engine: EngineMethod, members: World) -> list[dict[str, Tensor]]:
     return [*found, {name: p.detach() for name, p in recognizer.named_parameters()}]
 
 
-def save_steps(engine: EngineMethod, folder: Path) -> None:
+def save_steps(engine: Engine, folder: Path) -> None:
     """Take the steps with the processes that the environment names; write them to ``folder/RANK.pt``."""
     with join_world("cpu") as members:
         torch.save(take_steps(engine, members), folder / f"{members.rank}.pt")

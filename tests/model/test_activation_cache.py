@@ -247,7 +247,7 @@ def test_a_kept_tape_is_charged_with_its_output(name: str) -> None:
     assert (together > by_graph) == (name == "mobilenet_v2")
     for budget, sweeps in ((together, 1), (together - 1, 2)):
         backbone = settled_backbone(name, dtype=torch.float32)
-        recognizer = make_recognizer(backbone, make_sweep("even", 2, chunk=2, keep=budget))
+        sweep = make_sweep("even", 2, chunk=2, keep=budget)
         (clip,) = random_clips([2], size=32, dtype=torch.float32)
-        take_step(recognizer, [clip])
+        take_step(make_recognizer(backbone), [clip], sweep)
         assert clip.requests == [(0, 1)] * sweeps, budget

@@ -13,11 +13,11 @@ from tensor_clips import TensorClip, random_clips, settled_backbone
 from torch import Tensor
 
 from fvar.config import TrainConfig
-from fvar.model.build import build_recognizer
+from fvar.model.build import build_recognizer, build_sweep
 from fvar.model.engine import chunked_rows
 from fvar.model.interface import Sweep
 
-SWEEP = Sweep(method="even", num_clusters=2, chunk_frames=3, keep_bytes=0)
+SWEEP = Sweep(engine="chunked", clustering="even", num_clusters=2, chunk_frames=3, keep_bytes=0)
 BACKBONE = settled_backbone("tiny")
 
 
@@ -34,7 +34,7 @@ def _gradient(clip: TensorClip, sweep: Sweep) -> Tensor:
 def test_the_expected_gradient_is_the_exact_one() -> None:
     """Two clusters of two frames, one of each drawn: the four outcomes average to the exact gradient."""
     (clip,) = random_clips([4])
-    half = replace(SWEEP, backward_share=0.5)
+    half = replace(SWEEP, backward_fraction=0.5)
     outcomes: dict[tuple[int, ...], Tensor] = {}
     for key in range(64):
         keyed = TensorClip(clip.frames, cut_key=key)
@@ -61,7 +61,7 @@ def test_each_cluster_gives_its_share_rounded_up(
     """The backward pass visits ceil(share x size) frames of each cluster, no other, in rising order."""
     frames = random_clips([length], size=8)[0].frames
     clip = TensorClip(frames, cut_key=key)
-    _gradient(clip, replace(SWEEP, num_clusters=k, backward_share=share))
+    _gradient(clip, replace(SWEEP, num_clusters=k, backward_fraction=share))
     num_chunks = math.ceil(length / SWEEP.chunk_frames)
     visited = [frame for request in clip.requests[num_chunks:] for frame in request]
     assert visited == sorted(set(visited))
@@ -79,7 +79,7 @@ def test_a_short_video_keeps_its_exact_gradient() -> None:
     (clip,) = random_clips([3])
     sweep = replace(SWEEP, num_clusters=5)
     torch.testing.assert_close(
-        _gradient(clip, replace(sweep, backward_share=0.1)),
+        _gradient(clip, replace(sweep, backward_fraction=0.1)),
         _gradient(clip, sweep),
         rtol=1e-12,
         atol=1e-14,
@@ -89,7 +89,7 @@ def test_a_short_video_keeps_its_exact_gradient() -> None:
 def test_frames_are_drawn_from_the_videos_key() -> None:
     """The same key draws the same frames, another key others; `keep_bytes` changes nothing."""
     frames = random_clips([24])[0].frames
-    sweep = replace(SWEEP, backward_share=0.25)
+    sweep = replace(SWEEP, backward_fraction=0.25)
     first, same, other = (_gradient(TensorClip(frames, cut_key=key), sweep) for key in (1, 1, 2))
     kept = _gradient(TensorClip(frames, cut_key=1), replace(sweep, keep_bytes=1 << 30))
     assert torch.equal(first, same)
@@ -100,13 +100,14 @@ def test_frames_are_drawn_from_the_videos_key() -> None:
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
 def test_a_share_is_above_0_and_at_most_1(share: float) -> None:
     """Anything else is refused, by the settings and by the sweep, with its value."""
-    with pytest.raises(ValueError, match=rf"backward_share {share}: must be in \(0, 1\]"):
-        replace(SWEEP, backward_share=share)
+    with pytest.raises(ValueError, match=rf"backward_fraction {share}: must be in \(0, 1\]"):
+        replace(SWEEP, backward_fraction=share)
     with pytest.raises(ValidationError, match="backward_share"):
         TrainConfig(backward_share=share)
 
 
 def test_the_setting_reaches_the_engine() -> None:
-    """`backward_share` in the settings is the sweep's."""
+    """`backward_share` in the settings is the sweep's fraction."""
     config = TrainConfig(backbone="tiny", weights="none", norm="frozen", backward_share=0.25)
-    assert build_recognizer(config, num_classes=2).sweep.backward_share == 0.25
+    backbone = build_recognizer(config, num_classes=2).backbone
+    assert build_sweep(config, backbone).backward_fraction == 0.25

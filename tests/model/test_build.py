@@ -13,16 +13,23 @@ from fvar.model import build
 from fvar.model.backbone import NETWORKS, cut_backbone
 from fvar.model.build import (
     build_recognizer,
+    build_sweep,
     clustering_method,
     freezes_stem,
     load_weights,
     norm_mode,
     starting_files,
 )
+from fvar.model.interface import Sweep
 
 
 def _config(**settings: Any) -> TrainConfig:
     return TrainConfig(**({"backbone": "tiny", "weights": "none"} | settings))
+
+
+def _sweep(config: TrainConfig, device: str = "cpu") -> Sweep:
+    backbone = build_recognizer(config, num_classes=2).backbone
+    return build_sweep(config, backbone, device=torch.device(device))
 
 
 def test_settings_reach_the_recognizer() -> None:
@@ -31,12 +38,12 @@ def test_settings_reach_the_recognizer() -> None:
         clusters=5, chunk_frames=7, keep_mb=3, stage=2, dropout=0.25, clustering="slope"
     )
     built = build_recognizer(config, num_classes=11)
-    sweep = built.sweep
-    assert (sweep.method, sweep.num_clusters, sweep.chunk_frames) == ("slope", 5, 7)
+    sweep = _sweep(config)
+    assert (sweep.clustering, sweep.num_clusters, sweep.chunk_frames) == ("slope", 5, 7)
     assert sweep.keep_bytes == 3 * 2**20
     assert built.dropout.p == 0.25
     assert built.backbone.stem(torch.zeros(1, 3, 32, 32)).shape[1] == 64  # stage 2 of `tiny`
-    assert built(random_clips([6], dtype=torch.float32)).shape == (1, 11)
+    assert built(random_clips([6], dtype=torch.float32), sweep).shape == (1, 11)
     assert built.training
 
 
@@ -60,13 +67,13 @@ def test_settings_reach_the_recognizer() -> None:
 )
 def test_auto_takes_chunks_wherever_they_are_exact(settings: dict[str, Any], engine: str) -> None:
     """`auto` is `chunked` where frames are clustered and no norm of the stem trains; a choice is kept."""
-    assert build_recognizer(_config(**settings), num_classes=2).engine == engine
+    assert _sweep(_config(**settings)).engine == engine
 
 
 def test_chunks_with_a_training_norm_are_refused() -> None:
     """`--engine chunked` with a training batch norm in the stem is refused with both ways out."""
     with pytest.raises(ConfigError) as caught:
-        build_recognizer(_config(norm="partial", engine="chunked"), num_classes=2)
+        _sweep(_config(norm="partial", engine="chunked"))
     assert str(caught.value) == (
         "--engine chunked: the stem's batch norm trains, and a chunk's statistics are not the batch's; "
         "set norm = 'frozen' or 'stem-frozen' in --config, or use --engine plain"
@@ -77,9 +84,7 @@ def test_chunks_with_a_training_norm_are_refused() -> None:
 def test_chunks_without_clusters_are_refused(clustering: str) -> None:
     """`--engine chunked` where every frame is a row is refused and names the clustering."""
     with pytest.raises(ConfigError) as caught:
-        build_recognizer(
-            _config(clustering=clustering, norm="frozen", engine="chunked"), num_classes=2
-        )
+        _sweep(_config(clustering=clustering, norm="frozen", engine="chunked"))
     assert str(caught.value) == (
         f"--engine chunked: clustering {clustering} gives every frame a row, so there are no means to "
         "chunk; use --engine plain or another --clustering"
@@ -121,9 +126,10 @@ def test_a_frozen_stem_has_no_gradient(*, freeze: bool) -> None:
 @pytest.mark.parametrize("norm", ["auto", "frozen", "partial", "stem-frozen", "train"])
 def test_a_frozen_stem_keeps_its_statistics(norm: str) -> None:
     """`freeze_stem` leaves the stem's running statistics as they are also where other norms train."""
-    built = build_recognizer(_config(freeze_stem=True, norm=norm), num_classes=2)
+    config = _config(freeze_stem=True, norm=norm)
+    built = build_recognizer(config, num_classes=2)
     before = {name: value.clone() for name, value in built.state_dict().items()}
-    built(random_clips([5], dtype=torch.float32))
+    built(random_clips([5], dtype=torch.float32), build_sweep(config, built.backbone))
     changed = {name for name, value in built.state_dict().items() if not value.equal(before[name])}
     assert bool(changed) == (norm in ("auto", "stem-frozen", "train"))
     assert not any(".layer1." in name or ".network.bn1." in name for name in changed)
@@ -212,7 +218,4 @@ def test_chunks_suit_the_device_unless_they_are_set(
     chunk_frames: int | None, device: str, expected: int
 ) -> None:
     """A CPU gets 8 frames at once, a GPU 64; a setting holds on both."""
-    built = build_recognizer(
-        _config(chunk_frames=chunk_frames), num_classes=2, device=torch.device(device)
-    )
-    assert built.sweep.chunk_frames == expected
+    assert _sweep(_config(chunk_frames=chunk_frames), device).chunk_frames == expected

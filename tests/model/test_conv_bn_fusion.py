@@ -153,7 +153,7 @@ def test_weights_follow_the_parameters() -> None:
 def test_a_cast_recogniser_folds_the_cast_parameters() -> None:
     """`.to(dtype)` there and back: weights have the parameters' dtype, and the folded stem is the stem."""
     backbone = settled_backbone("tiny", stage=2)
-    recognizer = make_recognizer(backbone, make_sweep())
+    recognizer = make_recognizer(backbone)
     recognizer.to(torch.float32)
     assert {weight.dtype for weight in backbone.folded_stem.weights()} == {torch.float32}
     recognizer.to(torch.float64)
@@ -163,14 +163,14 @@ def test_a_cast_recogniser_folds_the_cast_parameters() -> None:
 
 def test_a_copied_recogniser_folds_its_own_parameters() -> None:
     """A deep copy's step leaves the original alone and does not see what happens to it."""
-    original = make_recognizer(settled_backbone("tiny", stage=2), make_sweep())
+    original = make_recognizer(settled_backbone("tiny", stage=2))
     clips = random_clips([5, 2])
     copied = copy.deepcopy(original)
-    wanted = take_step(copied, clips)
+    wanted = take_step(copied, clips, make_sweep())
     assert all(parameter.grad is None for parameter in original.parameters())
     for parameter in original.parameters():
         parameter.data.zero_()
-    again = take_step(copied, clips)
+    again = take_step(copied, clips, make_sweep())
     assert torch.equal(again.logits, wanted.logits)
     assert all(torch.equal(again.gradients[name], g) for name, g in wanted.gradients.items())
     assert set(wanted.gradients) == {name for name, _ in copied.named_parameters()}

@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import oracle
@@ -31,12 +32,11 @@ from fvar.model.clustering import METHODS, ClusteringMethod, averaging_matrix, c
 from fvar.model.conv_bn_fusion import depends_on_batch
 from fvar.model.engine import (
     ENGINES,
-    EngineMethod,
     chunked_rows,
     measure_steps,
     plain_rows,
 )
-from fvar.model.interface import Sweep
+from fvar.model.interface import Engine, Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.model.shift import RowLayout
 
@@ -47,19 +47,13 @@ EVERY_METHOD = st.sampled_from(list(METHODS))
 CPU = torch.device("cpu")
 
 
-def _tiny(
-    sweep: Sweep,
-    engine: EngineMethod = "chunked",
-    *,
-    stage: int = 1,
-    dtype: torch.dtype = torch.float64,
-) -> Recognizer:
-    return make_recognizer(settled_backbone("tiny", stage=stage, dtype=dtype), sweep, engine)
+def _tiny(*, stage: int = 1, dtype: torch.dtype = torch.float64) -> Recognizer:
+    return make_recognizer(settled_backbone("tiny", stage=stage, dtype=dtype))
 
 
-def _spans(recognizer: Recognizer, clip: TensorClip, output: Tensor) -> list[tuple[int, int]]:
+def _spans(sweep: Sweep, clip: TensorClip, output: Tensor) -> list[tuple[int, int]]:
     """Return a video's runs by the definitions; random cuts, which have none, by the library."""
-    method, k = recognizer.sweep.method, recognizer.sweep.num_clusters
+    method, k = sweep.clustering, sweep.num_clusters
     if method != "random":
         return oracle.runs(str(method), oracle.step_distances(output.detach().numpy()), k)
     steps, length = torch.zeros(clip.num_frames, dtype=torch.int64), torch.tensor([clip.num_frames])
@@ -68,17 +62,17 @@ def _spans(recognizer: Recognizer, clip: TensorClip, output: Tensor) -> list[tup
 
 
 def _reference(
-    recognizer: Recognizer, clips: Sequence[TensorClip]
+    recognizer: Recognizer, clips: Sequence[TensorClip], sweep: Sweep
 ) -> tuple[Step, list[list[tuple[int, int]]]]:
     """Do what the definitions say with autograd alone, all frames of a video in one piece."""
     outputs = [recognizer.backbone.stem(clip.frames) for clip in clips]
-    spans = [_spans(recognizer, clip, x) for clip, x in zip(clips, outputs, strict=True)]
+    spans = [_spans(sweep, clip, x) for clip, x in zip(clips, outputs, strict=True)]
     rows = [
         x[start:stop].mean(dim=0)
         for x, runs in zip(outputs, spans, strict=True)
         for start, stop in runs
     ]
-    k = recognizer.sweep.num_clusters
+    k = sweep.num_clusters
     features = recognizer.backbone.trunk(
         torch.stack(rows), RowLayout.of([k] * len(clips), device=CPU)
     )
@@ -86,16 +80,15 @@ def _reference(
     return backward(recognizer, logits), spans
 
 
-def _assert_exact(recognizer: Recognizer, clips: Sequence[TensorClip]) -> None:
+def _assert_exact(recognizer: Recognizer, clips: Sequence[TensorClip], sweep: Sweep) -> None:
     """Hold both engines against the reference: boundaries, logits, loss and every gradient."""
-    wanted, spans = _reference(recognizer, clips)
+    wanted, spans = _reference(recognizer, clips, sweep)
     for engine, rows_of in ENGINES.items():
-        recognizer.engine = engine
-        runs = rows_of(recognizer.backbone, clips, recognizer.sweep).runs
+        runs = rows_of(recognizer.backbone, clips, sweep).runs
         assert runs is not None
         pairs = torch.stack([runs.starts, runs.stops], dim=2).tolist()
         assert [[tuple(pair) for pair in video] for video in pairs] == spans
-        found = take_step(recognizer, clips)
+        found = take_step(recognizer, clips, replace(sweep, engine=engine))
         assert set(found[2]) == {name for name, _ in recognizer.named_parameters()}
         assert_same_step(found, wanted)
 
@@ -121,8 +114,8 @@ def test_both_engines_equal_plain_back_propagation(
     seed: int,
 ) -> None:
     """In float64 both engines agree with autograd through every frame, whatever the chunks, lengths and K."""
-    recognizer = _tiny(make_sweep(method, k, chunk=chunk, keep=keep), stage=stage)
-    _assert_exact(recognizer, random_clips(lengths, seed=seed))
+    sweep = make_sweep(method, k, chunk=chunk, keep=keep)
+    _assert_exact(_tiny(stage=stage), random_clips(lengths, seed=seed), sweep)
 
 
 def test_gradient_through_the_means_passes_gradcheck() -> None:
@@ -194,7 +187,7 @@ def test_distances_and_runs_do_not_depend_on_the_chunks(
 )
 @settings(max_examples=15)
 def test_rows_of_a_video_do_not_depend_on_its_batch(
-    engine: EngineMethod, lengths: list[int], method: ClusteringMethod, chunk: int
+    engine: Engine, lengths: list[int], method: ClusteringMethod, chunk: int
 ) -> None:
     """To the bit, also in float32, a video's runs and means are the same alone and among others."""
     backbone = settled_backbone("tiny", dtype=torch.float32)
@@ -207,9 +200,7 @@ def test_rows_of_a_video_do_not_depend_on_its_batch(
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("method", METHODS)
-def test_two_thousand_frames_are_all_averaged(
-    engine: EngineMethod, method: ClusteringMethod
-) -> None:
+def test_two_thousand_frames_are_all_averaged(engine: Engine, method: ClusteringMethod) -> None:
     """In a video of 2,001 frames the sum of size x mean is the sum of the stem's outputs, none left out."""
     backbone = pixel_backbone(INTEGER_WEIGHT.double())
     frames = torch.from_numpy(np.random.default_rng(0).normal(size=(2_001, 3, 1, 1)))
@@ -236,13 +227,13 @@ def test_two_thousand_frames_all_reach_the_gradient(k: int) -> None:
 
 def test_altering_any_single_frame_changes_the_result() -> None:
     """Every frame counts: altering one of 30, the last included, changes the loss and the stem's gradient."""
-    recognizer = _tiny(make_sweep("even", 4, chunk=7))
+    recognizer, sweep = _tiny(), make_sweep("even", 4, chunk=7)
     (clip,) = random_clips([30])
-    _, loss, gradients = take_step(recognizer, [clip])
+    _, loss, gradients = take_step(recognizer, [clip], sweep)
     for frame in range(clip.num_frames):
         frames = clip.frames.clone()
         frames[frame] += 0.1
-        _, other_loss, other = take_step(recognizer, [TensorClip(frames)])
+        _, other_loss, other = take_step(recognizer, [TensorClip(frames)], sweep)
         assert other_loss != loss, frame
         key = "backbone.network.conv1.weight"
         assert not torch.equal(other[key], gradients[key]), frame
@@ -269,7 +260,7 @@ def test_kept_outputs_change_no_bit(method: ClusteringMethod) -> None:
     """Kept, partly kept or recomputed stem outputs give the same logits and gradients, to the bit."""
     clips = random_clips([9, 4], dtype=torch.float32)
     results = [
-        take_step(_tiny(make_sweep(method, chunk=2, keep=keep), dtype=torch.float32), clips)
+        take_step(_tiny(dtype=torch.float32), clips, make_sweep(method, chunk=2, keep=keep))
         for keep in (0, 20_000, PLENTY)
     ]
     for logits, loss, gradients in results[1:]:
@@ -295,11 +286,11 @@ def test_the_stem_goes_over_the_frames_no_more_than_needed(
     method: ClusteringMethod, keep: int, *, frozen: bool, sweeps: int
 ) -> None:
     """A sweep asks for each frame once; kept outputs save one, kept tapes two, a frozen stem the last."""
-    recognizer = _tiny(make_sweep(method, chunk=4, keep=keep))
+    recognizer = _tiny()
     for parameter in recognizer.backbone.stem_parameters():
         parameter.requires_grad_(not frozen)
     (clip,) = random_clips([10])
-    _, _, gradients = take_step(recognizer, [clip])
+    _, _, gradients = take_step(recognizer, [clip], make_sweep(method, chunk=4, keep=keep))
     assert clip.requests == [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9)] * sweeps
     assert ("backbone.network.conv1.weight" in gradients) == (not frozen)
     assert "backbone.network.layer2.0.conv1.weight" in gradients
@@ -307,12 +298,12 @@ def test_the_stem_goes_over_the_frames_no_more_than_needed(
 
 def test_a_stem_trained_in_part_gets_the_gradients_it_asks_for() -> None:
     """With some of the stem's parameters frozen the others' gradients are the reference's."""
-    recognizer = _tiny(make_sweep(chunk=3))
+    recognizer, sweep = _tiny(), make_sweep(chunk=3)
     recognizer.backbone.network.conv1.requires_grad_(False)
     recognizer.backbone.network.layer1[0].bn2.bias.requires_grad_(False)
     clips = random_clips([6, 2])
-    wanted, _ = _reference(recognizer, clips)
-    assert_same_step(take_step(recognizer, clips), wanted)
+    wanted, _ = _reference(recognizer, clips, sweep)
+    assert_same_step(take_step(recognizer, clips, sweep), wanted)
 
 
 class _TapeMeter:
@@ -344,11 +335,11 @@ class _Held:
         self.tensor = tensor
 
 
-def _peak_bytes(engine: EngineMethod, num_frames: int) -> int:
+def _peak_bytes(engine: Engine, num_frames: int) -> int:
     """Return the most that the tape holds in a step, the chunks of the backward pass included."""
-    recognizer, meter = _tiny(make_sweep("cumulative", 2, chunk=4, keep=0), engine), _TapeMeter()
+    sweep, meter = make_sweep("cumulative", 2, engine=engine, chunk=4, keep=0), _TapeMeter()
     with meter.running():
-        take_step(recognizer, random_clips([num_frames]))
+        take_step(_tiny(), random_clips([num_frames]), sweep)
     assert meter.live == 0
     return meter.peak
 
@@ -364,16 +355,14 @@ def test_the_tape_does_not_grow_with_the_frames() -> None:
     ("engine", "keep", "alive"),
     [("chunked", 0, 0), ("chunked", OUTPUTS_ALONE, 0), ("chunked", PLENTY, 6), ("plain", 0, 6)],
 )
-def test_no_stem_output_outlives_the_forward_pass(
-    engine: EngineMethod, keep: int, alive: int
-) -> None:
+def test_no_stem_output_outlives_the_forward_pass(engine: Engine, keep: int, alive: int) -> None:
     """After the forward pass the chunked engine holds stem outputs only as kept tapes, for sweep 3."""
-    recognizer, outputs = _tiny(make_sweep(chunk=4, keep=keep), engine), list[weakref.ref[Tensor]]()
+    recognizer, outputs = _tiny(), list[weakref.ref[Tensor]]()
     for stem in (recognizer.backbone.network, recognizer.backbone.folded_stem._shape):
         found = dict(stem.named_modules())
         convolution = found.get("layer1.0.conv2") or found["4.conv2"]
         convolution.register_forward_hook(lambda *call: outputs.append(weakref.ref(call[-1])))
-    logits = recognizer(random_clips([10, 11]))
+    logits = recognizer(random_clips([10, 11]), make_sweep(engine=engine, chunk=4, keep=keep))
     assert len(outputs) == {0: 12, OUTPUTS_ALONE: 9, PLENTY: 6}[keep] or engine == "plain"
     assert sum(output() is not None for output in outputs) == alive
     assert logits.requires_grad
@@ -388,22 +377,19 @@ def _bf16() -> Iterator[None]:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("keep", [0, PLENTY])
 @pytest.mark.parametrize("backward_inside", [False, True])
-def test_autocast_works_from_outside(
-    engine: EngineMethod, *, backward_inside: bool, keep: int
-) -> None:
+def test_autocast_works_from_outside(engine: Engine, *, backward_inside: bool, keep: int) -> None:
     """Under bfloat16 autocast every sweep runs in bfloat16; means and gradients are float32, near exact."""
-    recognizer = _tiny(make_sweep("even", chunk=4, keep=keep), engine, dtype=torch.float32)
-    clips = random_clips([9, 2], dtype=torch.float32)
-    _, _, exact = take_step(recognizer, clips)
+    sweep = make_sweep("even", engine=engine, chunk=4, keep=keep)
+    recognizer, clips = _tiny(dtype=torch.float32), random_clips([9, 2], dtype=torch.float32)
+    _, _, exact = take_step(recognizer, clips, sweep)
     seen = set()
     for stem in (recognizer.backbone.network, recognizer.backbone.folded_stem._shape):
         first = next(module for module in stem.modules() if isinstance(module, nn.Conv2d))
         first.register_forward_hook(lambda *call: seen.add(call[-1].dtype))
     with _bf16():
-        assert ENGINES[engine](recognizer.backbone, clips, recognizer.sweep).activations.dtype == (
-            torch.float32
-        )
-        logits = recognizer(clips)
+        rows = ENGINES[engine](recognizer.backbone, clips, sweep)
+        assert rows.activations.dtype == torch.float32
+        logits = recognizer(clips, sweep)
         found = backward(recognizer, logits) if backward_inside else None
     _, _, gradients = found or backward(recognizer, logits)
     assert seen == {torch.bfloat16}
@@ -415,11 +401,11 @@ def test_autocast_works_from_outside(
 
 def test_gradients_accumulate_and_scale() -> None:
     """To autograd the chunked means are one operation: backward twice adds up, a scaled loss scales."""
-    recognizer = _tiny(make_sweep())
+    recognizer, sweep = _tiny(), make_sweep()
     clips = random_clips([6, 3])
-    _, _, once = take_step(recognizer, clips)
+    _, _, once = take_step(recognizer, clips, sweep)
     recognizer.zero_grad()
-    loss = functional.cross_entropy(recognizer(clips), torch.arange(2)) * 1024
+    loss = functional.cross_entropy(recognizer(clips, sweep), torch.arange(2)) * 1024
     loss.backward(retain_graph=True)
     loss.backward()
     for name, parameter in recognizer.named_parameters():
@@ -427,10 +413,10 @@ def test_gradients_accumulate_and_scale() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_empty_batch_gives_no_logits_and_zero_gradients(engine: EngineMethod) -> None:
+def test_an_empty_batch_gives_no_logits_and_zero_gradients(engine: Engine) -> None:
     """A process whose share of the batch is empty takes part: (0, classes) logits, gradients of zero."""
-    recognizer = _tiny(make_sweep(), engine)
-    logits = recognizer([])
+    recognizer = _tiny()
+    logits = recognizer([], make_sweep(engine=engine))
     assert logits.shape == (0, NUM_CLASSES)
     logits.sum().backward()
     assert all(p.grad is not None and not p.grad.any() for p in recognizer.parameters())
@@ -462,7 +448,7 @@ def test_without_clustering_every_frame_is_a_row(method: None) -> None:
 def test_chunks_are_refused_where_they_would_not_be_exact() -> None:
     """A stem whose batch norm trains and a missing clustering are refused, each by its name."""
     backbone, clips = settled_backbone("tiny"), random_clips([4])
-    with pytest.raises(ValueError, match="method None: without clusters every frame is a row"):
+    with pytest.raises(ValueError, match="engine chunked: without a clustering"):
         chunked_rows(backbone, clips, make_sweep(None))
     backbone.network.bn1.train()
     with pytest.raises(ValueError, match="the stem's batch norm trains"):

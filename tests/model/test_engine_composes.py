@@ -10,6 +10,7 @@ from engine_steps import (
     gradients_of,
     make_recognizer,
     make_sweep,
+    take_step,
     total_distance,
 )
 from parallel_steps import BATCHES, NUM_FRAMES, load_steps, save_steps, take_steps
@@ -19,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fvar.loading.sampling import split_batch
-from fvar.model.engine import ENGINES, EngineMethod
+from fvar.model.engine import ENGINES
+from fvar.model.interface import Engine, Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.training.distributed import World
 
@@ -28,22 +30,24 @@ SCALE = 2.0**16
 BOTH_ENGINES = pytest.mark.parametrize("engine", ENGINES)
 
 
-def _tiny(engine: EngineMethod, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> Recognizer:
-    """Return a recogniser whose chunks are partly kept with tapes, partly computed again."""
-    sweep = make_sweep("even", 3, chunk=3, keep=300_000)
-    return make_recognizer(settled_backbone("tiny", dtype=dtype, seed=seed), sweep, engine)
+def _tiny(*, dtype: torch.dtype = torch.float64, seed: int = 0) -> Recognizer:
+    return make_recognizer(settled_backbone("tiny", dtype=dtype, seed=seed))
+
+
+def _sweep(engine: Engine) -> Sweep:
+    """Return a sweep whose chunks are partly kept with tapes, partly computed again."""
+    return make_sweep("even", 3, engine=engine, chunk=3, keep=300_000)
 
 
 def _bf16_distances(seed: int) -> dict[str, float]:
     """Return how far each engine's gradient under bfloat16 autocast is from plain's in float32."""
     clips = random_clips([7, 2], seed=seed, size=32, dtype=torch.float32)
-    recognizer = _tiny("plain", dtype=torch.float32, seed=seed)
-    exact = backward(recognizer, recognizer(clips)).gradients
+    recognizer = _tiny(dtype=torch.float32, seed=seed)
+    exact = take_step(recognizer, clips, _sweep("plain")).gradients
     found = {}
     for engine in ENGINES:
-        recognizer.engine = engine
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = recognizer(clips)
+            logits = recognizer(clips, _sweep(engine))
         found[engine] = total_distance(backward(recognizer, logits).gradients, exact)
     return found
 
@@ -56,10 +60,15 @@ def test_bfloat16_in_chunks_is_no_further_off_than_plain() -> None:
     assert chunked <= 1.5 * plain
 
 
-def _loss(recognizer: Recognizer, clips: list[TensorClip], *, batch_size: int) -> Tensor:
+def _loss(
+    recognizer: Recognizer, clips: list[TensorClip], engine: Engine, *, batch_size: int
+) -> Tensor:
     """Return what `clips`, labelled by their keys, add to the mean loss of a batch of `batch_size`."""
     labels = torch.tensor([clip.cut_key for clip in clips])
-    return functional.cross_entropy(recognizer(clips), labels, reduction="sum") / batch_size
+    return (
+        functional.cross_entropy(recognizer(clips, _sweep(engine)), labels, reduction="sum")
+        / batch_size
+    )
 
 
 def _after(recognizer: Recognizer, *losses: Tensor) -> dict[str, Tensor]:
@@ -71,14 +80,14 @@ def _after(recognizer: Recognizer, *losses: Tensor) -> dict[str, Tensor]:
 
 
 @BOTH_ENGINES
-def test_gradient_scaling_changes_no_bit(engine: EngineMethod) -> None:
+def test_gradient_scaling_changes_no_bit(engine: Engine) -> None:
     """A loss scaled by 2**16 and gradients unscaled are the unscaled loss's: a power of 2 rounds nothing."""
-    recognizer = _tiny(engine, dtype=torch.float32)
+    recognizer = _tiny(dtype=torch.float32)
     clips = random_clips([7, 2], dtype=torch.float32)
-    wanted = _after(recognizer, _loss(recognizer, clips, batch_size=2))
+    wanted = _after(recognizer, _loss(recognizer, clips, engine, batch_size=2))
     scaler = torch.amp.GradScaler("cpu", init_scale=SCALE)
     optimizer = torch.optim.SGD(recognizer.parameters(), lr=0.1)
-    scaled = _after(recognizer, scaler.scale(_loss(recognizer, clips, batch_size=2)))
+    scaled = _after(recognizer, scaler.scale(_loss(recognizer, clips, engine, batch_size=2)))
     assert all(torch.equal(scaled[name], SCALE * gradient) for name, gradient in wanted.items())
     scaler.unscale_(optimizer)
     found = gradients_of(recognizer)
@@ -92,8 +101,8 @@ def test_clipping_is_the_same() -> None:
     """Norm and clipped gradients of both engines are the same."""
     clips, norms, clipped = random_clips([7, 2]), [], []
     for engine in ENGINES:
-        recognizer = _tiny(engine)
-        _after(recognizer, _loss(recognizer, clips, batch_size=2))
+        recognizer = _tiny()
+        _after(recognizer, _loss(recognizer, clips, engine, batch_size=2))
         norms.append(torch.nn.utils.clip_grad_norm_(recognizer.parameters(), 0.1))
         clipped.append(gradients_of(recognizer))
     assert norms[0] > 0.1
@@ -104,13 +113,13 @@ def test_clipping_is_the_same() -> None:
 
 
 @BOTH_ENGINES
-def test_accumulated_batches_are_one_batch(engine: EngineMethod) -> None:
+def test_accumulated_batches_are_one_batch(engine: Engine) -> None:
     """The gradients of two batches add up to those of one batch of both, in whatever order they are taken."""
-    recognizer, clips = _tiny(engine), random_clips([7, 2, 1, 5])
-    wanted = _after(recognizer, _loss(recognizer, clips, batch_size=4))
-    parts = [_loss(recognizer, part, batch_size=4) for part in (clips[:1], clips[1:])]
+    recognizer, clips = _tiny(), random_clips([7, 2, 1, 5])
+    wanted = _after(recognizer, _loss(recognizer, clips, engine, batch_size=4))
+    parts = [_loss(recognizer, part, engine, batch_size=4) for part in (clips[:1], clips[1:])]
     assert_same_gradients(_after(recognizer, *parts), wanted)
-    parts = [_loss(recognizer, part, batch_size=4) for part in (clips[:1], clips[1:])]
+    parts = [_loss(recognizer, part, engine, batch_size=4) for part in (clips[:1], clips[1:])]
     assert_same_gradients(_after(recognizer, *reversed(parts)), wanted)
 
 
@@ -123,7 +132,7 @@ def test_the_processes_shares_are_as_uneven_as_meant() -> None:
 
 @pytest.mark.slow
 @BOTH_ENGINES
-def test_two_processes_take_the_steps_of_one(engine: EngineMethod, tmp_path: Path) -> None:
+def test_two_processes_take_the_steps_of_one(engine: Engine, tmp_path: Path) -> None:
     """Through DistributedDataParallel 2 processes' gradients, step for step, are those of one, silently."""
     ended = processes(2, save_steps, engine, tmp_path)
     assert ended == [(0, "", "")] * 2

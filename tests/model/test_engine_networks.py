@@ -1,6 +1,7 @@
 """The engines on real networks: exact in float64, in float32 no further from it in chunks than plain."""
 
 import copy
+from dataclasses import replace
 from functools import lru_cache
 from statistics import median
 from typing import Literal
@@ -24,7 +25,8 @@ from torch import Tensor
 
 from fvar.model.backbone import Backbone
 from fvar.model.clustering import METHODS, ClusteringMethod
-from fvar.model.engine import ENGINES, EngineMethod
+from fvar.model.engine import ENGINES
+from fvar.model.interface import Engine, Sweep
 from fvar.model.recognizer import Recognizer
 
 SIZE_PX = 32
@@ -34,8 +36,8 @@ Keep = Literal["nothing", "outputs", "everything"]
 
 @lru_cache(maxsize=1)
 def _recognizer(name: str, stage: int) -> Recognizer:
-    """Return a recogniser in float64, built once: each test sets how it sweeps."""
-    return make_recognizer(settled_backbone(name, stage=stage), make_sweep())
+    """Return a recogniser in float64, built once."""
+    return make_recognizer(settled_backbone(name, stage=stage))
 
 
 @lru_cache(maxsize=1)
@@ -53,10 +55,10 @@ def _keep_bytes(recognizer: Recognizer, clips: list[TensorClip], keep: Keep) -> 
 
 
 def _step_and_runs(
-    recognizer: Recognizer, clips: list[TensorClip], engine: EngineMethod
+    recognizer: Recognizer, clips: list[TensorClip], sweep: Sweep
 ) -> tuple[Step, Tensor]:
     """Take a step; return it with the boundaries (B, K, 2) that its forward pass found."""
-    rows = ENGINES[engine](recognizer.backbone, clips, recognizer.sweep)
+    rows = ENGINES[sweep.engine](recognizer.backbone, clips, sweep)
     assert rows.runs is not None
     step = backward(recognizer, recognizer.classify(rows))
     return step, torch.stack([rows.runs.starts, rows.runs.stops], dim=2)
@@ -93,9 +95,9 @@ def test_chunks_are_exact(
     """In float64 chunks give plain's boundaries, logits, loss and every parameter's gradient."""
     recognizer, clips = _recognizer(name, stage), random_clips(lengths, seed=seed, size=SIZE_PX)
     budget = _keep_bytes(recognizer, clips, keep)
-    recognizer.sweep = make_sweep(method, k, chunk=chunk, keep=budget)
-    plain, plain_runs = _step_and_runs(recognizer, clips, "plain")
-    found, runs = _step_and_runs(recognizer, clips, "chunked")
+    sweep = make_sweep(method, k, chunk=chunk, keep=budget)
+    plain, plain_runs = _step_and_runs(recognizer, clips, replace(sweep, engine="plain"))
+    found, runs = _step_and_runs(recognizer, clips, sweep)
     assert torch.equal(runs, plain_runs)
     assert len(plain.gradients) == len(list(recognizer.parameters()))
     assert_same_step(found, plain)
@@ -104,21 +106,21 @@ def test_chunks_are_exact(
 @lru_cache(maxsize=1)
 def _wide_and_narrow(name: str, stage: int) -> tuple[Recognizer, Recognizer]:
     """Return a recogniser in float64 and the same one rounded to float32."""
-    sweep = make_sweep("even", 3, chunk=3)  # boundaries that rounding cannot move
-    wide = make_recognizer(settled_backbone(name, stage=stage), sweep, "plain")
+    wide = make_recognizer(settled_backbone(name, stage=stage))
     return wide, copy.deepcopy(wide).to(torch.float32)
 
 
-def _errors_in_float32(name: str, *, stage: int, seed: int) -> dict[EngineMethod, float]:
+def _errors_in_float32(name: str, *, stage: int, seed: int) -> dict[Engine, float]:
     """Return how far each engine's gradient in float32 is from plain's in float64, on one seed's videos."""
     wide, narrow = _wide_and_narrow(name, stage)
     clips = random_clips([5, 2], seed=seed, size=SIZE_PX)
-    exact = take_step(wide, clips).gradients
+    plain = make_sweep("even", 3, engine="plain", chunk=3)  # rounding cannot move its boundaries
+    exact = take_step(wide, clips, plain).gradients
     rounded = [TensorClip(clip.frames.float(), clip.cut_key) for clip in clips]
-    errors = dict[EngineMethod, float]()
+    errors = dict[Engine, float]()
     for engine in ENGINES:
-        narrow.engine = engine
-        errors[engine] = total_distance(take_step(narrow, rounded).gradients, exact)
+        step = take_step(narrow, rounded, replace(plain, engine=engine))
+        errors[engine] = total_distance(step.gradients, exact)
     return errors
 
 
@@ -151,7 +153,7 @@ def test_float32_in_chunks_is_no_further_off_than_plain(name: str, stage: int) -
     chunk=st.integers(1, 5),
 )
 def test_runs_of_a_video_do_not_depend_on_its_batch(
-    engine: EngineMethod, lengths: list[int], method: ClusteringMethod, chunk: int
+    engine: Engine, lengths: list[int], method: ClusteringMethod, chunk: int
 ) -> None:
     """To the bit, in float32, MobileNetV2's boundaries and means of a video are the same in any batch."""
     backbone = _narrow_mobilenet()

@@ -61,10 +61,10 @@ def _watched_inference(
 ) -> WatchedStem:
     """Infer a video, step distances included, and return what watched."""
     sweep = make_sweep(method, 4, chunk=CHUNK_FRAMES, keep=keep_bytes)
-    recognizer = make_recognizer(settled_backbone("tiny", dtype=torch.float32), sweep).eval()
+    recognizer = make_recognizer(settled_backbone("tiny", dtype=torch.float32)).eval()
     watched = WatchedStem(recognizer)
     recognizer.backbone.folded_stem = watched
-    recognizer.infer(MadeClip(num_frames), with_steps=True)
+    recognizer.infer(MadeClip(num_frames), sweep, with_steps=True)
     return watched
 
 

@@ -8,35 +8,25 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from engine_steps import make_sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensor_clips import TensorClip, random_clips, settled_backbone
 from torch import Tensor, nn
 
 from fvar.model.clustering import METHODS, ClusteringMethod
-from fvar.model.engine import EngineMethod
-from fvar.model.interface import Sweep
+from fvar.model.interface import Engine
 from fvar.model.recognizer import CLASSIFIER_STD, Inference, NormMode, Recognizer
 
 EVERY_METHOD = st.sampled_from([*METHODS, None])
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 
 
-def _recognizer(
-    method: ClusteringMethod | None = "cumulative",
-    *,
-    k: int = 3,
-    chunk: int = 4,
-    norm: NormMode = "frozen",
-    engine: EngineMethod = "plain",
-    dropout: float = 0.0,
-) -> Recognizer:
-    sweep = Sweep(method=method, num_clusters=k, chunk_frames=chunk, keep_bytes=1 << 30)
+def _recognizer(*, norm: NormMode = "frozen", dropout: float = 0.0) -> Recognizer:
     backbone = settled_backbone("tiny", dtype=torch.float32)
-    built = Recognizer(backbone, num_classes=4, dropout=dropout, norm=norm, sweep=sweep)
+    built = Recognizer(backbone, num_classes=4, dropout=dropout, norm=norm)
     generator = torch.Generator().manual_seed(2)
     built.classifier.weight.data.copy_(torch.randn(4, 128, generator=generator))
-    built.engine = engine if method else "plain"
     return built
 
 
@@ -56,16 +46,16 @@ def _same(a: Inference, b: Inference) -> bool:
     EVERY_METHOD, st.sampled_from(["plain", "chunked"]), st.integers(1, 12), st.integers(0, 10**6)
 )
 def test_inference_is_the_training_forward(
-    method: ClusteringMethod | None, engine: EngineMethod, num_frames: int, seed: int
+    method: ClusteringMethod | None, engine: Engine, num_frames: int, seed: int
 ) -> None:
     """Evaluation clusters the very frames that training clusters: the same logits, to the bit in chunks.
 
     The plain engine sums a mean in one piece, so there the last bits may differ.
     """
-    recognizer = _recognizer(method, engine=engine).eval()
+    recognizer, sweep = _recognizer().eval(), make_sweep(method, engine=engine)
     (clip,) = _clips([num_frames], seed=seed)
-    logits = recognizer([clip]).detach()
-    inferred = recognizer.infer(clip).logits
+    logits = recognizer([clip], sweep).detach()
+    inferred = recognizer.infer(clip, sweep).logits
     assert inferred.dtype == torch.float32
     torch.testing.assert_close(inferred, logits[0], rtol=1e-4, atol=1e-5)
     if engine == "chunked" or method is None:
@@ -78,33 +68,34 @@ def test_inference_does_not_depend_on_other_videos(
     method: ClusteringMethod | None, lengths: list[int], random: Random
 ) -> None:
     """What is inferred of a video is the same to the bit in any order and after any others."""
-    recognizer, clips = _recognizer(method).eval(), _clips(lengths)
-    first = [recognizer.infer(clip, with_steps=True) for clip in clips]
+    recognizer, clips, sweep = _recognizer().eval(), _clips(lengths), make_sweep(method)
+    first = [recognizer.infer(clip, sweep, with_steps=True) for clip in clips]
     order = list(range(len(clips)))
     random.shuffle(order)
-    again = {at: recognizer.infer(clips[at], with_steps=True) for at in order}
+    again = {at: recognizer.infer(clips[at], sweep, with_steps=True) for at in order}
     assert all(_same(again[at], inference) for at, inference in enumerate(first))
 
 
 @settings(max_examples=20)
 @given(EVERY_METHOD, st.sampled_from(["plain", "chunked"]), LENGTHS)
 def test_logits_of_a_video_do_not_depend_on_its_batch(
-    method: ClusteringMethod | None, engine: EngineMethod, lengths: list[int]
+    method: ClusteringMethod | None, engine: Engine, lengths: list[int]
 ) -> None:
     """In a ragged batch each video gets the logits it gets alone, but for rounding in the trunk."""
-    recognizer, clips = _recognizer(method, engine=engine).eval(), _clips(lengths)
-    together = recognizer(clips).detach()
-    alone = torch.cat([recognizer([clip]).detach() for clip in clips])
+    recognizer, clips = _recognizer().eval(), _clips(lengths)
+    sweep = make_sweep(method, engine=engine)
+    together = recognizer(clips, sweep).detach()
+    alone = torch.cat([recognizer([clip], sweep).detach() for clip in clips])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
 def test_consensus_is_the_mean_of_the_row_logits() -> None:
     """A video's logits are the mean of its rows' logits; videos may have different numbers of rows."""
-    recognizer = _recognizer(None).eval()
+    recognizer = _recognizer().eval()
     features: list[Tensor] = []
     recognizer.classifier.register_forward_hook(lambda *call: features.append(call[-1]))
-    logits = recognizer(_clips([5, 2, 1]))
+    logits = recognizer(_clips([5, 2, 1]), make_sweep(None))
     (rows,) = features
     assert rows.shape == (8, 4)
     expected = [rows[:5].mean(dim=0), rows[5:7].mean(dim=0), rows[7]]
@@ -120,9 +111,9 @@ def test_inference_reports_the_partition(
 
     Unasked, distances are there where the clustering needed them.
     """
-    recognizer = _recognizer(method, k=k).eval()
+    recognizer = _recognizer().eval()
     (clip,) = _clips([num_frames])
-    found = recognizer.infer(clip, with_steps=with_steps)
+    found = recognizer.infer(clip, make_sweep(method, k), with_steps=with_steps)
     output = recognizer.backbone.stem(clip.frames).detach().numpy()
     steps = oracle.step_distances(output)
     if method == "random" or method is None or num_frames < k:
@@ -143,20 +134,20 @@ def test_inference_reports_the_partition(
 
 def test_inference_sees_every_frame() -> None:
     """Evaluation samples nothing: altering any one of 20 frames changes the logits."""
-    recognizer = _recognizer("even").eval()
+    recognizer, sweep = _recognizer().eval(), make_sweep("even")
     (clip,) = _clips([20])
-    logits = recognizer.infer(clip).logits
+    logits = recognizer.infer(clip, sweep).logits
     for frame in range(20):
         frames = clip.frames.clone()
         frames[frame] += 0.5
-        assert not torch.equal(recognizer.infer(TensorClip(frames)).logits, logits), frame
+        assert not torch.equal(recognizer.infer(TensorClip(frames), sweep).logits, logits), frame
     assert {frame for request in clip.requests for frame in request} == set(range(20))
 
 
 def test_inference_keeps_no_tape() -> None:
     """What is inferred is detached, and leaves no gradient behind."""
     recognizer = _recognizer().eval()
-    assert not recognizer.infer(_clips([5])[0]).logits.requires_grad
+    assert not recognizer.infer(_clips([5])[0], make_sweep()).logits.requires_grad
     assert all(parameter.grad is None for parameter in recognizer.parameters())
 
 
@@ -171,7 +162,7 @@ STEM_NORMS = {"bn1", "layer1.0.bn1", "layer1.0.bn2"}
 @pytest.mark.parametrize("norm", ["frozen", "partial", "stem-frozen", "train"])
 def test_norm_modes_freeze_what_they_say(norm: NormMode) -> None:
     """A training forward moves the running statistics of the norms that train, and of no other."""
-    recognizer = _recognizer("even", norm=norm)
+    recognizer = _recognizer(norm=norm)
     moving = {
         "frozen": set(),
         "partial": {"bn1"},
@@ -180,7 +171,7 @@ def test_norm_modes_freeze_what_they_say(norm: NormMode) -> None:
     }[norm]
     for _ in range(2):  # the mode set anew, as after an evaluation, must freeze the same
         before = copy.deepcopy(_norms(recognizer))
-        recognizer(_clips([6, 3]))
+        recognizer(_clips([6, 3]), make_sweep("even", engine="plain"))
         moved = {
             name
             for name, module in _norms(recognizer).items()
@@ -199,20 +190,17 @@ def test_norm_modes_freeze_what_they_say(norm: NormMode) -> None:
 def test_dropout_drops_in_training_alone() -> None:
     """The share of features to drop is dropped in training; evaluation is deterministic."""
     recognizer = _recognizer(dropout=0.9)
-    clips = _clips([6, 3])
-    assert not torch.equal(recognizer(clips), recognizer(clips))
+    clips, sweep = _clips([6, 3]), make_sweep()
+    assert not torch.equal(recognizer(clips, sweep), recognizer(clips, sweep))
     recognizer.eval()
-    assert torch.equal(recognizer(clips), recognizer(clips))
+    assert torch.equal(recognizer(clips, sweep), recognizer(clips, sweep))
 
 
 def test_the_classifier_starts_near_zero() -> None:
     """Fresh classifier weights are drawn from N(0, 0.001), biases are zero."""
-    sweep = Sweep(method="even", num_clusters=2, chunk_frames=4, keep_bytes=0)
     backbone = settled_backbone("tiny")
     torch.manual_seed(0)
-    classifier = Recognizer(
-        backbone, num_classes=100, dropout=0, norm="train", sweep=sweep
-    ).classifier
+    classifier = Recognizer(backbone, num_classes=100, dropout=0, norm="train").classifier
     assert CLASSIFIER_STD == 0.001
     assert classifier.weight.std().item() == pytest.approx(0.001, rel=0.02)  # of 12,800 values
     assert not classifier.bias.any()

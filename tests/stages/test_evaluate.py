@@ -22,7 +22,7 @@ from training_samples import (
 from fvar.config import EvalConfig, VerifyConfig
 from fvar.errors import FvarError, StoppedError
 from fvar.loading.view import evaluation_view
-from fvar.model.build import build_recognizer
+from fvar.model.build import build_recognizer, build_sweep
 from fvar.reporting import SilentReporter
 from fvar.stages import evaluate as stage
 from fvar.stages.evaluate import evaluate
@@ -138,11 +138,12 @@ def test_predictions_are_those_of_the_network(run: Path) -> None:
     loaded = load_checkpoint(run / "train" / "checkpoints" / "best.pt")
     recognizer = build_recognizer(loaded.config, num_classes=3)
     recognizer.load_state_dict(loaded.model)
+    sweep = build_sweep(loaded.config, recognizer.backbone)
     rows, view = _rows(run / "eval"), evaluation_view(tiny_config())
     assert list(rows) == ["x", "y", "z"]
     for row in ROWS[-3:]:
         clip = sample_clip(row.id, sample_pictures(row.id, row.num_frames), view)
-        scores = recognizer.eval().infer(clip).logits.softmax(0).tolist()
+        scores = recognizer.eval().infer(clip, sweep).logits.softmax(0).tolist()
         assert rows[row.id] == [
             row.label,
             ("down", "left", "up")[scores.index(max(scores))],

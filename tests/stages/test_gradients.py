@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from engine_steps import make_sweep
 from gradient_cosines import (
     ALL_FRAMES,
     METHODS,
@@ -31,7 +32,6 @@ from torch.nn import functional
 from fvar.loading.dataset import StoredVideo
 from fvar.model.clustering import METHODS as CLUSTERINGS
 from fvar.model.clustering import ClusteringMethod
-from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 
 NAMES = st.sampled_from(sorted(METHODS))
@@ -44,7 +44,6 @@ def _recognizer(name: str = "tiny", *, shift: bool = True) -> Recognizer:
         num_classes=3,
         dropout=0.5,
         norm="train",
-        sweep=Sweep(method="even", num_clusters=5, chunk_frames=4, keep_bytes=0),
     ).double()
     generator = torch.Generator().manual_seed(2)
     weight = built.classifier.weight
@@ -102,8 +101,8 @@ def test_averaging_moves_the_gradient_of_a_changing_video(shift: bool) -> None:
 def test_the_gradient_is_the_recognizers_own(clustering: ClusteringMethod | None) -> None:
     """With equal weights each parameter's gradient is that of back-propagation through `Recognizer`."""
     recognizer, clip = _recognizer(), _clip(7, seed=3)
-    recognizer.sweep = replace(recognizer.sweep, method=clustering, num_clusters=3)
-    loss = functional.cross_entropy(recognizer([clip]), torch.tensor([clip.label]))
+    sweep = make_sweep(clustering, 3, engine="plain")
+    loss = functional.cross_entropy(recognizer([clip], sweep), torch.tensor([clip.label]))
     expected = torch.autograd.grad(loss, list(recognizer.parameters()))
     found = _flat(gradient(recognizer, clip, Method(clustering), 3))
     torch.testing.assert_close(found, torch.cat([part.flatten() for part in expected]))
