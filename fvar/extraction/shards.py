@@ -9,10 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from fvar.config import ExtractConfig, Settings, parse
+from fvar.config import ExtractConfig
 from fvar.errors import ConfigError, FvarError, ManifestError
 from fvar.extraction.image_folder import hash_series
 from fvar.extraction.probe.claims import UnreadableError
+from fvar.settings import Settings, parse
 from fvar.sources.source_csv import SourceRow
 from fvar.store.files import sha256_of, write_json
 from fvar.store.frame_store import VERSION

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from fvar.config import TrainConfig, parse
+from fvar.config import TrainConfig
 from fvar.errors import WeightsError, in_brief
 from fvar.model.tensor_file import load_tensors
+from fvar.settings import parse
 from fvar.store.files import atomic_path
 
 FORMAT = "fvar.checkpoint/1"

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cli import console
 from cli.console import ConsoleReporter, print_error, print_summary, reporter_of_this_process
-from cli.options import beside, given
+from cli.options import beside
 from fvar.reporting import SilentReporter
 
 HOSTILE = "clip\x1b[2J\n[bold red]x[/] \u202e"
@@ -94,7 +94,7 @@ def test_only_the_main_process_speaks(
     reporter.warning("x")
     with reporter.progress("x", total=1, unit="x") as progress:
         progress.advance(note="x")
-    print_summary("train", {"a": 1}, wrote=Path("out"), then="next")
+    print_summary("train", {"a": 1}, wrote=Path("out"), then=["next"])
     assert capsys.readouterr().out == ""
 
 
@@ -103,15 +103,14 @@ def test_summary_shows_figures_folder_and_next_step(
 ) -> None:
     """Figures, what was written, the next command: each on a line of its own, as text."""
     monkeypatch.delenv("RANK", raising=False)
-    print_summary(
-        "eval", {"top-1": "50.0%", "[x]": HOSTILE}, wrote=Path("o" * 150), then="fvar \nx"
-    )
+    figures = {"top-1": "50.0%", "[x]": HOSTILE}
+    print_summary("eval", figures, wrote=Path("o" * 150), then=["fvar", Path("a \nx")], hint="z\n")
     lines = capsys.readouterr().out.splitlines()
     assert "eval" in lines[0]
     assert lines[1].split() == ["top-1", "50.0%"]
     assert lines[2].strip().startswith("[x]")
     assert SHOWN in lines[2]
-    assert lines[-2:] == ["wrote " + "o" * 150, r"next: fvar \nx"]
+    assert lines[-3:] == ["wrote " + "o" * 150, r"next: fvar 'a \nx'", r"z\n"]
 
 
 def test_error_is_a_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,15 +119,6 @@ def test_error_is_a_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -
     captured = capsys.readouterr()
     assert captured.err == "fvar: " + "x" * 300 + "\n"
     assert captured.out == ""
-
-
-def test_flags_left_out_are_not_settings() -> None:
-    """What was not typed takes the config's default; zero and False were typed."""
-    assert given(epochs=None, workers=0, flag=False, lr=0.1) == {
-        "workers": 0,
-        "flag": False,
-        "lr": 0.1,
-    }
 
 
 @pytest.mark.parametrize(
