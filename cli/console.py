@@ -169,14 +169,9 @@ def print_summary(
     then: Sequence[object] | None = None,
     hint: str | None = None,
 ) -> None:
-    """Print the end of a command.
+    """Print what a command ends with: figures, its output, and the next command or a hint.
 
-    Args:
-        title: Its name.
-        figures: What matters, by name.
-        wrote: Its output.
-        then: The words of the next command, which runs as it is printed.
-        hint: What the user can do next if that is not one command.
+    `then` is that command's words; it runs as it is printed. `hint` is for anything that is not one command.
     """
     if not _is_main_process():
         return
@@ -187,14 +182,12 @@ def print_summary(
     for name, value in figures.items():
         table.add_row(escape(name), Text(one_line(value)))
     console.print(table)
-    last = {
-        "wrote ": wrote,
-        "next: ": shlex.join(map(str, then)) if then else None,
-        "": hint,
-    }
-    for start, text in last.items():
-        if text is not None:
-            _print_line(console, f"{start}{one_line(text)}")
+    if wrote is not None:
+        _print_line(console, f"wrote {one_line(wrote)}")
+    if then is not None:
+        _print_line(console, f"next: {one_line(shlex.join(map(str, then)))}")
+    if hint is not None:
+        _print_line(console, one_line(hint))
 
 
 def _print_line(console: Console, text: str | Text) -> None:

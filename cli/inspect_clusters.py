@@ -47,5 +47,10 @@ def inspect_clusters(
         "right": f"{summary.right} / {summary.num_videos}",
         "how": f"{summary.clustering} to {summary.clusters}, checkpoint {summary.checkpoint}",
     }
-    page = out_dir / "index.html"
-    print_summary("inspect-clusters", figures, wrote=out_dir, hint=f"open {page} in a browser")
+    print_summary(
+        "inspect-clusters",
+        figures,
+        wrote=out_dir,
+        then=["fvar", "verify", out_dir],
+        hint=f"open {out_dir / 'index.html'} in a browser",
+    )

@@ -1,6 +1,7 @@
 """``fvar manifest``: flags -> a data set's official lists -> source CSV -> summary."""
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +12,9 @@ from cli.console import ConsoleReporter, print_summary, warn_of_first
 from cli.exit_codes import NOT_ALL_OK
 from cli.options import with_default
 from fvar.config import Split
-from fvar.sources.official import datasets, find_videos, read_official, write_official
-from fvar.sources.source_csv import SourceRow
+from fvar.errors import ConfigError
+from fvar.sources.official import datasets, find_videos, read_official
+from fvar.sources.source_csv import SourceRow, write_source
 
 _NAMES = list(datasets())
 
@@ -41,8 +43,8 @@ def manifest(
     breakfast follows the set's own splits by person, s1 to s4;
     breakfast_persons trains on the first 44 persons, tests on the last 8.
 
-    Something-Something's validation list becomes the split test: results are
-    reported on it, and as val it would choose the checkpoint it then judges.
+    Something-Something's validation list becomes the split test, because
+    results are reported on it, and val would choose the checkpoint by it.
 
     With --videos, missing files are listed and the exit code is 1; the CSV is
     written all the same.
@@ -53,23 +55,27 @@ def manifest(
 
     fvar manifest breakfast --annotations lists --split-number 4 --out s4.csv
     """
+    if out.expanduser().exists() and not overwrite:
+        raise ConfigError(
+            out, "exists already", fix="choose another --out or pass --overwrite to replace it"
+        )
     reporter = ConsoleReporter()
     split = read_official(dataset, annotations.expanduser(), split_number=split_number)
-    if not split.is_official:
+    rows, counts = split.rows, Counter(row.split for row in split.rows)
+    if counts != split.official:
         reporter.warning(
-            f"the lists hold {_counts(split.counts)}, the official ones {_counts(split.official)}"
+            f"the lists hold {_counts(counts)}, the official ones {_counts(split.official)}"
         )
-    rows = split.rows
     figures: dict[str, object] = {
         "protocol": split.protocol,
-        "videos": _counts(split.counts),
+        "videos": _counts(counts),
         "classes": len({row.label for row in rows}),
     }
     missing: list[SourceRow] = []
     if videos is not None:
-        rows, missing = find_videos(dataset, rows, videos.expanduser())
+        rows, missing = find_videos(split, videos.expanduser())
         figures["missing"] = f"{len(missing):,} of {len(rows):,}"
-    write_official(out.expanduser(), rows, overwrite=overwrite)
+    write_source(out.expanduser(), rows)
     lines = [f"{videos}/{row.video} is missing" for row in missing]
     warn_of_first(reporter, lines, rest="more are missing")
     extract = ["fvar", "extract", str(out), "--videos"]

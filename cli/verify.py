@@ -93,13 +93,11 @@ def _as_json(verdict: "Verdict") -> dict[str, object]:
         "num_files": verdict.num_files,
         "num_videos": verdict.num_videos,
         "num_frames": verdict.num_frames,
-        "faults": [
-            {"thing": fault.thing, "problem": fault.problem, "fix": fault.fix}
-            for fault in verdict.faults
-        ],
+        "faults": [_parts(fault, "thing", "problem", "fix") for fault in verdict.faults],
         "notes": verdict.notes,
-        "not_ok": [
-            {"id": video.id, "status": video.status, "reason": video.reason}
-            for video in verdict.not_ok
-        ],
+        "not_ok": [_parts(video, "id", "status", "reason") for video in verdict.not_ok],
     }
+
+
+def _parts(thing: object, *names: str) -> dict[str, object]:
+    return {name: getattr(thing, name) for name in names}

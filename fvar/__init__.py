@@ -1,7 +1,7 @@
 """Full-video action recognition: every frame of a video, clustered in time by what the classifier sees.
 
 The method is in ``fvar.model``. A network is cut after a residual stage. Its first part, the stem, sees every
-frame. Consecutive frames that look similar to the stem become one cluster, and the second part, the trunk, sees
+frame. Consecutive frames that look similar to the stem become one cluster. The second part, the trunk, sees
 the mean of each cluster. ``fvar.model.clustering`` has the mathematics, ``fvar.model.engine`` computes it in
 constant memory.
 

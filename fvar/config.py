@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from fvar.settings import Settings
 from fvar.system import usable_processors
@@ -48,43 +48,41 @@ _AllowPartial = Annotated[
 ]
 
 
-class ExtractConfig(Settings):
+class _StageSettings(Settings):
+    """Settings that are described by the string below each of them."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class ExtractConfig(_StageSettings):
     """Settings of ``fvar extract``."""
 
-    videos: Annotated[str, Flag(is_path=True)] = Field(
-        description="Folder that the paths in the column `video` start from."
-    )
-    short_side: int = Field(
-        256, ge=16, le=4320, description="Shorter side of the stored pictures, px."
-    )
-    quality: int = Field(
-        2, ge=1, le=31, description="JPEG quality of ffmpeg: 1 is the best, 31 the smallest."
-    )
-    fps: Annotated[float | None, Flag(default="every frame")] = Field(
-        None, gt=0, description="Keep only the frames shown at this many ticks per second."
-    )
-    stride: Annotated[int | None, Flag(default="every frame")] = Field(
-        None, ge=1, description="Keep only every STRIDE-th frame."
-    )
-    videos_per_shard: int = Field(32, ge=1, description="Rows of the CSV in one shard file.")
+    videos: Annotated[str, Flag(is_path=True)]
+    """Folder that the paths in the column `video` start from."""
+    short_side: int = Field(256, ge=16, le=4320)
+    """Shorter side of the stored pictures, px."""
+    quality: int = Field(2, ge=1, le=31)
+    """JPEG quality of ffmpeg: 1 is the best, 31 the smallest."""
+    fps: Annotated[float | None, Flag(default="every frame")] = Field(None, gt=0)
+    """Keep only the frames shown at this many ticks per second."""
+    stride: Annotated[int | None, Flag(default="every frame")] = Field(None, ge=1)
+    """Keep only every STRIDE-th frame."""
+    videos_per_shard: int = Field(32, ge=1)
+    """Rows of the CSV in one shard file."""
     workers: Annotated[int, Flag(default="one per processor; with --dask, 1 per task")] = Field(
-        default_factory=usable_processors, ge=1, description="Videos decoded at the same time."
+        default_factory=usable_processors, ge=1
     )
-    max_gb: Annotated[float | None, Flag(default="no limit")] = Field(
-        None, gt=0, description="Stop before the stored frames take more than this many GB."
-    )
-    reserve_gb: float = Field(
-        1.0, ge=0, description="Stop before the disk has less than this many GB free."
-    )
-    time_limit_seconds: Annotated[float, Flag(name="--time-limit")] = Field(
-        300.0, gt=0, description="Give up a video after this many seconds without a new picture."
-    )
-    dask: Annotated[str | None, Flag(default="processes on this machine")] = Field(
-        None, description="Make the shards on the workers of the Dask scheduler tcp://HOST:PORT."
-    )
-    ffmpeg: Annotated[str | None, Flag(default="the bundled one", is_path=True)] = Field(
-        None, description="The ffmpeg to use, 5.1 or later."
-    )
+    """Videos decoded at the same time."""
+    max_gb: Annotated[float | None, Flag(default="no limit")] = Field(None, gt=0)
+    """Stop before the stored frames take more than this many GB."""
+    reserve_gb: float = Field(1.0, ge=0)
+    """Stop before the disk has less than this many GB free."""
+    time_limit_seconds: Annotated[float, Flag(name="--time-limit")] = Field(300.0, gt=0)
+    """Give up a video after this many seconds without a new picture."""
+    dask: Annotated[str | None, Flag(default="processes on this machine")] = None
+    """Make the shards on the workers of the Dask scheduler tcp://HOST:PORT."""
+    ffmpeg: Annotated[str | None, Flag(default="the bundled one", is_path=True)] = None
+    """The ffmpeg to use, 5.1 or later."""
 
     @model_validator(mode="before")
     @classmethod
@@ -111,85 +109,73 @@ def _ordinal(number: int) -> str:
     return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(last, 'th') }"
 
 
-class TrainConfig(Settings):
+class TrainConfig(_StageSettings):
     """Settings of ``fvar train``; the defaults are a recipe for fine-tuning on a few hundred clips."""
 
-    backbone: BackboneName = Field("resnet50", description="Network.")
-    weights: str = Field(
-        "imagenet", description="Starting weights: imagenet, none, or the file of a state dict."
-    )
-    clustering: ClusteringName = Field(
-        "cumulative",
-        description="How frames are grouped. `uniform` samples frames instead; `none` keeps every frame.",
-    )
-    clusters: int = Field(8, ge=1, description="Number of clusters that a video is averaged to.")
-    stage: int = Field(
-        1, ge=1, le=4, description="Residual stage after which frames are clustered."
-    )
-    size: int = Field(
-        224, ge=16, le=2048, description="Side of the square that the network sees, px."
-    )
+    backbone: BackboneName = "resnet50"
+    """Network."""
+    weights: str = "imagenet"
+    """Starting weights: imagenet, none, or the file of a state dict."""
+    clustering: ClusteringName = "cumulative"
+    """How frames are grouped. `uniform` samples frames instead; `none` keeps every frame."""
+    clusters: int = Field(8, ge=1)
+    """Number of clusters that a video is averaged to."""
+    stage: int = Field(1, ge=1, le=4)
+    """Residual stage after which frames are clustered."""
+    size: int = Field(224, ge=16, le=2048)
+    """Side of the square that the network sees, px."""
 
-    epochs: int = Field(25, ge=1, description="Passes over the training videos.")
-    sampled_epochs: int = Field(
-        0, ge=0, description="First epochs that train on `uniform` frames, before any clustering."
-    )
-    batch_size: int = Field(
-        8, ge=1, description="Videos in one optimization step, over all processes."
-    )
-    frames_per_batch: int = Field(
-        16384,
-        ge=1,
-        description="Most frames in one optimization step; a longer video is a step of its own.",
-    )
-    lr: float = Field(
-        0.002, gt=0, description="Learning rate at this batch size; it is never rescaled."
-    )
-    schedule: Literal["one-cycle", "step"] = Field(
-        "one-cycle", description="How the learning rate changes over the epochs."
-    )
-    milestones: tuple[int, ...] = Field(
-        (), description="Epochs after which schedule `step` divides the learning rate by 10."
-    )
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
-    weight_decay: float = Field(5e-4, ge=0, description="Weight decay of SGD.")
+    epochs: int = Field(25, ge=1)
+    """Passes over the training videos."""
+    sampled_epochs: int = Field(0, ge=0)
+    """First epochs that train on `uniform` frames, before any clustering."""
+    batch_size: int = Field(8, ge=1)
+    """Videos in one optimization step, over all processes."""
+    frames_per_batch: int = Field(16384, ge=1)
+    """Most frames in one optimization step; a longer video is a step of its own."""
+    lr: float = Field(0.002, gt=0)
+    """Learning rate at this batch size; it is never rescaled."""
+    schedule: Literal["one-cycle", "step"] = "one-cycle"
+    """How the learning rate changes over the epochs."""
+    milestones: tuple[int, ...] = ()
+    """Epochs after which schedule `step` divides the learning rate by 10."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of SGD."""
+    weight_decay: float = Field(5e-4, ge=0)
+    """Weight decay of SGD."""
     # TSM's 20 suits batches of 64. With 83 clips in batches of 8 (MobileNetV2, 112 px), two of eight
     # trainings diverged at 20, and so did one at twice the rate. At 5 none of eight diverged, one of them
     # at twice the rate.
-    clip_grad_norm: float = Field(5.0, gt=0, description="Largest norm of the gradient.")
-    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout before the classifier.")
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Label smoothing of the loss.")
-    flip: bool = Field(True, description="Mirror half of the training videos.")
-    crop: Literal["center", "multi-scale"] = Field("center", description="Training crops.")
-    crop_share: float = Field(
-        0.875, gt=0, le=1, description="Side of the central crop, as a fraction of the short side."
-    )
-    norm: NormName = Field(
-        "auto",
-        description="Which batch norms keep their statistics: frozen means all, partial all but the first, "
-        "stem-frozen those of the stem, train none.",
-    )
+    clip_grad_norm: float = Field(5.0, gt=0)
+    """Largest norm of the gradient."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Dropout before the classifier."""
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Label smoothing of the loss."""
+    flip: bool = True
+    """Mirror half of the training videos."""
+    crop: Literal["center", "multi-scale"] = "center"
+    """Training crops."""
+    crop_share: float = Field(0.875, gt=0, le=1)
+    """Side of the central crop, as a fraction of the short side."""
+    norm: NormName = "auto"
+    """Batch norms that keep their statistics: frozen all, partial all but one, stem-frozen the stem's."""
     freeze_stem: Annotated[
-        bool | None,
-        Flag(name="--freeze-stem/--train-stem", default="freeze where pretrained"),
-    ] = Field(
-        None, description="Whether the stem, the layers before the clustering, keeps its weights."
-    )
+        bool | None, Flag(name="--freeze-stem/--train-stem", default="freeze where pretrained")
+    ] = None
+    """Whether the stem, the layers before the clustering, keeps its weights."""
 
-    engine: EngineName = Field(
-        "auto", description="`chunked` needs memory that does not grow with the video's length."
-    )
-    chunk_frames: Annotated[int | None, Flag(default="8 on a CPU, 64 on a GPU")] = Field(
-        None, ge=1, description="Frames that go through the stem at once."
-    )
-    keep_mb: int = Field(
-        1024, ge=0, description="Memory per step for activations kept between sweeps, MB."
-    )
-    backward_share: float = Field(
-        1.0, gt=0, le=1, description="Fraction of each cluster's frames in the backward sweep."
-    )
+    engine: EngineName = "auto"
+    """`chunked` needs memory that does not grow with the video's length."""
+    chunk_frames: Annotated[int | None, Flag(default="8 on a CPU, 64 on a GPU")] = Field(None, ge=1)
+    """Frames that go through the stem at once."""
+    keep_mb: int = Field(1024, ge=0)
+    """Memory per step for activations kept between sweeps, MB."""
+    backward_share: float = Field(1.0, gt=0, le=1)
+    """Fraction of each cluster's frames in the backward sweep."""
     device: _Device = "auto"
-    precision: PrecisionName = Field("auto", description="Number format of the computation.")
+    precision: PrecisionName = "auto"
+    """Number format of the computation."""
     workers: _Readers = 2
     seed: _Seed = 0
     allow_partial: _AllowPartial = False
@@ -203,7 +189,7 @@ class TrainConfig(Settings):
         return self
 
 
-class EvalConfig(Settings):
+class EvalConfig(_StageSettings):
     """Settings of ``fvar eval``."""
 
     split: _SplitSetting = "test"
@@ -213,53 +199,45 @@ class EvalConfig(Settings):
     allow_partial: _AllowPartial = False
 
 
-class InspectConfig(Settings):
+class InspectConfig(_StageSettings):
     """Settings of ``fvar inspect-clusters``; a limit of None shows all videos."""
 
     split: _SplitSetting = "test"
     checkpoint: _Checkpoint = None
-    limit: Annotated[int | None, Field(ge=0), AfterValidator(lambda limit: limit or None)] = Field(
-        50, description="Number of videos to show, spread evenly over the split; 0 shows all."
-    )
+    limit: Annotated[int | None, Field(ge=0), AfterValidator(lambda limit: limit or None)] = 50
+    """Number of videos to show, spread evenly over the split; 0 shows all."""
     device: _Device = "auto"
     workers: _Readers = 2
     allow_partial: _AllowPartial = False
 
 
-class VerifyConfig(Settings):
+class VerifyConfig(_StageSettings):
     """Settings of ``fvar verify``."""
 
     workers: Annotated[int, Flag(default="one per processor")] = Field(
-        default_factory=usable_processors, ge=1, description="Processes that read and decode."
+        default_factory=usable_processors, ge=1
     )
+    """Processes that read and decode."""
 
 
-class ToyConfig(Settings):
+class ToyConfig(_StageSettings):
     """Settings of ``fvar toy``."""
 
-    layout: Literal["scattered", "burst"] = Field(
-        "scattered",
-        description="scattered: frames with a digit lie anywhere between black and still ones. "
-        "burst: they are consecutive, in a nearly still clip.",
-    )
-    clips_per_class: int = Field(
-        450,
-        ge=1,
-        le=100_000,
-        description="Training clips of each of the 4 classes; there are a third as many test clips.",
-    )
-    frames: int = Field(32, ge=2, le=10_000, description="Frames of a clip.")
-    size: int = Field(
-        64, ge=32, le=512, multiple_of=2, description="Side of the square picture, px."
-    )
-    informative: int = Field(10, ge=2, description="Frames of a clip that show a digit.")
-    step_px: float = Field(
-        2.0, gt=0, description="How far the digit moves from one such frame to the next, px."
-    )
+    layout: Literal["scattered", "burst"] = "scattered"
+    """scattered puts frames with a digit anywhere between others, burst puts them one after another."""
+    clips_per_class: int = Field(450, ge=1, le=100_000)
+    """Training clips of each of the 4 classes; there are a third as many test clips."""
+    frames: int = Field(32, ge=2, le=10_000)
+    """Frames of a clip."""
+    size: int = Field(64, ge=32, le=512, multiple_of=2)
+    """Side of the square picture, px."""
+    informative: int = Field(10, ge=2)
+    """Frames of a clip that show a digit."""
+    step_px: float = Field(2.0, gt=0)
+    """How far the digit moves from one such frame to the next, px."""
     seed: _Seed = 0
-    digits: Annotated[str | None, Flag(default="the bundled digits", is_path=True)] = Field(
-        None, description="Folder of MNIST idx files, plain or .gz."
-    )
+    digits: Annotated[str | None, Flag(default="the bundled digits", is_path=True)] = None
+    """Folder of MNIST idx files, plain or .gz."""
 
     @model_validator(mode="after")
     def _informative_fits(self) -> Self:

@@ -1,9 +1,10 @@
-"""The lists of a public data set: what its authors say of them, and how to read one."""
+"""The lists of a public data set: what its authors publish, and how to read it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fvar.config import Split
 from fvar.errors import SourceError
 from fvar.sources.source_csv import SourceRow
 
@@ -60,6 +61,17 @@ def read_lines(path: Path) -> Iterator[Line]:
     for number, line in enumerate(text.splitlines(), start=1):
         if cells := line.split():
             yield Line(path, number, cells)
+
+
+def read_splits(
+    lists: Mapping[Split, Path], row: Callable[[Line, Split], SourceRow]
+) -> list[SourceRow]:
+    """Return the rows that `row` makes of each line of each split's list.
+
+    Raises:
+        SourceError: A list cannot be read.
+    """
+    return [row(line, split) for split, path in lists.items() for line in read_lines(path)]
 
 
 def numbered_classes(path: Path) -> dict[str, str]:

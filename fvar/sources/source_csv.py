@@ -22,7 +22,7 @@ from fvar.store.files import atomic_path
 
 _MAX_FILE_BYTES = 1 << 30  # a list of five million videos takes about half
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
-# Python also reads 1_0, and the infinite; a number of a thousand digits is a mistake.
+# Python would also read 1_0 and inf, and a number of a thousand digits, which is a mistake.
 _SECONDS = re.compile(r"[0-9.eE+-]{1,40}")
 
 
@@ -182,7 +182,8 @@ def _read_text(path: Path) -> str:
 def _parse(text: str, path: Path) -> list[SourceRow]:
     records = _records(text, path)
     line, header = next(records, (1, []))
-    _check_header(header, f"{path}: line {line}")
+    if fault := _header_fault(header):
+        raise SourceError(f"{path}: line {line}", fault[0], fix=fault[1])
     lines: list[int] = []
     rows: list[SourceRow] = []
     for line, cells in records:
@@ -211,26 +212,21 @@ def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
-def _check_header(header: list[str], thing: str) -> None:
+def _header_fault(header: list[str]) -> tuple[str, str] | None:
+    """Return the problem of a header and its fix, or None."""
     if len(header) == 1 and any(separator in header[0] for separator in ";\t"):
-        raise SourceError(
-            thing, f"{header[0]!r:.80} is one column", fix="separate columns by commas"
-        )
+        return f"{header[0]!r:.80} is one column", "separate columns by commas"
     for column in header:
         if column not in COLUMNS:
-            raise SourceError(
-                thing,
-                f"column {column!r:.80} is not known",
-                fix=f"remove it or name it one of: {', '.join(COLUMNS)}",
-            )
+            fix = f"remove it or name it one of: {', '.join(COLUMNS)}"
+            return f"column {column!r:.80} is not known", fix
         if header.count(column) > 1:
-            raise SourceError(thing, f"column {column!r} comes twice", fix="keep one of them")
-    if missing := [column for column in REQUIRED_COLUMNS if column not in header]:
-        raise SourceError(
-            thing,
-            f"column {missing[0]!r} is missing",
-            fix=f"the first line names the columns: {','.join(REQUIRED_COLUMNS)}",
-        )
+            return f"column {column!r} comes twice", "keep one of them"
+    for column in REQUIRED_COLUMNS:
+        if column not in header:
+            fix = f"the first line names the columns: {','.join(REQUIRED_COLUMNS)}"
+            return f"column {column!r} is missing", fix
+    return None
 
 
 def _row(header: list[str], cells: list[str], path: Path, line: int) -> SourceRow:

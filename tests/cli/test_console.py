@@ -1,6 +1,7 @@
-"""What a user sees: bars on a terminal, lines in a log, and nothing that drives the terminal."""
+"""What a command prints: bars on a terminal, lines in a log, and never a control character."""
 
 import io
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -20,16 +21,6 @@ def _console(*, terminal: bool) -> tuple[ConsoleReporter, io.StringIO]:
     return ConsoleReporter(Console(file=file, force_terminal=terminal, width=200)), file
 
 
-class _Clock:
-    """A clock that goes on by hand."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 def test_lines_are_shown_as_they_are() -> None:
     """Markup and control characters in a name are text; long lines stay one line."""
     reporter, file = _console(terminal=False)
@@ -38,14 +29,12 @@ def test_lines_are_shown_as_they_are() -> None:
     assert file.getvalue() == f"{SHOWN}\nwarning: {SHOWN}{'y' * 300}\n"
 
 
-def test_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a terminal: a line every ten seconds with rate and time left, and one at the end."""
-    clock = _Clock()
-    monkeypatch.setattr(console.time, "monotonic", clock.monotonic)
+def test_log_gets_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal there is a line now and then with rate and time left, and one at the end."""
+    monkeypatch.setattr(console.time, "monotonic", count(100, 4).__next__)
     reporter, file = _console(terminal=False)
     with reporter.progress("epoch 1", total=10, unit="videos") as progress:
         for number in range(10):
-            clock.now += 4
             progress.advance(note=f"loss {number}")
     assert file.getvalue().splitlines() == [
         "epoch 1: 3/10 videos, 0.2/s loss 2, 28 s left",
@@ -56,14 +45,12 @@ def test_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_log_of_an_unknown_total(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody knows how much there is, what is done is counted."""
-    clock = _Clock()
-    monkeypatch.setattr(console.time, "monotonic", clock.monotonic)
+    """Where the total is not known, the line counts what is done."""
+    monkeypatch.setattr(console.time, "monotonic", iter([100, 100, 120]).__next__)
     reporter, file = _console(terminal=False)
     with reporter.progress("reading", total=None, unit="MB") as progress:
         progress.advance(2.5, note=HOSTILE)
         assert file.getvalue() == ""
-        clock.now += 20
         progress.advance(2.5)
     assert file.getvalue() == f"reading: 5 MB, 0.2/s {SHOWN}\n"
 
@@ -122,26 +109,20 @@ def test_error_is_a_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("runs/a/frames", "runs/a/train"),
-        ("runs/a/frames/manifest.json", "runs/a/train"),
-        ("frames", "train"),
-        ("/x/frames", "/x/train"),
-    ],
+    "path", ["runs/a/frames", "runs/a/frames/manifest.json", "frames", "/x/frames"]
 )
-def test_output_lies_beside_its_input(path: str, expected: str) -> None:
-    """Left out, ``--out`` is the sibling of the input's folder."""
+def test_output_lies_beside_its_input(path: str) -> None:
+    """Without ``--out`` the output is the sibling of the input's folder."""
+    expected = path.removesuffix("/manifest.json").replace("frames", "train")
     assert beside(Path(path), "train") == Path(expected)
 
 
-@pytest.mark.parametrize("path", [".", "manifest.json", ".."])
+@pytest.mark.parametrize(("path", "parent"), [(".", "a"), ("manifest.json", "a"), ("..", ".")])
 def test_output_lies_beside_the_current_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str, parent: str
 ) -> None:
     """From inside a folder its sibling is still found."""
     inside = tmp_path / "a" / "frames"
     inside.mkdir(parents=True)
     monkeypatch.chdir(inside)
-    found = beside(Path(path), "train")
-    assert found == (tmp_path / "train" if path == ".." else tmp_path / "a" / "train")
+    assert beside(Path(path), "train") == tmp_path / parent / "train"

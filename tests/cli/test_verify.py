@@ -25,22 +25,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "end"),
-    [
-        ("frames", "next: fvar train {}\n"),
-        ("train", "next: fvar eval {}\n"),
-        ("eval", "faults 0"),
-        ("clusters", "faults 0"),
-    ],
+    ("name", "then"), [("frames", "train"), ("train", "eval"), ("eval", ""), ("clusters", "")]
 )
-def test_whole_run_ends_with_0(whole: Path, name: str, end: str) -> None:
+def test_whole_run_ends_with_0(whole: Path, name: str, then: str) -> None:
     """The summary says how much was read, and the next command where there is one."""
     result = _run(whole / name)
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     figures = "videos 11 checked, 68 frames not ok 0 notes 0 faults 0"
     assert figures in " ".join(result.stdout.split())
-    assert end.format(whole / name) in result.stdout.replace("  ", " ")
+    assert result.stdout.partition("next: ")[2] == (f"fvar {then} {whole / name}\n" if then else "")
 
 
 def test_faults_end_with_2(whole: Path, tmp_path: Path) -> None:

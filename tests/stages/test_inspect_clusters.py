@@ -197,7 +197,7 @@ def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     lines = result.output.replace("\n", " ")
     assert "4 of 4 in split test" in lines
     assert "2 / 4" in lines
-    assert f"next: open {tmp_path / 'clusters' / 'index.html'} in a browser" in lines
+    assert f"open {tmp_path / 'clusters' / 'index.html'} in a browser" in lines
     again = CliRunner().invoke(app, ["inspect-clusters", str(tmp_path / "train")])
     assert again.exit_code == 2
     assert "holds a complete run" in again.output

@@ -2,10 +2,11 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from fvar.config import Split
-from fvar.sources.lists import Dataset, Line, numbered_classes, read_lines, train_first
+from fvar.sources.lists import Dataset, Line, numbered_classes, read_splits, train_first
 from fvar.sources.source_csv import SourceRow
 
 _NUM_TRAINING_PERSONS = 44  # of 52, in natural order
@@ -17,15 +18,11 @@ _VIDEO = re.compile(
 def read(folder: Path, split_number: int) -> list[SourceRow]:
     """Read `classInd.txt`, `sN_train.txt` and `sN_test.txt`."""
     classes = numbered_classes(folder / "classInd.txt")
-    splits: tuple[Split, ...] = ("train", "test")
-    return [
-        _row(line, classes, split)
-        for split in splits
-        for line in read_lines(folder / f"s{split_number}_{split}.txt")
-    ]
+    train, test = (folder / f"s{split_number}_{split}.txt" for split in ("train", "test"))
+    return read_splits({"train": train, "test": test}, partial(_row, classes))
 
 
-def _row(line: Line, classes: dict[str, str], split: Split) -> SourceRow:
+def _row(classes: dict[str, str], line: Line, split: Split) -> SourceRow:
     video, *more = line.cells
     match = _VIDEO.fullmatch(video)
     if match is None:

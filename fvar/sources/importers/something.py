@@ -1,13 +1,14 @@
 """Something-Something V1 and V2: the official validation list becomes split `test`.
 
-Results are reported on that list. As split `val` it would choose the checkpoint that it then judges.
+Results are reported on that list. As split `val` it would also choose the checkpoint, which is not allowed to
+see the videos of a reported result.
 """
 
 from functools import partial
 from pathlib import Path
 
 from fvar.config import Split
-from fvar.sources.lists import Dataset, Line, read_lines
+from fvar.sources.lists import Dataset, Line, read_lines, read_splits
 from fvar.sources.source_csv import SourceRow
 
 
@@ -15,15 +16,12 @@ def read(folder: Path, _: int, *, version: int) -> list[SourceRow]:
     """Read `category.txt`, `somesomevV_rgb_train_split.txt` and `somesomevV_rgb_validation_split.txt`."""
     lines = read_lines(folder / "category.txt")
     labels = {str(number): " ".join(line.cells) for number, line in enumerate(lines)}
-    lists: tuple[tuple[Split, str], ...] = (("train", "train"), ("test", "validation"))
-    return [
-        _row(line, labels, split, version=version)
-        for split, name in lists
-        for line in read_lines(folder / f"somesomev{version}_rgb_{name}_split.txt")
-    ]
+    name = f"somesomev{version}_rgb_{{}}_split.txt"
+    train, test = (folder / name.format(split) for split in ("train", "validation"))
+    return read_splits({"train": train, "test": test}, partial(_row, labels, version))
 
 
-def _row(line: Line, labels: dict[str, str], split: Split, *, version: int) -> SourceRow:
+def _row(labels: dict[str, str], version: int, line: Line, split: Split) -> SourceRow:
     text = " ".join(line.cells)
     if len(line.cells) != 3 or not all(cell.isdecimal() for cell in line.cells):
         raise line.error(text, "is not three numbers: video, frames, class")

@@ -1,10 +1,11 @@
 """UCF101: three official splits, in which the takes of one scene stay together."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 from fvar.config import Split
-from fvar.sources.lists import Dataset, Line, numbered_classes, read_lines
+from fvar.sources.lists import Dataset, Line, numbered_classes, read_splits
 from fvar.sources.source_csv import SourceRow
 
 _VIDEO = re.compile(r"(?P<label>[A-Za-z0-9]+)/(?P<id>v_[A-Za-z0-9]+_(?P<group>g\d+)_c\d+)\.avi")
@@ -13,15 +14,11 @@ _VIDEO = re.compile(r"(?P<label>[A-Za-z0-9]+)/(?P<id>v_[A-Za-z0-9]+_(?P<group>g\
 def read(folder: Path, split_number: int) -> list[SourceRow]:
     """Read `classInd.txt`, `trainlist0N.txt` and `testlist0N.txt`."""
     classes = numbered_classes(folder / "classInd.txt")
-    lists: tuple[tuple[Split, str], ...] = (("train", "trainlist"), ("test", "testlist"))
-    return [
-        _row(line, classes, split)
-        for split, name in lists
-        for line in read_lines(folder / f"{name}{split_number:02d}.txt")
-    ]
+    train, test = (folder / f"{name}list0{split_number}.txt" for name in ("train", "test"))
+    return read_splits({"train": train, "test": test}, partial(_row, classes))
 
 
-def _row(line: Line, classes: dict[str, str], split: Split) -> SourceRow:
+def _row(classes: dict[str, str], line: Line, split: Split) -> SourceRow:
     video, *more = line.cells
     match = _VIDEO.fullmatch(video)
     if match is None or match["label"] not in classes.values():
