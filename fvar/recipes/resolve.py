@@ -24,10 +24,9 @@ def load_recipe(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: There is no recipe of that name.
     """
-    if name not in recipe_names():
-        raise ConfigError(
-            f"--recipe {name}", "is not a recipe", fix=f"choose one of: {', '.join(recipe_names())}"
-        )
+    if name not in (known := recipe_names()):
+        fix = f"choose one of: {', '.join(known)}"
+        raise ConfigError(f"--recipe {name}", "is not a recipe", fix=fix)
     return tomllib.loads((files("fvar.recipes") / f"{name}.toml").read_text(encoding="utf-8"))
 
 

@@ -133,20 +133,17 @@ def video_path(root: Path, row: SourceRow) -> Path:
         SourceError: A symbolic link on the way leads out of `root`, or in a circle.
     """
     folder = root.resolve()
+    thing, fix = f"id {row.id!r}", "put the file itself there"
     try:
         path = (folder / row.video).resolve()
-    except RuntimeError as error:  # until Python 3.13; then the file is one that is not there
-        raise SourceError(
-            f"id {row.id!r}",
-            f"video {row.video!r} is a link that leads back to itself",
-            fix="put the file itself there",
-        ) from error
+    except (
+        RuntimeError
+    ) as error:  # before Python 3.13; later versions return a path that does not exist
+        problem = f"video {row.video!r} is a link that leads back to itself"
+        raise SourceError(thing, problem, fix=fix) from error
     if not path.is_relative_to(folder):
-        raise SourceError(
-            f"id {row.id!r}",
-            f"video {row.video!r} is a link to {path}, outside {folder}",
-            fix="pass a --videos folder that holds both, or put the file itself there",
-        )
+        problem = f"video {row.video!r} is a link to {path}, outside {folder}"
+        raise SourceError(thing, problem, fix=f"{fix}, or pass a --videos folder that holds both")
     return path
 
 

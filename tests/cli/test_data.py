@@ -51,15 +51,6 @@ def test_toy(tmp_path: Path, layout: str) -> None:
     )
 
 
-def test_toy_is_replaced_only_if_asked(tmp_path: Path) -> None:
-    """A second run is refused with exit code 2, and replaces the set with --overwrite."""
-    out = ("toy", "--out", tmp_path, *SMALL)
-    assert run(*out).exit_code == 0
-    refused = run(*out)
-    assert (refused.exit_code, "toy.csv: exists already" in refused.stderr) == (2, True)
-    assert run(*out, "--overwrite", "--seed", "3").exit_code == 0
-
-
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
