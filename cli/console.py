@@ -1,9 +1,10 @@
-"""What a user sees while a command runs and when it ends: on standard output, errors on standard error."""
+"""What a command prints: its progress and its summary on standard output, errors on standard error."""
 
 import os
+import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,27 +28,29 @@ from fvar.reporting import Progress as ProgressProtocol
 from fvar.reporting import Reporter, SilentReporter
 
 _PLAIN_LINE_EVERY_SECONDS = 10.0
+_WARNINGS = 5  # printed of a kind; manifest.json or the CSV holds them all
 
 
 class _RateColumn(ProgressColumn):
-    """Units a second so far."""
+    """The mean rate so far, in units per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{_rate(task.completed, task.elapsed)} {task.fields['unit']}/s", style="dim")
 
 
 class OutputConsole(Console):
-    """A console that says so when what it prints cannot be written."""
+    """A console that raises an error of ours when its output cannot be written."""
 
     def on_broken_pipe(self) -> None:
-        """Leave the exit code to the boundary: rich would end with 1."""
+        """Raise the error again, so that `cli.boundary` chooses the exit code: rich would end with 1."""
         raise  # noqa: PLE0704  # called while the error is handled
 
     def print(self, *objects: Any, **style: Any) -> None:
         """Print as rich does.
 
         Raises:
-            StoppedError: The disk of a log is full, or another error but that of a reader that has gone.
+            StoppedError: The output cannot be written, for example to a log on a full disk.
+            BrokenPipeError: The program that read the output has ended.
         """
         try:
             super().print(*objects, **style)
@@ -55,9 +58,9 @@ class OutputConsole(Console):
             raise
         except OSError as error:
             raise StoppedError(
-                "what is printed",
+                "standard output",
                 f"cannot be written ({error.strerror or error})",
-                fix="send it elsewhere and run the same command again",
+                fix="redirect it to another place and run the same command again",
             ) from error
 
 
@@ -72,17 +75,13 @@ class _BarTask:
 
 
 class _PlainTask:
-    """A line every ten seconds: for logs and pipes."""
+    """Prints one line every ten seconds, for logs and pipes."""
 
     def __init__(
         self, console: Console, description: str, *, total: float | None, unit: str
     ) -> None:
-        self._console, self._description, self._total, self._unit = (
-            console,
-            description,
-            total,
-            unit,
-        )
+        self._console, self._description = console, description
+        self._total, self._unit = total, unit
         self._done, self._note = 0.0, ""
         self._started = self._printed = time.monotonic()
 
@@ -100,7 +99,7 @@ class _PlainTask:
         text = f"{self._description}: {self._done:g}{of_total} {self._unit}, {rate}/s {self._note}".rstrip()
         if self._total is not None and 0 < self._done < self._total:
             text += f", {elapsed * (self._total - self._done) / self._done:.0f} s left"
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        _print_line(self._console, text)
 
 
 def _rate(done: float, elapsed: float | None) -> str:
@@ -115,18 +114,17 @@ class ConsoleReporter:
 
     def info(self, message: str) -> None:
         """Print a line."""
-        self._console.print(one_line(message), markup=False, highlight=False, soft_wrap=True)
+        _print_line(self._console, one_line(message))
 
     def warning(self, message: str) -> None:
-        """Print a line that stands out."""
-        text = Text.assemble(("warning: ", "yellow"), one_line(message))
-        self._console.print(text, highlight=False, soft_wrap=True)
+        """Print a line that begins with a yellow "warning:"."""
+        _print_line(self._console, Text.assemble(("warning: ", "yellow"), one_line(message)))
 
     @contextmanager
     def progress(
         self, description: str, *, total: float | None, unit: str
     ) -> Iterator[ProgressProtocol]:
-        """Show a bar with rate and time left, or a line now and then."""
+        """Show a bar with rate and time left; without a terminal, print a line now and then."""
         if not self._console.is_terminal:
             yield _PlainTask(self._console, description, total=total, unit=unit)
             return
@@ -147,7 +145,7 @@ class ConsoleReporter:
 
 
 def reporter_of_this_process() -> Reporter:
-    """Return a reporter that speaks in the main process alone: torchrun starts several."""
+    """Return a reporter that prints in the main process alone, because torchrun starts several."""
     return ConsoleReporter() if _is_main_process() else SilentReporter()
 
 
@@ -155,10 +153,26 @@ def _is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def warn_of_first(reporter: Reporter, lines: Sequence[str], *, rest: str) -> None:
+    """Warn with the first lines; `rest` is said of the number of the others."""
+    for line in lines[:_WARNINGS]:
+        reporter.warning(line)
+    if len(lines) > _WARNINGS:
+        reporter.warning(f"... and {len(lines) - _WARNINGS} {rest}")
+
+
 def print_summary(
-    title: str, figures: Mapping[str, object], *, wrote: Path | None = None, then: str
+    title: str,
+    figures: Mapping[str, object],
+    *,
+    wrote: Path | None = None,
+    then: Sequence[object] | None = None,
+    hint: str | None = None,
 ) -> None:
-    """Print what a command ends with: its figures, what it wrote if anything, the next command to type."""
+    """Print what a command ends with: figures, its output, and the next command or a hint.
+
+    `then` is that command's words; it runs as it is printed. `hint` is for anything that is not one command.
+    """
     if not _is_main_process():
         return
     console = OutputConsole()
@@ -169,8 +183,16 @@ def print_summary(
         table.add_row(escape(name), Text(one_line(value)))
     console.print(table)
     if wrote is not None:
-        console.print(f"wrote {one_line(wrote)}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"next: {one_line(then)}", markup=False, highlight=False, soft_wrap=True)
+        _print_line(console, f"wrote {one_line(wrote)}")
+    if then is not None:
+        _print_line(console, f"next: {one_line(shlex.join(map(str, then)))}")
+    if hint is not None:
+        _print_line(console, one_line(hint))
+
+
+def _print_line(console: Console, text: str | Text) -> None:
+    """Print one line as it is, however long."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_error(message: str) -> None:

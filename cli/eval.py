@@ -1,49 +1,37 @@
 """``fvar eval``: flags -> settings -> evaluation -> summary."""
 
-import shlex
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import Annotated, Any
 
 from cli.console import print_summary, reporter_of_this_process
-from cli.options import (
-    AllowPartial,
-    Checkpoint,
-    Device,
-    Frames,
-    Out,
-    Overwrite,
-    SplitOption,
-    Workers,
-    beside,
-    given,
+from cli.options import Frames, Overwrite, Training, beside, flags_of, out_option
+from fvar.config import EvalConfig
+from fvar.settings import parse
+
+
+@flags_of(
+    EvalConfig,
+    {
+        "Data": ["split", "allow_partial"],
+        "Model": ["checkpoint"],
+        "Machine": ["device", "workers"],
+    },
 )
-from fvar.config import EvalConfig, parse
-
-
 def evaluate(
-    train: Annotated[Path, typer.Argument(help="Folder that `fvar train` wrote.")],
-    split: SplitOption = "test",
-    out: Out = None,
-    checkpoint: Checkpoint = None,
+    train: Training,
+    out: Annotated[Path | None, out_option("eval, beside the training")] = None,
     frames: Frames = None,
-    device: Device = None,
-    workers: Workers = None,
-    allow_partial: AllowPartial = None,
     overwrite: Overwrite = False,
+    **flags: Any,
 ) -> None:
     """Evaluate a training on all frames of every video of a split, clustered as in training.
 
-    Example: fvar eval runs/ucf/train --split test --out runs/ucf/eval
+    [bold]Examples[/bold]
+
+    fvar eval runs/ucf/train
+
+    fvar eval runs/ucf/train --split val --checkpoint last --out runs/ucf/val
     """
-    flags = given(
-        split=split,
-        checkpoint=checkpoint,
-        device=device,
-        workers=workers,
-        allow_partial=allow_partial,
-    )
     settings = parse(EvalConfig, flags, source="command line")
     out_dir = out or beside(train, "eval")
 
@@ -61,9 +49,11 @@ def evaluate(
         "mean class accuracy": f"{summary.mean_class_accuracy:.1%}",
         "how": f"{summary.clustering} to {summary.clusters}, checkpoint {summary.checkpoint}, 1 central crop",
     }
+    has_clusters = summary.clustering not in ("uniform", "none")
+    inspect = ["fvar", "inspect-clusters", train, "--split", summary.split]
     print_summary(
         "eval",
         figures,
         wrote=out_dir,
-        then=f"fvar inspect-clusters {shlex.quote(str(train))} --split {summary.split}",
+        then=inspect if has_clusters else ["fvar", "verify", out_dir],
     )

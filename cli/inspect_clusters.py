@@ -1,52 +1,38 @@
 """``fvar inspect-clusters``: flags -> settings -> inspection -> summary."""
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import Annotated, Any
 
 from cli.console import print_summary, reporter_of_this_process
-from cli.options import (
-    AllowPartial,
-    Checkpoint,
-    Device,
-    Frames,
-    Out,
-    Overwrite,
-    SplitOption,
-    Workers,
-    beside,
-    given,
+from cli.options import Frames, Overwrite, Training, beside, flags_of, out_option
+from fvar.config import InspectConfig
+from fvar.settings import parse
+
+
+@flags_of(
+    InspectConfig,
+    {
+        "Data": ["split", "limit", "allow_partial"],
+        "Model": ["checkpoint"],
+        "Machine": ["device", "workers"],
+    },
 )
-from fvar.config import InspectConfig, parse
-
-
 def inspect_clusters(
-    train: Annotated[Path, typer.Argument(help="Folder that `fvar train` wrote.")],
-    split: SplitOption = "test",
-    limit: Annotated[
-        int, typer.Option("--limit", min=0, help="Videos, evenly over the split; 0: all.")
-    ] = 50,
-    out: Out = None,
-    checkpoint: Checkpoint = None,
+    train: Training,
+    out: Annotated[Path | None, out_option("clusters, beside the training")] = None,
     frames: Frames = None,
-    device: Device = None,
-    workers: Workers = None,
-    allow_partial: AllowPartial = None,
     overwrite: Overwrite = False,
+    **flags: Any,
 ) -> None:
     """Show which frames a training averages: a page with a filmstrip of each video, and tables.
 
-    Example: fvar inspect-clusters runs/ucf/train --split test --limit 50 --out runs/ucf/clusters
+    [bold]Examples[/bold]
+
+    fvar inspect-clusters runs/ucf/train
+
+    fvar inspect-clusters runs/ucf/train --limit 0 --out runs/ucf/all-clusters
     """
-    flags = given(
-        split=split,
-        checkpoint=checkpoint,
-        device=device,
-        workers=workers,
-        allow_partial=allow_partial,
-    )
-    settings = parse(InspectConfig, flags | {"limit": limit or None}, source="command line")
+    settings = parse(InspectConfig, flags, source="command line")
     out_dir = out or beside(train, "clusters")
 
     from fvar.stages import inspect_clusters as stage
@@ -65,5 +51,6 @@ def inspect_clusters(
         "inspect-clusters",
         figures,
         wrote=out_dir,
-        then=f"open {out_dir / 'index.html'} in a browser",
+        then=["fvar", "verify", out_dir],
+        hint=f"open {out_dir / 'index.html'} in a browser",
     )

@@ -1,33 +1,40 @@
 """``fvar manifest``: flags -> a data set's official lists -> source CSV -> summary."""
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.console import ConsoleReporter, print_summary
+from cli.console import ConsoleReporter, print_summary, warn_of_first
+from cli.exit_codes import NOT_ALL_OK
+from cli.options import with_default
 from fvar.config import Split
-from fvar.sources.official import DatasetName, find_videos, read_official, write_official
-from fvar.sources.source_csv import SourceRow
+from fvar.errors import ConfigError
+from fvar.sources.official import datasets, find_videos, read_official
+from fvar.sources.source_csv import SourceRow, write_source
 
-_MISSING_SHOWN = 5
+_NAMES = list(datasets())
 
 
 def manifest(
     dataset: Annotated[
-        DatasetName,
-        typer.Argument(help="Whose official lists.", show_default=False),
+        str,
+        typer.Argument(help=f"One of: {', '.join(_NAMES)}.", autocompletion=lambda: _NAMES),
     ],
     *,
     annotations: Annotated[Path, typer.Option(help="Folder of the official lists.")],
-    out: Annotated[Path, typer.Option("--out", help="Source CSV to write.")],
+    out: Annotated[Path, typer.Option(help="Source CSV to write, .csv or .csv.gz.")],
     split_number: Annotated[
-        int, typer.Option(help="ucf101, hmdb51: 1 to 3. breakfast: 1 to 4 for s1 to s4. Others: 1.")
+        int, typer.Option(help="Which official split; 1 to 4 for s1 to s4 of breakfast.")
     ] = 1,
     videos: Annotated[
-        Path | None, typer.Option(help="Folder of the videos: those missing are listed.")
+        Path | None,
+        typer.Option(
+            help=with_default("Folder of the videos; those missing are listed.", "no check")
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out.")] = False,
 ) -> None:
@@ -36,8 +43,8 @@ def manifest(
     breakfast follows the set's own splits by person, s1 to s4;
     breakfast_persons trains on the first 44 persons, tests on the last 8.
 
-    Something-Something's validation list becomes the split test: results are
-    reported on it, and val would let training choose its checkpoint by it.
+    Something-Something's validation list becomes the split test, because
+    results are reported on it, and val would choose the checkpoint by it.
 
     With --videos, missing files are listed and the exit code is 1; the CSV is
     written all the same.
@@ -48,30 +55,37 @@ def manifest(
 
     fvar manifest breakfast --annotations lists --split-number 4 --out s4.csv
     """
+    if out.expanduser().exists() and not overwrite:
+        raise ConfigError(
+            out, "exists already", fix="choose another --out or pass --overwrite to replace it"
+        )
     reporter = ConsoleReporter()
     split = read_official(dataset, annotations.expanduser(), split_number=split_number)
-    if not split.is_official:
+    rows, counts = split.rows, Counter(row.split for row in split.rows)
+    if counts != split.official:
         reporter.warning(
-            f"the lists hold {_counts(split.counts)}, the official ones {_counts(split.official)}"
+            f"the lists hold {_counts(counts)}, the official ones {_counts(split.official)}"
         )
-    rows = split.rows
-    missing: list[SourceRow] = []
-    if videos is not None:
-        rows, missing = find_videos(rows, videos.expanduser())
-    write_official(out.expanduser(), rows, overwrite=overwrite)
-    for row in missing[:_MISSING_SHOWN]:
-        reporter.warning(f"{videos}/{row.video} is missing")
     figures: dict[str, object] = {
         "protocol": split.protocol,
-        "videos": _counts(split.counts),
+        "videos": _counts(counts),
         "classes": len({row.label for row in rows}),
     }
+    missing: list[SourceRow] = []
     if videos is not None:
+        rows, missing = find_videos(split, videos.expanduser())
         figures["missing"] = f"{len(missing):,} of {len(rows):,}"
-    extract = ["fvar", "extract", str(out), "--videos", str(videos or "VIDEOS")]
-    print_summary("source manifest", figures, wrote=out, then=shlex.join(extract))
+    write_source(out.expanduser(), rows)
+    lines = [f"{videos}/{row.video} is missing" for row in missing]
+    warn_of_first(reporter, lines, rest="more are missing")
+    extract = ["fvar", "extract", str(out), "--videos"]
+    if videos is None:
+        hint = f"extract the frames with: {shlex.join(extract)} FOLDER_OF_THE_VIDEOS"
+        print_summary("source manifest", figures, wrote=out, hint=hint)
+    else:
+        print_summary("source manifest", figures, wrote=out, then=[*extract, videos])
     if missing:
-        raise typer.Exit(1)
+        raise typer.Exit(NOT_ALL_OK)
 
 
 def _counts(counts: Mapping[Split, int]) -> str:

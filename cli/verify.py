@@ -1,48 +1,48 @@
 """``fvar verify``: a run's folder -> verification -> faults and summary."""
 
 import json
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import ConsoleReporter, OutputConsole, print_error, print_summary
-from fvar.config import VerifyConfig, parse
-from fvar.system import usable_processors
+from cli.console import (
+    ConsoleReporter,
+    OutputConsole,
+    print_error,
+    print_summary,
+    warn_of_first,
+)
+from cli.exit_codes import NOT_ALL_OK, WRONG_INPUT
+from cli.options import flags_of
+from fvar.config import VerifyConfig
+from fvar.settings import parse
 
 if TYPE_CHECKING:
     from fvar.stages.verify import Verdict
 
-EXIT_NOT_ALL_OK = 1
-EXIT_FAULTS = 2
-
-_SHOWN = 5  # videos that are not ok; manifest.json lists them all
+_NEXT = {"fvar extract": "train", "fvar train": "eval"}
 
 
+@flags_of(VerifyConfig, {"Options": ["workers"]})
 def verify(
     run: Annotated[Path, typer.Argument(help="Folder that any stage wrote.")],
     *,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Processes that read and decode. Default: one a processor.", show_default=False
-        ),
-    ] = None,
     as_json: Annotated[
         bool,
         typer.Option(
             "--json", help="Print the verdict with all faults as JSON; the rest goes to stderr."
         ),
     ] = False,
+    **flags: Any,
 ) -> None:
-    """Check a run and all it stands on: every hash, every count, every picture of every video.
+    """Check a run and all that it was made from: every hash, every count, every picture of every video.
 
-    Files are read anew, whatever is remembered of them. All faults are found, each with
-    how to mend it; the first 20 are printed. Nothing is written into any run.
+    Every file is read again. All faults are found and the first 20 are printed,
+    each with its fix. Nothing is written into any run.
 
-    Ends with code 0 when all is whole, 1 when nothing is wrong but extraction called
-    videos partial or failed, 2 when something is wrong.
+    Ends with code 0 when nothing is wrong, 1 when nothing is wrong but extraction
+    found videos partial or failed, 2 when something is wrong.
 
     [bold]Examples[/bold]
 
@@ -52,48 +52,39 @@ def verify(
     """
     from fvar.stages.verify import verify as stage
 
-    settings = {"workers": usable_processors() if workers is None else workers}
-    config = parse(VerifyConfig, settings, source="command line")
-    console = OutputConsole(stderr=as_json)
-    reporter = ConsoleReporter(console)
+    config = parse(VerifyConfig, flags, source="command line")
+    reporter = ConsoleReporter(OutputConsole(stderr=as_json))
     verdict = stage(run, config, reporter)
-    for video in verdict.not_ok[:_SHOWN]:
-        reporter.warning(f"{video.id} is {video.status}: {video.reason}")
-    if len(verdict.not_ok) > _SHOWN:
-        reporter.warning(
-            f"... and {len(verdict.not_ok) - _SHOWN} more; manifest.json lists them all"
-        )
+    bad = [f"{video.id} is {video.status}: {video.reason}" for video in verdict.not_ok]
+    warn_of_first(reporter, bad, rest="more; manifest.json lists them all")
     if as_json:
         typer.echo(json.dumps(_as_json(verdict), indent=2))
     else:
         print_summary("verify", _figures(verdict), then=_next(verdict, run))
-    _end(verdict, run)
+    if count := len(verdict.faults):
+        faults = "1 fault" if count == 1 else f"{count} faults"
+        print_error(f"{run}: {faults} found; apply the fix printed for each, from the first on")
+        raise typer.Exit(WRONG_INPUT)
+    if bad:
+        raise typer.Exit(NOT_ALL_OK)
 
 
 def _figures(verdict: "Verdict") -> dict[str, object]:
-    bad = [f"{video.id} ({video.status})" for video in verdict.not_ok[:_SHOWN]]
-    more = ", ..." if len(verdict.not_ok) > _SHOWN else ""
     return {
         "runs": ", ".join(str(link.folder) for link in verdict.chain),
         "files": f"{verdict.num_files} read and hashed",
         "videos": f"{verdict.num_videos} checked, {verdict.num_frames} frames",
-        "not ok": f"{len(verdict.not_ok)}: {', '.join(bad)}{more}" if bad else 0,
+        "not ok": len(verdict.not_ok),
         "notes": len(verdict.notes),
         "faults": len(verdict.faults),
     }
 
 
-def _next(verdict: "Verdict", run: Path) -> str:
-    folder = shlex.quote(str(run))
+def _next(verdict: "Verdict", run: Path) -> list[object] | None:
     if verdict.faults:
-        return f"mend what is named above, upstream first, then fvar verify {folder}"
-    link = verdict.chain[-1]
-    return {
-        "fvar extract": f"fvar train {folder}",
-        "fvar train": f"fvar eval {folder}",
-        "fvar eval": "all that these results stand on is whole",
-        "fvar inspect-clusters": f"open {link.folder / 'index.html'} in a browser",
-    }[link.manifest.COMMAND]
+        return ["fvar", "verify", run]
+    command = None if verdict.not_ok else _NEXT.get(verdict.chain[-1].manifest.COMMAND)
+    return None if command is None else ["fvar", command, run]
 
 
 def _as_json(verdict: "Verdict") -> dict[str, object]:
@@ -102,22 +93,11 @@ def _as_json(verdict: "Verdict") -> dict[str, object]:
         "num_files": verdict.num_files,
         "num_videos": verdict.num_videos,
         "num_frames": verdict.num_frames,
-        "faults": [
-            {"thing": fault.thing, "problem": fault.problem, "fix": fault.fix}
-            for fault in verdict.faults
-        ],
+        "faults": [_parts(fault, "thing", "problem", "fix") for fault in verdict.faults],
         "notes": verdict.notes,
-        "not_ok": [
-            {"id": video.id, "status": video.status, "reason": video.reason}
-            for video in verdict.not_ok
-        ],
+        "not_ok": [_parts(video, "id", "status", "reason") for video in verdict.not_ok],
     }
 
 
-def _end(verdict: "Verdict", run: Path) -> None:
-    if verdict.faults:
-        count = len(verdict.faults)
-        print_error(f"{run}: {count} fault{'s' if count > 1 else ''} found; mend as said of each")
-        raise typer.Exit(EXIT_FAULTS)
-    if verdict.not_ok:
-        raise typer.Exit(EXIT_NOT_ALL_OK)
+def _parts(thing: object, *names: str) -> dict[str, object]:
+    return {name: getattr(thing, name) for name in names}

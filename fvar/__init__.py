@@ -1,14 +1,19 @@
 """Full-video action recognition: every frame of a video, clustered in time by what the classifier sees.
 
-The pipeline, each stage reading the manifest that the one before wrote:
+The method is in ``fvar.model``. A network is cut after a residual stage. Its first part, the stem, sees every
+frame. Consecutive frames that look similar to the stem become one cluster. The second part, the trunk, sees
+the mean of each cluster. ``fvar.model.clustering`` has the mathematics, ``fvar.model.engine`` computes it in
+constant memory.
 
-1. ``fvar.stages.extract``: videos of a source CSV -> every frame as JPEG in HDF5 shards.
-2. ``fvar.stages.train``: frames -> stem -> clusters of alike neighbours -> their means -> trunk.
-3. ``fvar.stages.evaluate``: the same clustering on unseen videos -> predictions and accuracy.
-4. ``fvar.stages.inspect_clusters``: which frames were averaged, as tables, pictures and a page.
+Four stages in ``fvar.stages`` apply it, each of which reads the manifest that the one before wrote:
 
-A stage is ``stage(manifest, out_dir, config, reporter) -> manifest``; files on disk join them.
-The method is ``fvar.model.clustering`` (the mathematics) and ``fvar.model.engine`` (in constant memory).
+1. ``extract``: a source CSV and its videos -> every frame as JPEG in HDF5 shards.
+2. ``train``: the frames -> a trained network, as checkpoints.
+3. ``evaluate``: the network and other videos -> predictions and accuracy.
+4. ``inspect_clusters``: the network and videos -> which frames were averaged, as tables, pictures and a page.
+
+A stage is a function ``stage(manifest, out_dir, config, reporter) -> manifest``. Stages share only files.
+``fvar.sources`` makes source CSVs, and ``fvar.stages.verify`` checks a folder that any stage wrote.
 """
 
 __version__ = "0.1.0"

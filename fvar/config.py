@@ -1,13 +1,12 @@
-"""The settings of every stage: what a flag, a recipe or a file may say, and what holds otherwise."""
+"""The settings of every stage: types, limits, defaults and the description that ``--help`` shows."""
 
-import tomllib
-from importlib.resources import files
-from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from fvar.errors import ConfigError, FvarError
+from fvar.settings import Settings
+from fvar.system import usable_processors
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "tiny"]
 ClusteringName = Literal["cumulative", "slope", "even", "random", "uniform", "none"]
@@ -17,42 +16,79 @@ NormName = Literal["auto", "frozen", "partial", "stem-frozen", "train"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 Split = Literal["train", "val", "test"]
 
-_MAX_CONFIG_BYTES = 1 << 20  # all the settings there are take 2 KB
 
-_Model = TypeVar("_Model", bound=BaseModel)
+@dataclass(frozen=True)
+class Flag:
+    """What the command line shows for a setting whose name, type or default does not say it.
+
+    Attributes:
+        name: The flag, if it is not the name of the setting.
+        default: What happens without the setting, if its default value does not say it.
+        is_path: Whether the text is a path, which a shell can complete.
+    """
+
+    name: str | None = None
+    default: str | None = None
+    is_path: bool = False
 
 
-class Settings(BaseModel):
-    """A frozen record that refuses unknown keys."""
+_SplitSetting = Annotated[Split, Field(description="Which videos of the source CSV.")]
+_Checkpoint = Annotated[
+    str | None,
+    Flag(default="best where a val split chose one, otherwise last"),
+    Field(description="best, last or a file."),
+]
+_Device = Annotated[DeviceName, Field(description="`auto` takes a GPU if there is one.")]
+_Readers = Annotated[
+    int, Field(ge=0, description="Threads that read ahead; 0 reads without a thread.")
+]
+_Seed = Annotated[int, Field(ge=0, lt=2**63, description="The same seed gives the same numbers.")]
+_AllowPartial = Annotated[
+    bool, Field(description="Also use videos of which extraction found frames missing.")
+]
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
-    )
+
+class _StageSettings(Settings):
+    """Settings that are described by the string below each of them."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class ExtractConfig(Settings):
+class ExtractConfig(_StageSettings):
     """Settings of ``fvar extract``."""
 
-    videos: str = Field(description="folder that the `video` column is relative to")
-    short_side: int = Field(
-        256, ge=16, le=4320, description="shorter side of the stored pictures, px"
-    )
-    quality: int = Field(2, ge=1, le=31, description="ffmpeg's JPEG scale: 1 best, 31 smallest")
-    fps: float | None = Field(
-        None, gt=0, description="keep the frames shown at this many ticks a second; None: all"
-    )
-    stride: int | None = Field(None, ge=1, description="keep every stride-th frame; None: all")
+    videos: Annotated[str, Flag(is_path=True)]
+    """Folder that the paths in the column `video` start from."""
+    short_side: int = Field(256, ge=16, le=4320)
+    """Shorter side of the stored pictures, px."""
+    quality: int = Field(2, ge=1, le=31)
+    """JPEG quality of ffmpeg: 1 is the best, 31 the smallest."""
+    fps: Annotated[float | None, Flag(default="every frame")] = Field(None, gt=0)
+    """Keep only the frames shown at this many ticks per second."""
+    stride: Annotated[int | None, Flag(default="every frame")] = Field(None, ge=1)
+    """Keep only every STRIDE-th frame."""
     videos_per_shard: int = Field(32, ge=1)
-    workers: int = Field(
-        2, ge=1, description="videos decoded at the same time; with `dask`, by each task"
+    """Rows of the CSV in one shard file."""
+    workers: Annotated[int, Flag(default="one per processor; with --dask, 1 per task")] = Field(
+        default_factory=usable_processors, ge=1
     )
-    max_gb: float | None = Field(None, gt=0, description="stop before the store outgrows this")
-    reserve_gb: float = Field(1.0, ge=0, description="left free on the disk written to")
-    time_limit_seconds: float = Field(
-        300.0, gt=0, description="without a new picture, after which a video is given up"
-    )
-    dask: str | None = Field(None, description="address of a Dask scheduler; None: on this machine")
-    ffmpeg: str | None = Field(None, description="another ffmpeg than the bundled one")
+    """Videos decoded at the same time."""
+    max_gb: Annotated[float | None, Flag(default="no limit")] = Field(None, gt=0)
+    """Stop before the stored frames take more than this many GB."""
+    reserve_gb: float = Field(1.0, ge=0)
+    """Stop before the disk has less than this many GB free."""
+    time_limit_seconds: Annotated[float, Flag(name="--time-limit")] = Field(300.0, gt=0)
+    """Give up a video after this many seconds without a new picture."""
+    dask: Annotated[str | None, Flag(default="processes on this machine")] = None
+    """Make the shards on the workers of the Dask scheduler tcp://HOST:PORT."""
+    ffmpeg: Annotated[str | None, Flag(default="the bundled one", is_path=True)] = None
+    """The ffmpeg to use, 5.1 or later."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_worker_per_dask_task(cls, data: Any) -> Any:
+        on_dask = isinstance(data, dict) and data.get("dask") is not None
+        return {"workers": 1, **data} if on_dask else data
 
     @model_validator(mode="after")
     def _fps_or_stride(self) -> Self:
@@ -62,7 +98,7 @@ class ExtractConfig(Settings):
 
     @property
     def thinning(self) -> str | None:
-        """Which frames were kept, as every later stage says it; None: all."""
+        """Which frames were kept, in words for the later stages; None when all were."""
         if self.stride is not None and self.stride > 1:
             return f"every {_ordinal(self.stride)} frame"
         return None if self.fps is None else f"those shown at {self.fps:g} ticks a second"
@@ -73,64 +109,76 @@ def _ordinal(number: int) -> str:
     return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(last, 'th') }"
 
 
-class TrainConfig(Settings):
+class TrainConfig(_StageSettings):
     """Settings of ``fvar train``; the defaults are a recipe for fine-tuning on a few hundred clips."""
 
     backbone: BackboneName = "resnet50"
-    weights: str = Field("imagenet", description="imagenet, none, or the path of a state dict")
+    """Network."""
+    weights: str = "imagenet"
+    """Starting weights: imagenet, none, or the file of a state dict."""
     clustering: ClusteringName = "cumulative"
-    clusters: int = Field(8, ge=1, description="representations a video is averaged down to")
-    stage: int = Field(1, ge=1, le=4, description="residual stage after which frames are clustered")
-    size: int = Field(224, ge=16, le=2048, description="side of the square the network sees, px")
+    """How frames are grouped. `uniform` samples frames instead; `none` keeps every frame."""
+    clusters: int = Field(8, ge=1)
+    """Number of clusters that a video is averaged to."""
+    stage: int = Field(1, ge=1, le=4)
+    """Residual stage after which frames are clustered."""
+    size: int = Field(224, ge=16, le=2048)
+    """Side of the square that the network sees, px."""
 
     epochs: int = Field(25, ge=1)
-    sampled_epochs: int = Field(
-        0, ge=0, description="first epochs on `uniform` frames, before clustering"
-    )
-    batch_size: int = Field(
-        8, ge=1, description="videos in one optimisation step, over all processes"
-    )
-    frames_per_batch: int = Field(
-        16384, ge=1, description="frames in one optimisation step; a longer video steps alone"
-    )
-    lr: float = Field(0.002, gt=0, description="at this batch size; never rescaled")
+    """Passes over the training videos."""
+    sampled_epochs: int = Field(0, ge=0)
+    """First epochs that train on `uniform` frames, before any clustering."""
+    batch_size: int = Field(8, ge=1)
+    """Videos in one optimization step, over all processes."""
+    frames_per_batch: int = Field(16384, ge=1)
+    """Most frames in one optimization step; a longer video is a step of its own."""
+    lr: float = Field(0.002, gt=0)
+    """Learning rate at this batch size; it is never rescaled."""
     schedule: Literal["one-cycle", "step"] = "one-cycle"
-    milestones: tuple[int, ...] = Field((), description="`step`: epochs after which lr falls by 10")
+    """How the learning rate changes over the epochs."""
+    milestones: tuple[int, ...] = ()
+    """Epochs after which schedule `step` divides the learning rate by 10."""
     momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of SGD."""
     weight_decay: float = Field(5e-4, ge=0)
-    # TSM's 20 suits batches of 64: with 83 clips in batches of 8, two of eight trainings came apart at it and
-    # the one at twice the rate, none of eight at 5, one of them at twice the rate (MobileNetV2, 112 px)
+    """Weight decay of SGD."""
+    # TSM's 20 suits batches of 64. With 83 clips in batches of 8 (MobileNetV2, 112 px), two of eight
+    # trainings diverged at 20, and so did one at twice the rate. At 5 none of eight diverged, one of them
+    # at twice the rate.
     clip_grad_norm: float = Field(5.0, gt=0)
+    """Largest norm of the gradient."""
     dropout: float = Field(0.5, ge=0, lt=1)
+    """Dropout before the classifier."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    flip: bool = Field(True, description="mirror half of the training videos")
-    crop: Literal["center", "multi-scale"] = Field("center", description="training crops")
-    crop_share: float = Field(
-        0.875, gt=0, le=1, description="side of the central crop, as a share of the short side"
-    )
-    norm: NormName = Field(
-        "auto",
-        description="batch norms that keep their statistics: all, all but the first, the stem's, none",
-    )
-    freeze_stem: bool | None = Field(
-        None, description="keep the layers before the clustering; None: where they are pretrained"
-    )
+    """Label smoothing of the loss."""
+    flip: bool = True
+    """Mirror half of the training videos."""
+    crop: Literal["center", "multi-scale"] = "center"
+    """Training crops."""
+    crop_share: float = Field(0.875, gt=0, le=1)
+    """Side of the central crop, as a fraction of the short side."""
+    norm: NormName = "auto"
+    """Batch norms that keep their statistics: frozen all, partial all but one, stem-frozen the stem's."""
+    freeze_stem: Annotated[
+        bool | None, Flag(name="--freeze-stem/--train-stem", default="freeze where pretrained")
+    ] = None
+    """Whether the stem, the layers before the clustering, keeps its weights."""
 
     engine: EngineName = "auto"
-    chunk_frames: int | None = Field(
-        None, ge=1, description="frames the stem sees at once; None: 8 on a CPU, 64 on a GPU"
-    )
-    keep_mb: int = Field(
-        1024, ge=0, description="stem outputs and tapes kept between sweeps, per step"
-    )
-    backward_share: float = Field(
-        1.0, gt=0, le=1, description="frames of each cluster that the backward pass visits"
-    )
-    device: DeviceName = "auto"
+    """`chunked` needs memory that does not grow with the video's length."""
+    chunk_frames: Annotated[int | None, Flag(default="8 on a CPU, 64 on a GPU")] = Field(None, ge=1)
+    """Frames that go through the stem at once."""
+    keep_mb: int = Field(1024, ge=0)
+    """Memory per step for activations kept between sweeps, MB."""
+    backward_share: float = Field(1.0, gt=0, le=1)
+    """Fraction of each cluster's frames in the backward sweep."""
+    device: _Device = "auto"
     precision: PrecisionName = "auto"
-    workers: int = Field(2, ge=0, description="threads that read ahead; 0 reads when asked")
-    seed: int = Field(0, ge=0, lt=2**63)
-    allow_partial: bool = Field(False, description="train on videos known to be incomplete")
+    """Number format of the computation."""
+    workers: _Readers = 2
+    seed: _Seed = 0
+    allow_partial: _AllowPartial = False
 
     @model_validator(mode="after")
     def _milestones_match_schedule(self) -> Self:
@@ -141,183 +189,58 @@ class TrainConfig(Settings):
         return self
 
 
-class EvalConfig(Settings):
+class EvalConfig(_StageSettings):
     """Settings of ``fvar eval``."""
 
-    split: Split = "test"
-    checkpoint: str | None = Field(
-        None, description="best, last or a file; None: best where there is one"
-    )
-    device: DeviceName = "auto"
-    workers: int = Field(2, ge=0)
-    allow_partial: bool = False
+    split: _SplitSetting = "test"
+    checkpoint: _Checkpoint = None
+    device: _Device = "auto"
+    workers: _Readers = 2
+    allow_partial: _AllowPartial = False
 
 
-class InspectConfig(Settings):
-    """Settings of ``fvar inspect-clusters``."""
+class InspectConfig(_StageSettings):
+    """Settings of ``fvar inspect-clusters``; a limit of None shows all videos."""
 
-    split: Split = "test"
-    checkpoint: str | None = None
-    limit: int | None = Field(50, ge=1, description="videos, evenly over the split; None: all")
-    device: DeviceName = "auto"
-    workers: int = Field(2, ge=0)
-    allow_partial: bool = False
+    split: _SplitSetting = "test"
+    checkpoint: _Checkpoint = None
+    limit: Annotated[int | None, Field(ge=0), AfterValidator(lambda limit: limit or None)] = 50
+    """Number of videos to show, spread evenly over the split; 0 shows all."""
+    device: _Device = "auto"
+    workers: _Readers = 2
+    allow_partial: _AllowPartial = False
 
 
-class VerifyConfig(Settings):
+class VerifyConfig(_StageSettings):
     """Settings of ``fvar verify``."""
 
-    workers: int = Field(2, ge=1, description="processes that read and decode; 1: this one alone")
+    workers: Annotated[int, Flag(default="one per processor")] = Field(
+        default_factory=usable_processors, ge=1
+    )
+    """Processes that read and decode."""
 
 
-class ToyConfig(Settings):
+class ToyConfig(_StageSettings):
     """Settings of ``fvar toy``."""
 
     layout: Literal["scattered", "burst"] = "scattered"
-    clips_per_class: int = Field(
-        450, ge=1, le=100_000, description="training clips of each class; a third as many to test"
-    )
-    frames: int = Field(32, ge=2, le=10_000, description="frames of a clip")
-    size: int = Field(
-        64, ge=32, le=512, multiple_of=2, description="side of the square picture, px"
-    )
-    informative: int = Field(10, ge=2, description="frames that show a digit")
-    step_px: float = Field(
-        2.0, gt=0, description="how far the digit moves between two informative frames"
-    )
-    seed: int = Field(0, ge=0, lt=2**63)
-    digits: str | None = Field(
-        None, description="folder of MNIST idx files; None: the bundled digits"
-    )
+    """scattered puts frames with a digit anywhere between others, burst puts them one after another."""
+    clips_per_class: int = Field(450, ge=1, le=100_000)
+    """Training clips of each of the 4 classes; there are a third as many test clips."""
+    frames: int = Field(32, ge=2, le=10_000)
+    """Frames of a clip."""
+    size: int = Field(64, ge=32, le=512, multiple_of=2)
+    """Side of the square picture, px."""
+    informative: int = Field(10, ge=2)
+    """Frames of a clip that show a digit."""
+    step_px: float = Field(2.0, gt=0)
+    """How far the digit moves from one such frame to the next, px."""
+    seed: _Seed = 0
+    digits: Annotated[str | None, Flag(default="the bundled digits", is_path=True)] = None
+    """Folder of MNIST idx files, plain or .gz."""
 
     @model_validator(mode="after")
     def _informative_fits(self) -> Self:
         if self.informative > self.frames:
             raise ValueError(f"`informative` must not exceed `frames` ({self.frames})")
         return self
-
-
-def parse(
-    model: type[_Model], data: object, *, source: object, error: type[FvarError] = ConfigError
-) -> _Model:
-    """Validate `data` as `model`.
-
-    Args:
-        model: The record wanted.
-        data: What was read or typed, usually a dict.
-        source: Where it came from, for the message.
-        error: The class to raise.
-
-    Raises:
-        FvarError: As `error`, on the first thing that is wrong: an unknown key lists the known ones.
-    """
-    try:
-        return model.model_validate(data)
-    except ValidationError as failure:
-        raise _explain(model, failure, source=source, error=error) from None
-
-
-def _explain(
-    model: type[BaseModel], failure: ValidationError, *, source: object, error: type[FvarError]
-) -> FvarError:
-    first = failure.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    thing = f"{source}: {where}" if where else str(source)
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(
-            field.alias or name for name, field in _innermost(model, first["loc"]).items()
-        )
-        return error(thing, "is not a known key", fix=f"remove it or use one of: {known}")
-    shown = "" if first["type"] == "missing" or not where else f"{_brief(first['input'])}: "
-    return error(thing, f"{shown}{first['msg'].removeprefix('Value error, ')}", fix="correct it")
-
-
-def _brief(value: object) -> str:
-    try:
-        return repr(value)[:80]
-    except (ValueError, RecursionError):  # a number of 5,000 digits, a list in a list in a list ...
-        return f"a {type(value).__name__} too large to show"
-
-
-def _innermost(model: type[BaseModel], location: tuple[int | str, ...]) -> dict[str, Any]:
-    """Return the fields of the record that the last part of `location` is a key of."""
-    current = model
-    for part in location[:-1]:
-        field = next((f for n, f in current.model_fields.items() if part in (n, f.alias)), None)
-        if field is None:
-            continue
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        current = next(
-            (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), current
-        )
-    return dict(current.model_fields)
-
-
-def recipe_names() -> list[str]:
-    """Return the names that ``--recipe`` takes."""
-    folder = files("fvar") / "recipes"
-    return sorted(
-        entry.name.removesuffix(".toml")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".toml")
-    )
-
-
-def load_recipe(name: str) -> dict[str, Any]:
-    """Return the settings of a bundled recipe.
-
-    Raises:
-        ConfigError: There is no recipe of that name.
-    """
-    if name not in recipe_names():
-        raise ConfigError(
-            f"--recipe {name}", "is not a recipe", fix=f"choose one of: {', '.join(recipe_names())}"
-        )
-    return tomllib.loads((files("fvar") / "recipes" / f"{name}.toml").read_text(encoding="utf-8"))
-
-
-def load_config_file(path: Path) -> dict[str, Any]:
-    """Return the settings of a TOML file.
-
-    Raises:
-        ConfigError: The file cannot be read, is too large or is not TOML.
-    """
-    try:
-        return tomllib.loads(_read_small(path).decode("utf-8"))
-    # ValueError: not only what tomllib raises, a number of 5,000 digits too
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(
-            path, f"is not a readable TOML file ({error})", fix="correct the file"
-        ) from error
-
-
-def _read_small(path: Path) -> bytes:
-    if path.exists() and not path.is_file():  # reading a pipe or a device may never end
-        raise ValueError("not a file")
-    with path.open("rb") as file:
-        data = file.read(_MAX_CONFIG_BYTES + 1)
-    if len(data) > _MAX_CONFIG_BYTES:
-        raise ValueError(f"more than {_MAX_CONFIG_BYTES} bytes")
-    return data
-
-
-def train_config(
-    flags: dict[str, Any], *, recipe: str | None = None, config_file: Path | None = None
-) -> TrainConfig:
-    """Resolve the settings of a training: defaults, then the recipe, then the file, then the flags.
-
-    Raises:
-        ConfigError: A key is unknown or a value breaks its rule; the message names where it was said.
-    """
-    settings: dict[str, Any] = {}
-    layers = [
-        (f"recipe {recipe}", load_recipe(recipe) if recipe is not None else {}),
-        (str(config_file), load_config_file(config_file) if config_file else {}),
-        ("command line", flags),
-    ]
-    for source, layer in layers:
-        settings |= layer
-        if layer.get("schedule") == "one-cycle" and "milestones" not in layer:
-            settings.pop("milestones", None)
-        config = parse(TrainConfig, settings, source=source)
-    return config

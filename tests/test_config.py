@@ -1,4 +1,4 @@
-"""Settings: what is misspelt is refused, what is said last holds, and every message names its place."""
+"""Settings: a misspelt key is refused, the last layer that has a setting decides, and errors name it."""
 
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,12 @@ from fvar.config import (
     InspectConfig,
     ToyConfig,
     TrainConfig,
-    load_config_file,
-    load_recipe,
-    parse,
-    recipe_names,
-    train_config,
+    VerifyConfig,
 )
 from fvar.errors import ConfigError, ManifestError
+from fvar.recipes.resolve import load_config_file, load_recipe, recipe_names, train_config
+from fvar.settings import parse
+from fvar.system import usable_processors
 
 MODELS: list[type[BaseModel]] = [ExtractConfig, TrainConfig, EvalConfig, InspectConfig, ToyConfig]
 
@@ -53,34 +52,43 @@ def test_every_misspelt_key_is_refused(typo: tuple[type[BaseModel], str]) -> Non
     base: dict[str, Any] = {"videos": "v"} if model is ExtractConfig else {}
     with pytest.raises(ConfigError) as error:
         parse(model, base | {wrong: 1}, source="my.toml")
-    assert str(error.value) == (
-        f"my.toml: {wrong}: is not a known key; remove it or use one of: {', '.join(model.model_fields)}"
-    )
+    assert str(error.value).startswith(f"my.toml: {wrong}: is not a known key; ")
+    assert str(error.value).endswith(f": {', '.join(model.model_fields)}")
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (
-            {"clusters": 0},
-            "here: clusters: 0: Input should be greater than or equal to 1; correct it",
-        ),
-        ({"lr": "fast"}, "here: lr: 'fast': Input should be a valid number"),
-        ({"lr": float("nan")}, "here: lr: nan: Input should be a finite number"),
-        ({"backbone": "resnet9"}, "here: backbone: 'resnet9': Input should be 'resnet18', "),
-        ({"crop_share": 1.5}, "here: crop_share: 1.5: Input should be less than or equal to 1"),
-        ({"milestones": [5]}, "here: `milestones` belongs to schedule `step`"),
-        ({"schedule": "step"}, "here: `milestones` belongs to schedule `step`"),
-        ({"schedule": "step", "milestones": [9, 3]}, "here: `milestones` must rise; correct it"),
-        ({"schedule": "step", "milestones": [3, 3]}, "here: `milestones` must rise; correct it"),
-        ([1], "here: Input should be a valid dictionary"),
+        ({"clusters": 0}, "clusters: 0: Input should be greater than or equal to 1; "),
+        ({"lr": "fast"}, "lr: 'fast': Input should be a valid number"),
+        ({"lr": float("nan")}, "lr: nan: Input should be a finite number"),
+        ({"backbone": "resnet9"}, "backbone: 'resnet9': "),
+        ({"crop_share": 1.5}, "crop_share: 1.5: Input should be less than or equal to 1"),
+        ({"milestones": [5]}, "`milestones` belongs to schedule `step`"),
+        ({"schedule": "step"}, "`milestones` belongs to schedule `step`"),
+        ({"schedule": "step", "milestones": [9, 3]}, "`milestones` must rise; "),
+        ({"schedule": "step", "milestones": [3, 3]}, "`milestones` must rise; "),
+        ([1], "Input should be a valid dictionary"),
     ],
 )
 def test_wrong_value_is_named(data: object, message: str) -> None:
     """The message names the place, the key, the value and the rule."""
     with pytest.raises(ConfigError) as error:
         parse(TrainConfig, data, source="here")
-    assert str(error.value).startswith(message)
+    assert str(error.value).startswith(f"here: {message}")
+
+
+def test_defaults_that_depend() -> None:
+    """Without a number of workers all processors work; a Dask task has one unless more are wanted."""
+    assert ExtractConfig(videos="v").workers == VerifyConfig().workers == usable_processors()
+    assert ExtractConfig(videos="v", dask="tcp://a:1").workers == 1
+    assert ExtractConfig(videos="v", dask="tcp://a:1", workers=3).workers == 3
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(0, None), (None, None), (1, 1)])
+def test_no_limit_is_all_videos(limit: int | None, expected: int | None) -> None:
+    """Both 0 and None mean that inspection shows all videos."""
+    assert InspectConfig(limit=limit).limit == expected
 
 
 def test_long_value_is_cut() -> None:
@@ -92,9 +100,8 @@ def test_long_value_is_cut() -> None:
 
 def test_missing_setting_is_named() -> None:
     """A required key that was left out is named, and the whole record is not printed."""
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match=r"here: videos: Field required; [a-z ]+$"):
         parse(ExtractConfig, {"quality": 3}, source="here")
-    assert str(error.value) == "here: videos: Field required; correct it"
 
 
 def test_error_has_the_class_asked_for() -> None:
@@ -103,14 +110,8 @@ def test_error_has_the_class_asked_for() -> None:
         parse(EvalConfig, {"splitt": "test"}, source="here", error=ManifestError)
 
 
-def test_toy_clip_cannot_show_more_than_it_has() -> None:
-    """`informative` beyond `frames` is refused with both."""
-    with pytest.raises(ConfigError, match=r"`informative` must not exceed `frames` \(5\)"):
-        parse(ToyConfig, {"frames": 5, "informative": 6}, source="command line")
-
-
 def test_settings_are_frozen() -> None:
-    """A resolved setting cannot be changed behind anyone's back."""
+    """A setting cannot be changed after it was resolved."""
     with pytest.raises(ValueError, match="frozen"):
         TrainConfig().epochs = 3  # type: ignore[misc]  # what is tested
 
@@ -129,7 +130,7 @@ def test_later_layers_win(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layer", ["file", "flags"])
 def test_error_names_the_layer(tmp_path: Path, layer: str) -> None:
-    """What was said in a file is not blamed on the command line, and the other way round."""
+    """An error names the file for a setting of the file, and the command line for a flag."""
     file = tmp_path / "my.toml"
     file.write_text("epochs = 0\n" if layer == "file" else "")
     flags = {"epochs": -1} if layer == "flags" else {}
@@ -140,45 +141,34 @@ def test_error_names_the_layer(tmp_path: Path, layer: str) -> None:
 
 
 def test_another_schedule_drops_the_recipes_milestones(tmp_path: Path) -> None:
-    """A file that goes from `step` to `one-cycle` need not undo the recipe's milestones."""
+    """A file that sets `one-cycle` drops the milestones of the recipe, and may have none itself."""
     file = tmp_path / "my.toml"
     file.write_text('schedule = "one-cycle"\n')
     assert train_config({}, recipe="ucf101", config_file=file).milestones == ()
-
-
-def test_milestones_beside_one_cycle_are_refused(tmp_path: Path) -> None:
-    """Milestones that would do nothing are an error, not passed over."""
-    file = tmp_path / "my.toml"
     file.write_text('schedule = "one-cycle"\nmilestones = [3]\n')
     with pytest.raises(ConfigError, match=r"my\.toml: `milestones` belongs to schedule `step`"):
         train_config({}, config_file=file)
 
 
-def test_unknown_recipe_lists_the_known() -> None:
+@pytest.mark.parametrize("name", ["ucf102", "../config", ""])
+def test_unknown_recipe_lists_the_known(name: str) -> None:
     """A recipe of another name, or a path, is refused with the names there are."""
-    for name in ("ucf102", "../config", ""):
-        with pytest.raises(ConfigError) as error:
-            train_config({}, recipe=name)
-        assert str(error.value) == (
-            f"--recipe {name}: is not a recipe; choose one of: {', '.join(recipe_names())}"
-        )
+    with pytest.raises(ConfigError) as error:
+        train_config({}, recipe=name)
+    assert str(error.value).startswith(f"--recipe {name}: is not a recipe; ")
+    assert str(error.value).endswith(f": {', '.join(recipe_names())}")
 
 
 @pytest.mark.parametrize(
-    "content", [b"epochs = ", b"epochs = 3\nepochs = 4", b"\xff\xfe", b"a = " + b"[" * 100_000]
+    "content",
+    [None, b"epochs = ", b"epochs = 3\nepochs = 4", b"\xff\xfe", b"a = " + b"[" * 100_000],
+    ids=["absent", "cut", "twice", "binary", "deep"],
 )
-def test_broken_toml_is_named(tmp_path: Path, content: bytes) -> None:
-    """A file that is not TOML, or not text, or absurdly deep is an error with its name."""
+def test_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+    """A file that is absent, or not TOML, or not text, or absurdly deep is an error with its name."""
     file = tmp_path / "my.toml"
-    file.write_bytes(content)
+    if content is not None:
+        file.write_bytes(content)
     with pytest.raises(ConfigError) as error:
         load_config_file(file)
     assert str(error.value).startswith(f"{file}: is not a readable TOML file (")
-
-
-def test_missing_config_file_is_named(tmp_path: Path) -> None:
-    """A file that is not there is an error with its name."""
-    with pytest.raises(
-        ConfigError, match=r"no\.toml: is not a readable TOML file \(.*No such file"
-    ):
-        train_config({}, config_file=tmp_path / "no.toml")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fvar.config import recipe_names, train_config
+from fvar.recipes.resolve import recipe_names, train_config
 
 # Rate at batch, epochs, tenths, weight decay, dropout, mirroring: TSM's published recipes.
 # Clusters and Move4MNIST: the method's authors.

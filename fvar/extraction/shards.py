@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fvar.config import Settings, parse
 from fvar.errors import ConfigError, FvarError, ManifestError
 from fvar.extraction.image_folder import hash_series
 from fvar.extraction.probe.claims import UnreadableError
+from fvar.settings import Settings, parse
 from fvar.sources.source_csv import SourceRow
 from fvar.store.files import sha256_of, write_json
 from fvar.store.manifest import OutputFile, Sha256, VideoEntry, output_file

@@ -1,65 +1,96 @@
 """The source CSV: which videos there are, what they show and which split they belong to.
 
-It is edited by hand and in spreadsheets, so every error names file, line, column, value and rule.
-``data_manifests/README.md`` specifies it.
+People edit it by hand and in spreadsheets, so every error names file, line, column, value and rule.
+``data_manifests/README.md`` specifies the format.
 """
 
 import csv
+import gzip
 import io
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from fvar.config import Split
 from fvar.errors import UNPRINTABLE, SourceError
-from fvar.store.files import atomic_open
-
-REQUIRED_COLUMNS = ("id", "video", "label", "split")
-OPTIONAL_COLUMNS = ("start_seconds", "end_seconds", "group")
-COLUMNS = REQUIRED_COLUMNS + OPTIONAL_COLUMNS
+from fvar.store.files import atomic_path
 
 _MAX_FILE_BYTES = 1 << 30  # a list of five million videos takes about half
-_MAX_CHARACTERS = {"id": 200, "label": 200, "group": 200, "video": 4096, "split": 200}
-_MAX_NUMBER_CHARACTERS = 40
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
+# Python would also read 1_0 and inf, and a number of a thousand digits, which is a mistake.
+_SECONDS = re.compile(r"[0-9.eE+-]{1,40}")
+
+
+def _printable(cell: str) -> str:
+    if UNPRINTABLE.search(cell):
+        raise ValueError("holds a control or invisible character; remove it")
+    return cell
+
+
+def _name(cell: str) -> str:
+    if cell != cell.strip():
+        raise ValueError("begins or ends with a blank; remove the blank")
+    return _printable(cell)
+
+
+def _relative_path(cell: str) -> str:
+    if cell.startswith("/") or _DRIVE.match(cell):
+        raise ValueError("is absolute; give the path relative to --videos")
+    if "\\" in cell:
+        raise ValueError("holds a backslash; write forward slashes")
+    if ".." in cell.split("/"):
+        raise ValueError("leaves the folder by '..'; give a path inside --videos")
+    return _printable(cell)
+
+
+def _seconds(cell: str) -> str:
+    if not _SECONDS.fullmatch(cell):
+        raise ValueError("is not a time; write seconds from 0 up, like 12.5, or nothing")
+    return cell
+
+
+_Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)]
+_Video = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_relative_path)]
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_seconds)]
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """One video, or the part of one with ``start_seconds <= time < end_seconds``.
+    """One video, or its segment with ``start_seconds <= time < end_seconds``.
+
+    Only `read_source` checks the fields against their types. The constructor does not.
 
     Attributes:
         id: Unique in the file.
         video: Path of the file relative to ``--videos``, with forward slashes.
         label: Class name.
-        split: What the video serves for.
-        start_seconds: First time kept; None: from the beginning.
-        end_seconds: First time no longer kept; None: to the end.
-        group: What must not be torn between splits (a scene, a person); None: nothing.
+        split: What the video is used for.
+        start_seconds: First time of the segment; None means the beginning of the video.
+        end_seconds: Time at which the segment ends; None means the end of the video.
+        group: What must stay in one split (a scene, a person); None means nothing.
     """
 
-    id: str
-    video: str
-    label: str
+    id: _Name
+    video: _Video
+    label: _Name
     split: Split
-    start_seconds: float | None = None
-    end_seconds: float | None = None
-    group: str | None = None
+    start_seconds: _Seconds | None = None
+    end_seconds: _Seconds | None = None
+    group: _Name | None = None
 
 
-class _BadCellError(ValueError):
-    """A cell breaks a rule; its place is added by whoever knows the line."""
-
-    def __init__(self, rule: str, *, fix: str) -> None:
-        super().__init__(rule)
-        self.fix = fix
+_ROW = TypeAdapter(SourceRow)
+COLUMNS = tuple(SourceRow.__dataclass_fields__)
+REQUIRED_COLUMNS = COLUMNS[:4]
 
 
 def read_source(path: Path) -> list[SourceRow]:
-    """Read and check a source CSV (UTF-8, with or without a byte order mark).
+    """Read and check a source CSV (UTF-8, with or without a byte order mark; a name in .gz is unpacked).
 
     Raises:
         SourceError: On the first thing that is wrong, by line and column.
@@ -68,7 +99,7 @@ def read_source(path: Path) -> list[SourceRow]:
 
 
 def write_source(path: Path, rows: Iterable[SourceRow]) -> None:
-    """Write a source CSV, atomically; columns that no row uses are left out.
+    """Write a source CSV, atomically, without the columns that no row uses; a name in .gz is packed.
 
     Raises:
         SourceError: `read_source` would refuse the rows.
@@ -84,8 +115,10 @@ def write_source(path: Path, rows: Iterable[SourceRow]) -> None:
     writer.writerow(used)
     writer.writerows([getattr(row, column) for column in used] for row in rows)
     _parse(buffer.getvalue(), path)
-    with atomic_open(path, newline="") as file:
-        file.write(buffer.getvalue())
+    data = buffer.getvalue().encode()
+    with atomic_path(path) as temporary:
+        # The same rows always give the same bytes: neither the file's name nor the time is in them.
+        temporary.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
 def class_names(rows: Iterable[SourceRow]) -> list[str]:
@@ -100,20 +133,17 @@ def video_path(root: Path, row: SourceRow) -> Path:
         SourceError: A symbolic link on the way leads out of `root`, or in a circle.
     """
     folder = root.resolve()
+    thing, fix = f"id {row.id!r}", "put the file itself there"
     try:
         path = (folder / row.video).resolve()
-    except RuntimeError as error:  # until Python 3.13; then the file is one that is not there
-        raise SourceError(
-            f"id {row.id!r}",
-            f"video {row.video!r} is a link that leads back to itself",
-            fix="put the file itself there",
-        ) from error
+    except (
+        RuntimeError
+    ) as error:  # before Python 3.13; later versions return a path that does not exist
+        problem = f"video {row.video!r} is a link that leads back to itself"
+        raise SourceError(thing, problem, fix=fix) from error
     if not path.is_relative_to(folder):
-        raise SourceError(
-            f"id {row.id!r}",
-            f"video {row.video!r} is a link to {path}, outside {folder}",
-            fix="pass a --videos folder that holds both, or put the file itself there",
-        )
+        problem = f"video {row.video!r} is a link to {path}, outside {folder}"
+        raise SourceError(thing, problem, fix=f"{fix}, or pass a --videos folder that holds both")
     return path
 
 
@@ -126,17 +156,15 @@ def _read_text(path: Path) -> str:
     try:
         if path.exists() and not path.is_file():  # reading a pipe or a device may never end
             raise SourceError(path, "is not a file", fix="give a source CSV")
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise SourceError(
-                path,
-                f"has {path.stat().st_size} bytes, at most {_MAX_FILE_BYTES} are read",
-                fix="give a source CSV",
-            )
-        data = path.read_bytes()
-    except OSError as error:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(path, f"cannot be read ({reason})", fix="give a source CSV") from error
+    if len(data) > _MAX_FILE_BYTES:
         raise SourceError(
-            path, f"cannot be read ({error.strerror or error})", fix="give a source CSV"
-        ) from error
+            path, f"has more than {_MAX_FILE_BYTES} bytes", fix="split it into several source CSVs"
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -151,7 +179,8 @@ def _read_text(path: Path) -> str:
 def _parse(text: str, path: Path) -> list[SourceRow]:
     records = _records(text, path)
     line, header = next(records, (1, []))
-    _check_header(header, f"{path}: line {line}")
+    if fault := _header_fault(header):
+        raise SourceError(f"{path}: line {line}", fault[0], fix=fault[1])
     lines: list[int] = []
     rows: list[SourceRow] = []
     for line, cells in records:
@@ -164,7 +193,7 @@ def _parse(text: str, path: Path) -> list[SourceRow]:
 
 
 def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line at which each record begins and its cells; records without content are passed over."""
+    """Yield the line at which each record begins and its cells; empty records are skipped."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     line = 1
     try:
@@ -180,26 +209,21 @@ def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
-def _check_header(header: list[str], thing: str) -> None:
+def _header_fault(header: list[str]) -> tuple[str, str] | None:
+    """Return the problem of a header and its fix, or None."""
     if len(header) == 1 and any(separator in header[0] for separator in ";\t"):
-        raise SourceError(
-            thing, f"{header[0]!r:.80} is one column", fix="separate columns by commas"
-        )
+        return f"{header[0]!r:.80} is one column", "separate columns by commas"
     for column in header:
         if column not in COLUMNS:
-            raise SourceError(
-                thing,
-                f"column {column!r:.80} is not known",
-                fix=f"remove it or name it one of: {', '.join(COLUMNS)}",
-            )
+            fix = f"remove it or name it one of: {', '.join(COLUMNS)}"
+            return f"column {column!r:.80} is not known", fix
         if header.count(column) > 1:
-            raise SourceError(thing, f"column {column!r} comes twice", fix="keep one of them")
-    if missing := [column for column in REQUIRED_COLUMNS if column not in header]:
-        raise SourceError(
-            thing,
-            f"column {missing[0]!r} is missing",
-            fix=f"the first line names the columns: {','.join(REQUIRED_COLUMNS)}",
-        )
+            return f"column {column!r} comes twice", "keep one of them"
+    for column in REQUIRED_COLUMNS:
+        if column not in header:
+            fix = f"the first line names the columns: {','.join(REQUIRED_COLUMNS)}"
+            return f"column {column!r} is missing", fix
+    return None
 
 
 def _row(header: list[str], cells: list[str], path: Path, line: int) -> SourceRow:
@@ -207,105 +231,44 @@ def _row(header: list[str], cells: list[str], path: Path, line: int) -> SourceRo
         raise SourceError(
             f"{path}: line {line}",
             f"has {len(cells)} cells beginning with {cells[0]!r:.80}, the header has {len(header)}",
-            fix="give one cell a column; a cell with a comma needs double quotes",
+            fix="give one cell per column; a cell with a comma needs double quotes",
         )
-    values: dict[str, Any] = {}
-    for column, cell in zip(header, cells, strict=True):
-        try:
-            values[column] = _CELLS[column](cell)
-        except _BadCellError as error:
-            raise _at(path, line, column, cell, rule=str(error), fix=error.fix) from None
-    row = SourceRow(**values)
+    filled = {
+        c: cell for c, cell in zip(header, cells, strict=True) if cell or c in REQUIRED_COLUMNS
+    }
+    try:
+        row = _ROW.validate_python(filled)
+    except ValidationError as failure:
+        first = failure.errors(include_url=False)[0]
+        rule = first["msg"].removeprefix("Value error, ")
+        raise _at(path, line, str(first["loc"][0]), first["input"], rule) from None
     if row.end_seconds is not None and row.end_seconds <= (row.start_seconds or 0.0):
         rule = f"must be later than start_seconds, {row.start_seconds or 0.0:g}"
-        raise _at(
-            path, line, "end_seconds", row.end_seconds, rule=rule, fix="an interval is [start, end)"
-        )
+        raise _at(path, line, "end_seconds", row.end_seconds, rule)
     return row
 
 
-def _at(path: Path, line: int, column: str, value: object, *, rule: str, fix: str) -> SourceError:
-    return SourceError(f"{path}: line {line}, column {column}", f"{value!r:.80} {rule}", fix=fix)
-
-
-def _text(cell: str, *, column: str) -> str:
-    limit = _MAX_CHARACTERS[column]
-    if not cell:
-        raise _BadCellError("is empty", fix="fill it in")
-    if len(cell) > limit:
-        raise _BadCellError(
-            f"has {len(cell)} characters, at most {limit} are allowed", fix="shorten it"
-        )
-    if UNPRINTABLE.search(cell):
-        raise _BadCellError("holds a control or invisible character", fix="remove it")
-    if cell != cell.strip() and column != "video":
-        raise _BadCellError("begins or ends with a blank", fix="remove the blank")
-    return cell
-
-
-def _video(cell: str) -> str:
-    _text(cell, column="video")
-    if cell.startswith("/") or _DRIVE.match(cell):
-        raise _BadCellError("is absolute", fix="give the path relative to --videos")
-    if "\\" in cell:
-        raise _BadCellError("holds a backslash", fix="write forward slashes")
-    if ".." in cell.split("/"):
-        raise _BadCellError("leaves the folder by '..'", fix="give a path inside --videos")
-    return cell
-
-
-def _split(cell: str) -> str:
-    if cell not in get_args(Split):
-        raise _BadCellError("is not a split", fix=f"write one of: {', '.join(get_args(Split))}")
-    return cell
-
-
-def _group(cell: str) -> str | None:
-    return _text(cell, column="group") if cell else None
-
-
-def _seconds(cell: str) -> float | None:
-    if not cell:
-        return None
-    try:
-        # Python also reads 1_0; and a number of a thousand digits is an accident.
-        value = float(cell) if "_" not in cell and len(cell) <= _MAX_NUMBER_CHARACTERS else math.nan
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise _BadCellError("is not a time", fix="write seconds from 0 up, like 12.5, or nothing")
-    return value
-
-
-_CELLS: dict[str, Callable[[str], object]] = {
-    "id": lambda cell: _text(cell, column="id"),
-    "video": _video,
-    "label": lambda cell: _text(cell, column="label"),
-    "split": _split,
-    "start_seconds": _seconds,
-    "end_seconds": _seconds,
-    "group": _group,
-}
+def _at(path: Path, line: int, column: str, value: object, rule: str) -> SourceError:
+    """Return the error for a cell; `rule` may end in a semicolon and the next step."""
+    problem, _, fix = rule.partition("; ")
+    thing = f"{path}: line {line}, column {column}"
+    return SourceError(thing, f"{value!r:.80} {problem}", fix=fix or "correct the cell")
 
 
 def _check_together(rows: list[SourceRow], lines: list[int], path: Path) -> None:
-    """Check what only shows over several rows: unique ids, whole groups, labels that can be learnt."""
+    """Check what several rows decide together: unique ids, groups in one split, labels that are trained."""
     first: dict[str, int] = {}
     groups: dict[str, tuple[str, int]] = {}
-    learnt = {row.label for row in rows if row.split == "train"}
+    trained = {row.label for row in rows if row.split == "train"}
     for row, line in zip(rows, lines, strict=True):
         if (earlier := first.setdefault(row.id, line)) != line:
-            rule = f"is also the id of line {earlier}"
-            raise _at(path, line, "id", row.id, rule=rule, fix="give every row an id of its own")
+            rule = f"is also the id of line {earlier}; give every row an id of its own"
+            raise _at(path, line, "id", row.id, rule)
         if row.group is not None:
             split, earlier = groups.setdefault(row.group, (row.split, line))
             if split != row.split:
-                rule = (
-                    f"is in {row.split} here and in {split} on line {earlier}: results would leak"
-                )
-                raise _at(
-                    path, line, "group", row.group, rule=rule, fix="keep a group in one split"
-                )
-        if learnt and row.label not in learnt:
-            rule = f"is in {row.split} but no train row has it"
-            raise _at(path, line, "label", row.label, rule=rule, fix="correct it or add train rows")
+                leak = f"is in {row.split} here and in {split} on line {earlier}, so results leak"
+                raise _at(path, line, "group", row.group, f"{leak}; keep a group in one split")
+        if trained and row.label not in trained:
+            rule = f"is in {row.split} but no train row has it; correct it or add train rows"
+            raise _at(path, line, "label", row.label, rule)

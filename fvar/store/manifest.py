@@ -17,12 +17,11 @@ from fvar.config import (
     EvalConfig,
     ExtractConfig,
     InspectConfig,
-    Settings,
     Split,
     TrainConfig,
-    parse,
 )
 from fvar.errors import ManifestError
+from fvar.settings import Settings, parse
 from fvar.store.files import (
     MANIFEST_NAME,
     NEVER,

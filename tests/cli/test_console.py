@@ -1,6 +1,7 @@
-"""What a user sees: bars on a terminal, lines in a log, and nothing that drives the terminal."""
+"""What a command prints: bars on a terminal, lines in a log, and never a control character."""
 
 import io
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from cli import console
 from cli.console import ConsoleReporter, print_error, print_summary, reporter_of_this_process
-from cli.options import beside, given
+from cli.options import beside
 from fvar.reporting import SilentReporter
 
 HOSTILE = "clip\x1b[2J\n[bold red]x[/] \u202e"
@@ -20,16 +21,6 @@ def _console(*, terminal: bool) -> tuple[ConsoleReporter, io.StringIO]:
     return ConsoleReporter(Console(file=file, force_terminal=terminal, width=200)), file
 
 
-class _Clock:
-    """A clock that goes on by hand."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 def test_lines_are_shown_as_they_are() -> None:
     """Markup and control characters in a name are text; long lines stay one line."""
     reporter, file = _console(terminal=False)
@@ -38,14 +29,12 @@ def test_lines_are_shown_as_they_are() -> None:
     assert file.getvalue() == f"{SHOWN}\nwarning: {SHOWN}{'y' * 300}\n"
 
 
-def test_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a terminal: a line every ten seconds with rate and time left, and one at the end."""
-    clock = _Clock()
-    monkeypatch.setattr(console.time, "monotonic", clock.monotonic)
+def test_log_gets_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal there is a line now and then with rate and time left, and one at the end."""
+    monkeypatch.setattr(console.time, "monotonic", count(100, 4).__next__)
     reporter, file = _console(terminal=False)
     with reporter.progress("epoch 1", total=10, unit="videos") as progress:
         for number in range(10):
-            clock.now += 4
             progress.advance(note=f"loss {number}")
     assert file.getvalue().splitlines() == [
         "epoch 1: 3/10 videos, 0.2/s loss 2, 28 s left",
@@ -56,14 +45,12 @@ def test_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_log_of_an_unknown_total(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody knows how much there is, what is done is counted."""
-    clock = _Clock()
-    monkeypatch.setattr(console.time, "monotonic", clock.monotonic)
+    """Where the total is not known, the line counts what is done."""
+    monkeypatch.setattr(console.time, "monotonic", iter([100, 100, 120]).__next__)
     reporter, file = _console(terminal=False)
     with reporter.progress("reading", total=None, unit="MB") as progress:
         progress.advance(2.5, note=HOSTILE)
         assert file.getvalue() == ""
-        clock.now += 20
         progress.advance(2.5)
     assert file.getvalue() == f"reading: 5 MB, 0.2/s {SHOWN}\n"
 
@@ -94,7 +81,7 @@ def test_only_the_main_process_speaks(
     reporter.warning("x")
     with reporter.progress("x", total=1, unit="x") as progress:
         progress.advance(note="x")
-    print_summary("train", {"a": 1}, wrote=Path("out"), then="next")
+    print_summary("train", {"a": 1}, wrote=Path("out"), then=["next"])
     assert capsys.readouterr().out == ""
 
 
@@ -103,15 +90,14 @@ def test_summary_shows_figures_folder_and_next_step(
 ) -> None:
     """Figures, what was written, the next command: each on a line of its own, as text."""
     monkeypatch.delenv("RANK", raising=False)
-    print_summary(
-        "eval", {"top-1": "50.0%", "[x]": HOSTILE}, wrote=Path("o" * 150), then="fvar \nx"
-    )
+    figures = {"top-1": "50.0%", "[x]": HOSTILE}
+    print_summary("eval", figures, wrote=Path("o" * 150), then=["fvar", Path("a \nx")], hint="z\n")
     lines = capsys.readouterr().out.splitlines()
     assert "eval" in lines[0]
     assert lines[1].split() == ["top-1", "50.0%"]
     assert lines[2].strip().startswith("[x]")
     assert SHOWN in lines[2]
-    assert lines[-2:] == ["wrote " + "o" * 150, r"next: fvar \nx"]
+    assert lines[-3:] == ["wrote " + "o" * 150, r"next: fvar 'a \nx'", r"z\n"]
 
 
 def test_error_is_a_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,36 +108,21 @@ def test_error_is_a_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -
     assert captured.out == ""
 
 
-def test_flags_left_out_are_not_settings() -> None:
-    """What was not typed takes the config's default; zero and False were typed."""
-    assert given(epochs=None, workers=0, flag=False, lr=0.1) == {
-        "workers": 0,
-        "flag": False,
-        "lr": 0.1,
-    }
-
-
 @pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("runs/a/frames", "runs/a/train"),
-        ("runs/a/frames/manifest.json", "runs/a/train"),
-        ("frames", "train"),
-        ("/x/frames", "/x/train"),
-    ],
+    "path", ["runs/a/frames", "runs/a/frames/manifest.json", "frames", "/x/frames"]
 )
-def test_output_lies_beside_its_input(path: str, expected: str) -> None:
-    """Left out, ``--out`` is the sibling of the input's folder."""
+def test_output_lies_beside_its_input(path: str) -> None:
+    """Without ``--out`` the output is the sibling of the input's folder."""
+    expected = path.removesuffix("/manifest.json").replace("frames", "train")
     assert beside(Path(path), "train") == Path(expected)
 
 
-@pytest.mark.parametrize("path", [".", "manifest.json", ".."])
+@pytest.mark.parametrize(("path", "parent"), [(".", "a"), ("manifest.json", "a"), ("..", ".")])
 def test_output_lies_beside_the_current_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str, parent: str
 ) -> None:
     """From inside a folder its sibling is still found."""
     inside = tmp_path / "a" / "frames"
     inside.mkdir(parents=True)
     monkeypatch.chdir(inside)
-    found = beside(Path(path), "train")
-    assert found == (tmp_path / "train" if path == ".." else tmp_path / "a" / "train")
+    assert beside(Path(path), "train") == tmp_path / parent / "train"

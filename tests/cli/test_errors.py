@@ -15,42 +15,36 @@ from cli.main import app
 from fvar.errors import FrameStoreError, StoppedError
 from fvar.stages import train as train_stage
 
-TINY = (
-    "--backbone",
-    "tiny",
-    "--weights",
-    "none",
-    "--size",
-    "32",
-    "--epochs",
-    "1",
-    "--workers",
-    "0",
-)
+TINY = ("--backbone", "tiny", "--weights", "none", "--size", 32, "--epochs", 1, "--workers", 0)
 
 
 def _run(*arguments: object) -> Result:
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Callable[[], Result]:
-    """Let the training stage raise `error`, and return how to run it."""
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], Result]:
+    """Return a function that runs a training whose stage raises the error given."""
 
-    def fail(*_: object, **__: object) -> None:
-        raise error
+    def run(error: BaseException) -> Result:
+        def fail(*_: object, **__: object) -> None:
+            raise error
 
-    monkeypatch.setattr(train_stage, "train", fail)
-    return lambda: _run("train", "frames")
+        monkeypatch.setattr(train_stage, "train", fail)
+        return _run("train", "frames")
+
+    return run
+
+
+Failing = Callable[[BaseException], Result]
 
 
 def test_wrong_input_is_one_line_and_2(tmp_path: Path) -> None:
     """The line is on standard error, and standard output stays empty."""
     result = _run("train", tmp_path / "no")
     assert result.exit_code == 2
-    assert result.stderr == (
-        f"fvar: {tmp_path / 'no'}: does not exist; "
-        "give the folder of a complete run, or rerun the stage that fills it\n"
-    )
+    assert result.stderr.startswith(f"fvar: {tmp_path / 'no'}: does not exist; ")
+    assert result.stderr.count("\n") == 1
     assert result.stdout == ""
 
 
@@ -61,59 +55,47 @@ def test_wrong_input_is_one_line_and_2(tmp_path: Path) -> None:
         (StoppedError("epoch 2", "the loss is nan", fix="lower --lr"), 3),
     ],
 )
-def test_errors_of_ours_are_one_line(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
-) -> None:
+def test_errors_of_ours_are_one_line(failing: Failing, error: Exception, code: int) -> None:
     """Whatever a file name holds, the terminal gets one harmless line and the error's own code."""
-    result = _failing(monkeypatch, error)()
-    assert result.exit_code == code
-    assert result.stderr == f"fvar: {error}\n"
+    result = failing(error)
+    assert (result.exit_code, result.stderr) == (code, f"fvar: {error}\n")
     assert "\x1b" not in result.stderr
 
 
-def test_echo_is_not_printed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that only received the main one's error ends with its code, in silence."""
+def test_echo_is_not_printed_again(failing: Failing) -> None:
+    """A process that only received the main one's error ends with its code, without a word."""
     error = StoppedError("x", "y", fix="z")
     error.is_duplicate = True
-    result = _failing(monkeypatch, error)()
+    result = failing(error)
     assert (result.exit_code, result.output) == (3, "")
 
 
-def test_bug_is_a_traceback_and_70(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody foresaw shows where it happened and how to report it."""
-    result = _failing(monkeypatch, ZeroDivisionError("division by zero"))()
+def test_bug_is_a_traceback_and_70(failing: Failing) -> None:
+    """An unexpected error shows where it happened and how to report it."""
+    result = failing(ZeroDivisionError("division by zero"))
     assert result.exit_code == 70
     assert "Traceback (most recent call last):" in result.stderr
-    assert result.stderr.endswith(
-        f"ZeroDivisionError: division by zero\nfvar: this is a bug in fvar {fvar.__version__} "
-        "(ZeroDivisionError); please report it with the lines above and `fvar --version`\n"
-    )
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"fvar: this is a bug in fvar {fvar.__version__} (ZeroDivisionError); ")
 
 
-def test_interrupted_is_3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C ends with one line that says how to go on."""
-    result = _failing(monkeypatch, KeyboardInterrupt())()
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyboardInterrupt(), "fvar: interrupted: "),
+        (
+            PermissionError(13, "Permission denied", "a\nb"),
+            "fvar: a\\nb: cannot be used (Permission d",
+        ),
+        (BrokenPipeError(), ""),
+    ],
+)
+def test_what_the_system_ends_is_no_bug(failing: Failing, error: BaseException, words: str) -> None:
+    """Ctrl-C, a missing right and a reader like `head` that ended give code 3 and at most one line."""
+    result = failing(error)
     assert result.exit_code == 3
-    assert result.stderr == (
-        "fvar: interrupted: what is complete is kept; run the same command again to go on, "
-        "a training with --resume\n"
-    )
-
-
-def test_lack_of_rights_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the system refuses, in whatever place, is one line with the file and code 3."""
-    result = _failing(monkeypatch, PermissionError(13, "Permission denied", "a\nb"))()
-    assert result.exit_code == 3
-    assert result.stderr == (
-        "fvar: a\\nb: cannot be used (Permission denied); mend that and run the same command again\n"
-    )
-
-
-def test_reader_that_has_gone_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``fvar ... | head`` ends without a traceback of ours."""
-    result = _failing(monkeypatch, BrokenPipeError())()
-    assert "this is a bug" not in result.output
-    assert result.exit_code == 3
+    assert result.stderr.startswith(words)
+    assert result.stderr.count("\n") == bool(words)
 
 
 def _toy(tmp_path: Path, output: int) -> subprocess.CompletedProcess[bytes]:
@@ -123,8 +105,8 @@ def _toy(tmp_path: Path, output: int) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, timeout=120, check=False)
 
 
-def test_reader_that_has_gone_ends_with_3(tmp_path: Path) -> None:
-    """1 would say that all was done: whoever stopped reading stopped the command, in silence."""
+def test_reader_that_has_ended_gives_3(tmp_path: Path) -> None:
+    """A closed pipe stops the command without a word; code 1 would mean that all is done."""
     reader, writer = os.pipe()
     os.close(reader)
     result = _toy(tmp_path, writer)
@@ -134,103 +116,68 @@ def test_reader_that_has_gone_ends_with_3(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_log_on_a_full_disk_is_no_bug(tmp_path: Path) -> None:
-    """What cannot be printed for want of room is one line with code 3."""
+    """An output that cannot be written for lack of room is one line with code 3."""
     with Path("/dev/full").open("wb") as full:
         result = _toy(tmp_path, full.fileno())
     assert result.returncode == 3
-    assert result.stderr == (
-        b"fvar: what is printed: cannot be written (No space left on device); "
-        b"send it elsewhere and run the same command again\n"
-    )
+    assert result.stderr.startswith(b"fvar: standard output: cannot be written (No space left on ")
+    assert result.stderr.count(b"\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "words"),
     [
         (("train", "x", "--clusterings", "slope"), "No such option"),
         (("train", "x", "--clustering", "kmeans"), "'kmeans' is not one of"),
+        (("train", "x", "--norm", "train"), "No such option"),  # norm is set in --config alone
         (("train",), "Missing argument"),
         (("evaluate",), "No such command"),
         (("eval", "x", "--split", "all"), "'all' is not one of"),
     ],
 )
-def test_usage_is_2(arguments: tuple[str, ...], told: str) -> None:
-    """A flag, value or command that does not exist is told by the parser, not taken for a bug."""
+def test_usage_is_2(arguments: tuple[str, ...], words: str) -> None:
+    """A flag, value or command that does not exist is explained by Typer and is not taken for a bug."""
     result = _run(*arguments)
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert words in result.stderr
     assert "bug" not in result.output
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "words"),
     [
-        (
-            ("--epochs", "0"),
-            "fvar: command line: epochs: 0: Input should be greater than or equal to 1",
-        ),
-        (("--lr", "nan"), "fvar: command line: lr: nan: Input should be"),
-        (("--stage", "5"), "fvar: command line: stage: 5: Input should be less than or equal to 4"),
-        (("--recipe", "ucf"), "fvar: --recipe ucf: is not a recipe; choose one of: "),
-        (("--recipe", ""), "fvar: --recipe : is not a recipe; choose one of: "),
-        (("--config", "no.toml"), "fvar: no.toml: is not a readable TOML file ("),
+        (("--epochs", "0"), "command line: epochs: 0: "),
+        (("--stage", "5"), "command line: stage: 5: "),
+        (("--recipe", "ucf"), "--recipe ucf: is not a recipe; choose one of: "),
+        (("--config", "no.toml"), "no.toml: is not a readable TOML file ("),
     ],
 )
-def test_flags_are_checked_before_anything_is_read(flags: tuple[str, ...], told: str) -> None:
-    """A wrong value is named with its rule, on one line, before torch is even imported."""
+def test_flags_are_checked_before_anything_is_read(flags: tuple[str, ...], words: str) -> None:
+    """A wrong value is named with its rule, on one line."""
     result = _run("train", "nowhere", *flags)
     assert result.exit_code == 2
-    assert result.stderr.startswith(told)
-    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith(f"fvar: {words}")
+    assert result.stderr.count("\n") == 1
 
 
-def test_train_and_eval_end_with_what_to_do_next(tmp_path: Path) -> None:
-    """Each command prints its figures, what it wrote and the next command; --out defaults to the sibling."""
+def test_train_and_eval_end_with_the_next_command(tmp_path: Path) -> None:
+    """Each command prints its figures, its output and the next command; --out defaults to the sibling."""
     frames = write_frames(tmp_path / "frames")
-    result = _run("train", frames, *TINY, "--device", "cpu", "--norm", "train")
-    assert result.exit_code == 2  # norm is set in --config alone
+    train = tmp_path / "train"
     result = _run("train", frames, *TINY, "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert "videos 6 frames 37 epochs 1 train loss" in " ".join(result.stdout.split())
-    assert f"wrote {tmp_path / 'train'}\n" in result.stdout
-    assert f"next: fvar eval {tmp_path / 'train'} --split test\n" in result.stdout
-    result = _run("eval", tmp_path / "train", "--device", "cpu", "--workers", "0")
+    assert result.stdout.endswith(f"wrote {train}\nnext: fvar eval {train} --split test\n")
+    result = _run("eval", train, "--device", "cpu", "--workers", "0")
     assert result.exit_code == 0, result.output
     assert "evaluated 3 / 3 test videos" in " ".join(result.stdout.split())
     assert "n/a under 6 classes" in result.stdout
-    assert f"next: fvar inspect-clusters {tmp_path / 'train'} --split test\n" in result.stdout
+    assert result.stdout.endswith(f"next: fvar inspect-clusters {train} --split test\n")
 
 
-@pytest.mark.parametrize(
-    "command",
-    [(), ("train",), ("eval",), ("extract",), ("inspect-clusters",), ("verify",), ("toy",)],
-)
-def test_help_has_an_example(command: tuple[str, ...]) -> None:
-    """Help is there for every command and shows something to type."""
-    result = _run(*command, "--help")
-    assert result.exit_code == 0
-    assert f"fvar {' '.join(command)}".strip() in result.stdout
-
-
-@pytest.mark.parametrize("command", ["", "'train', ", "'eval', ", "'extract', ", "'verify', "])
-def test_help_loads_no_torch(command: str) -> None:
-    """Help appears without the seconds that importing torch takes."""
-    code = (
-        f"import sys; sys.argv = ['fvar', {command}'--help']\n"
-        "from cli.main import main\n"
-        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
-        "assert not {'torch', 'torchvision', 'h5py', 'matplotlib', 'av'} & set(sys.modules), 'heavy'\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_version_says_what_a_report_needs() -> None:
-    """The version of fvar, Python, the system and the packages that do the work, without importing them."""
-    result = _run("--version")
-    assert result.exit_code == 0
-    assert result.stdout.startswith(f"fvar {fvar.__version__} (python {sys.version.split()[0]}, ")
-    for package in ("torch", "torchcodec", "av", "imageio-ffmpeg", "h5py", "numpy"):
-        assert f", {package} " in result.stdout
+def test_without_clusters_the_next_command_is_another(tmp_path: Path) -> None:
+    """After a training on sampled frames there is nothing to inspect, so `fvar eval` names `fvar verify`."""
+    frames, train = write_frames(tmp_path / "frames"), tmp_path / "train"
+    assert _run("train", frames, *TINY, "--device", "cpu", "--clustering", "uniform").exit_code == 0
+    result = _run("eval", train, "--device", "cpu", "--workers", "0")
+    assert result.stdout.endswith(f"next: fvar verify {tmp_path / 'eval'}\n")

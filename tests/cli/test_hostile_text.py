@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from training_samples import write_frames
 
-from fvar.config import TrainConfig, load_config_file, parse, train_config
+from fvar.config import TrainConfig
 from fvar.errors import ConfigError, FvarError, ManifestError, SourceError
+from fvar.recipes.resolve import load_config_file, train_config
+from fvar.settings import parse
 from fvar.sources.source_csv import read_source
 from fvar.store.manifest import FramesManifest, check_files, read_manifest
 

@@ -25,37 +25,29 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "then"),
-    [
-        ("frames", "fvar train {}"),
-        ("train", "fvar eval {}"),
-        ("eval", "all that these results stand on is whole"),
-        ("clusters", "open {}/index.html in a browser"),
-    ],
+    ("name", "then"), [("frames", "train"), ("train", "eval"), ("eval", ""), ("clusters", "")]
 )
 def test_whole_run_ends_with_0(whole: Path, name: str, then: str) -> None:
-    """The summary says how much was read, and what can be typed next."""
+    """The summary says how much was read, and the next command where there is one."""
     result = _run(whole / name)
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
-    assert "videos 11 checked, 68 frames not ok 0 notes 0 faults 0" in " ".join(
-        result.stdout.split()
-    )
-    assert result.stdout.endswith(f"next: {then.format(whole / name)}\n")
+    figures = "videos 11 checked, 68 frames not ok 0 notes 0 faults 0"
+    assert figures in " ".join(result.stdout.split())
+    assert result.stdout.partition("next: ")[2] == (f"fvar {then} {whole / name}\n" if then else "")
 
 
 def test_faults_end_with_2(whole: Path, tmp_path: Path) -> None:
-    """Each fault is told on a line, standard error has one line, and the next step is said."""
+    """Each fault is printed on a line, standard error has one line, and the next command is printed."""
     run = Path(shutil.copytree(whole, tmp_path / "run"))
     shard = run / "frames/shards/shard-00000.h5"
     shard.unlink()
     result = _run(run / "train")
     assert result.exit_code == 2
-    assert (
-        f"warning: {shard}: is missing, {run / 'frames'}/manifest.json lists it; " in result.stdout
-    )
-    assert result.stderr == f"fvar: {run / 'train'}: 1 fault found; mend as said of each\n"
-    assert f"upstream first, then fvar verify {run / 'train'}\n" in result.stdout
+    assert f"warning: {shard}: is missing" in result.stdout
+    assert result.stderr.startswith(f"fvar: {run / 'train'}: 1 fault found; ")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout.endswith(f"next: fvar verify {run / 'train'}\n")
 
 
 def test_videos_that_are_not_ok_end_with_1(tmp_path: Path) -> None:
@@ -64,11 +56,13 @@ def test_videos_that_are_not_ok_end_with_1(tmp_path: Path) -> None:
     result = _run(frames)
     assert result.exit_code == 1
     assert "partial-1 is partial: made so\n" in result.stdout
-    assert "not ok 2: partial-1 (partial), failed-2 (failed)" in " ".join(result.stdout.split())
+    assert "failed-2 is failed: made so\n" in result.stdout
+    assert "not ok 2" in " ".join(result.stdout.split())
+    assert "next: " not in result.stdout
 
 
 def test_json_is_alone_on_standard_output(whole: Path, tmp_path: Path) -> None:
-    """A script reads the verdict, all faults with their mends in it; what people read is elsewhere."""
+    """A script reads the verdict with all faults and their fixes; the text for people is elsewhere."""
     run = Path(shutil.copytree(whole, tmp_path / "run"))
     (run / "train/checkpoints/last.pt").unlink()
     result = _run(run / "train", "--json")

@@ -19,7 +19,7 @@ def idx(pictures: np.ndarray) -> bytes:
 
 
 def numbered(count: int, *, first: int = 0, side: int = 28) -> np.ndarray:
-    """Pictures of one grey each, that tell their index."""
+    """Pictures of one gray each, that tell their index."""
     return np.stack([np.full((side, side), first + n, np.uint8) for n in range(count)])
 
 
@@ -45,8 +45,7 @@ def test_both_files_keep_their_roles(tmp_path: Path, suffix: str) -> None:
     """With MNIST's two files, plain or packed, one trains and the other tests."""
     for name, pictures in ((TRAIN, numbered(5)), (TEST, numbered(3, first=100))):
         content = idx(pictures)
-        packed = gzip.compress(content) if suffix else content
-        (tmp_path / f"{name}{suffix}").write_bytes(packed)
+        (tmp_path / f"{name}{suffix}").write_bytes(gzip.compress(content) if suffix else content)
     digits = load_digits(tmp_path, side_px=28)
     assert digits.train[:, 0, 0].tolist() == [0, 1, 2, 3, 4]
     assert digits.test[:, 0, 0].tolist() == [100, 101, 102]
@@ -71,24 +70,24 @@ GOOD = idx(numbered(4))
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "words"),
     [
-        (b"", "has 0 bytes, an idx header alone has 16"),
+        (b"", "0 bytes, the header alone has 16"),
         (struct.pack(">4I", 2049, 4, 28, 28) + GOOD[16:], "starts with 2049"),
-        (GOOD[:-1], "holds 3135 bytes after its header, 4 pictures of 28x28 take 3136"),
-        (GOOD + b"\0", "holds more after its header"),
+        (GOOD[:-1], "3135 bytes after the header, 4 pictures of 28x28 take 3136"),
+        (GOOD + b"\0", "more after the header"),
         (struct.pack(">4I", 2051, 4, 28, 14) + GOOD[16:], "4 pictures of 28x14 px"),
         (struct.pack(">4I", 2051, 2**31, 28, 28), "claims 2147483648 pictures"),
         (struct.pack(">4I", 2051, 4, 4096, 4096), "of 4096x4096 px"),
     ],
 )
-def test_a_file_that_is_not_what_it_claims(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_what_it_claims(tmp_path: Path, content: bytes, words: str) -> None:
     """A wrong magic number, size or length is an error with the file and the numbers."""
     (tmp_path / TEST).write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         load_digits(tmp_path, side_px=28)
     assert str(tmp_path / TEST) in str(caught.value)
-    assert said in str(caught.value)
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -101,17 +100,17 @@ def test_a_broken_archive(tmp_path: Path, content: bytes) -> None:
         load_digits(tmp_path, side_px=28)
 
 
-def test_a_folder_without_digits(tmp_path: Path) -> None:
-    """A folder without idx files is an error that names the files looked for."""
-    with pytest.raises(ConfigError, match="holds neither train-images-idx3-ubyte nor t10k"):
-        load_digits(tmp_path, side_px=28)
-
-
 @pytest.mark.parametrize(
-    ("count", "said"), [(0, "0 digits to train"), (1, "0 digits to train and 1")]
+    ("count", "words"),
+    [
+        (None, "neither train-images-idx3-ubyte nor t10k"),
+        (0, "0 digits"),
+        (1, "0 digits to train and 1"),
+    ],
 )
-def test_too_few_digits(tmp_path: Path, count: int, said: str) -> None:
-    """A file without enough digits for both splits is refused with both counts."""
-    (tmp_path / TEST).write_bytes(idx(numbered(4)[:count]))
-    with pytest.raises(ConfigError, match=said):
+def test_too_few_digits(tmp_path: Path, count: int | None, words: str) -> None:
+    """A folder without a file, or without enough digits for both splits, is refused."""
+    if count is not None:
+        (tmp_path / TEST).write_bytes(idx(numbered(4)[:count]))
+    with pytest.raises(ConfigError, match=words):
         load_digits(tmp_path, side_px=14)

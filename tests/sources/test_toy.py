@@ -1,7 +1,9 @@
 """The toy set: only motion tells the class, and a clip depends on its own name and the seed alone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -26,12 +28,7 @@ from fvar.sources.toy.move4mnist import (
     track,
 )
 
-HEADINGS: dict[Direction, tuple[int, int]] = {
-    "left": (-1, 0),
-    "right": (1, 0),
-    "up": (0, -1),
-    "down": (0, 1),
-}
+HEADINGS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
 def config(**settings: Any) -> ToyConfig:
@@ -39,9 +36,9 @@ def config(**settings: Any) -> ToyConfig:
 
 
 def flat_digits(*, train: int, test: int, side: int = 28) -> Digits:
-    """Digits that are one full square each; the greys from 1 up tell which."""
-    greys = np.arange(1, train + test + 1, dtype=np.uint8)
-    pictures = np.broadcast_to(greys[:, None, None], (train + test, side, side))
+    """Digits that are one full square each; the grays from 1 up tell which."""
+    grays = np.arange(1, train + test + 1, dtype=np.uint8)
+    pictures = np.broadcast_to(grays[:, None, None], (train + test, side, side))
     return Digits(pictures[:train], pictures[train:])
 
 
@@ -77,7 +74,7 @@ tracks = st.builds(
 def test_the_digit_stays_inside_and_moves_its_way(
     settings: ToyConfig, seed: int, direction: Direction
 ) -> None:
-    """Every place lies inside; step by step the digit goes its class's way and keeps the other coordinate."""
+    """Every place lies inside; the digit moves its class's way and keeps the other coordinate."""
     room = settings.size - digit_px(settings.size)
     length = (settings.informative - 1) * settings.step_px
     assume(length <= room)
@@ -102,11 +99,10 @@ def test_opposite_classes_see_the_same_places(settings: ToyConfig, seed: int) ->
 
 
 def test_a_single_place_does_not_tell_the_axis() -> None:
-    """Over many clips the two coordinates of a frame are distributed alike, whichever of them moves."""
+    """Over many clips the two coordinates of a frame have the same distribution, whichever of them moves."""
     rng = np.random.default_rng(0)
-    places = np.concatenate(
-        [track(config(), rng, direction="right") for _ in range(6_000)]
-    )  # (clips * frames, 2)
+    tracks = [track(config(), rng, direction="right") for _ in range(6_000)]
+    places = np.concatenate(tracks)  # (clips * frames, 2)
     edges = np.arange(0, 38, 4)
     moving, still = (np.histogram(places[:, axis], edges)[0] / len(places) for axis in (0, 1))
     assert np.abs(moving - still).sum() < 0.06
@@ -165,15 +161,15 @@ def test_two_digits_take_turns(split: Any) -> None:
     pools: set[int] = set()
     for index in range(20):
         clip = draw_clip(Clip(split, "left", index), config(), photograph=black, digits=digits)
-        greys = [int(frame.max()) for frame in clip if frame.any()]
-        assert len(greys) == config().informative
-        assert greys == [greys[0], greys[1]] * (len(greys) // 2)
-        pools.update(greys)
+        grays = [int(frame.max()) for frame in clip if frame.any()]
+        assert len(grays) == config().informative
+        assert grays == [grays[0], grays[1]] * (len(grays) // 2)
+        pools.update(grays)
     assert len(pools) > 20
-    assert all((grey <= 100) == (split == "train") for grey in pools)
+    assert all((gray <= 100) == (split == "train") for gray in pools)
 
 
-def test_a_grey_digit_covers_in_part() -> None:
+def test_a_gray_digit_covers_in_part() -> None:
     """A digit of half ink lifts the photograph half the way to white."""
     clip, photograph = draw(config(frames=4, informative=4), clip=Clip("train", "up", 0), ink=51)
     lifted = clip[0] != photograph
@@ -188,15 +184,12 @@ def test_clips_differ_and_do_not_depend_on_the_rest() -> None:
     def drawn(clip: Clip, **settings: Any) -> bytes:
         return draw_clip(clip, config(**settings), photograph=photograph, digits=digits).tobytes()
 
-    names = [
-        Clip("train", "left", 0),
-        Clip("train", "left", 1),
-        Clip("train", "right", 0),
-        Clip("test", "left", 0),
+    first = Clip("train", "left", 0)
+    others = [
+        replace(first, **change) for change in ({"index": 1}, {"label": "up"}, {"split": "test"})
     ]
-    clips = {drawn(clip) for clip in names} | {drawn(names[0], seed=1)}
-    assert len(clips) == 5
-    assert drawn(names[0]) == drawn(names[0], clips_per_class=7)
+    assert len({drawn(clip) for clip in (first, *others)} | {drawn(first, seed=1)}) == 5
+    assert drawn(first) == drawn(first, clips_per_class=7)
 
 
 def test_the_set_on_disk(tmp_path: Path) -> None:
@@ -221,14 +214,11 @@ def test_published_size() -> None:
 
 
 def test_same_seed_same_files(tmp_path: Path) -> None:
-    """Sets of one seed are identical to the byte, a larger one contains the smaller; another seed differs."""
-    for name, settings in {
-        "a": {},
-        "b": {},
-        "more": {"clips_per_class": 4},
-        "other": {"seed": 1},
-    }.items():
-        make(tmp_path / name, **settings)
+    """Sets of one seed are identical to the byte, and a larger one contains the smaller."""
+    for name in "ab":
+        make(tmp_path / name)
+    make(tmp_path / "more", clips_per_class=4)
+    make(tmp_path / "other", seed=1)
     a, b, more, other = (content(tmp_path / n) for n in ("a", "b", "more", "other"))
     assert a == b
     assert all(more[name] == data for name, data in a.items() if name != "toy.csv")
@@ -250,14 +240,12 @@ def test_a_set_is_not_replaced_unasked(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_set_has_no_manifest(tmp_path: Path, monkeypatch: Any) -> None:
-    """What stops while clips are drawn leaves no toy.csv, not even the replaced one; a rerun completes it."""
+    """A run that stops while it draws leaves no toy.csv, not even the replaced one; a rerun completes it."""
     make(tmp_path)
-
-    def stop(*_: object, **__: object) -> int:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr("fvar.sources.toy.move4mnist.write_mp4", stop)
+        patched.setattr(
+            "fvar.sources.toy.move4mnist.write_mp4", Mock(side_effect=KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             make(tmp_path, overwrite=True)
     assert not (tmp_path / "toy.csv").exists()
@@ -266,17 +254,14 @@ def test_an_unfinished_set_has_no_manifest(tmp_path: Path, monkeypatch: Any) -> 
 
 
 def test_a_folder_that_cannot_be_cleared(tmp_path: Path, monkeypatch: Any) -> None:
-    """A file in the place of the folder is refused; what cannot be removed is an error that names it."""
+    """A file in place of the folder is refused; a file that cannot be removed is an error that names it."""
     (tmp_path / "file").touch()
-    with pytest.raises(ManifestError, match=r"file: is a file, an output must be a folder"):
+    with pytest.raises(ManifestError, match=r"file: is a file"):
         make(tmp_path / "file")
     make(tmp_path / "toy")
-
-    def refuse(path: Path, **_: object) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
-
+    refusal = PermissionError(13, "Permission denied", str(tmp_path / "toy" / "toy.csv"))
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "unlink", refuse)
+        patched.setattr(Path, "unlink", Mock(side_effect=refusal))
         with pytest.raises(StoppedError, match=r"toy\.csv: cannot be removed \(Permission denied"):
             make(tmp_path / "toy", overwrite=True)
 

@@ -150,7 +150,7 @@ def test_the_command_prints_what_it_did(run: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     lines = result.output.replace("\n", " ")
     assert "4 of 4 in split test" in lines
-    assert f"next: open {copy / 'clusters' / 'index.html'} in a browser" in lines
+    assert f"open {copy / 'clusters' / 'index.html'} in a browser" in lines
     again = CliRunner().invoke(app, ["inspect-clusters", str(copy / "train")])
     assert again.exit_code == 2
     assert "holds a complete run" in again.output

@@ -19,11 +19,9 @@ Pictures = npt.NDArray[np.uint8]
 _BUNDLED_WHITE = 16  # the bundled digits count dark pixels in blocks of 4x4
 _IDX_MAGIC = 2051  # unsigned bytes in three dimensions
 _IDX_HEADER_BYTES = 16
-_MAX_IDX_PICTURES = (
-    1_000_000  # MNIST has 60,000; the limit keeps a forged header from filling memory
-)
+_MAX_IDX_PICTURES = 1_000_000  # MNIST has 60,000; a forged header must not fill the memory
 _MAX_IDX_SIDE_PX = 64
-_TRAIN_FILE, _TEST_FILE = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
+_FILES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
 
 
 @dataclass(frozen=True)
@@ -54,31 +52,27 @@ def load_digits(folder: Path | None, *, side_px: int) -> Digits:
     bundled digits, the first three quarters train and the last quarter tests.
 
     Args:
-        folder: Holds `train-images-idx3-ubyte` or `t10k-images-idx3-ubyte`, plain or `.gz`; None: the
+        folder: Holds `train-images-idx3-ubyte` or `t10k-images-idx3-ubyte`, plain or `.gz`; None means the
             bundled digits.
         side_px: Side of the square pictures.
 
     Raises:
-        ConfigError: The folder holds neither file, or one that is not what its header says.
+        ConfigError: The folder holds neither file, or a file whose content does not match its header.
     """
     if folder is None:
-        return _halves(_resized(_bundled(), side_px=side_px))
-    train, test = _idx_file(folder, _TRAIN_FILE), _idx_file(folder, _TEST_FILE)
-    if train and test:
-        return Digits(
-            _resized(_read_idx(train), side_px=side_px), _resized(_read_idx(test), side_px=side_px)
-        )
-    only = train or test
-    if only is None:
+        return _divided(_resized(_bundled(), side_px=side_px))
+    paths = [path for name in _FILES if (path := _idx_file(folder, name))]
+    if not paths:
         raise ConfigError(
             f"--digits {folder}",
-            f"holds neither {_TRAIN_FILE} nor {_TEST_FILE} (nor either with .gz)",
+            f"holds neither {_FILES[0]} nor {_FILES[1]} (nor either with .gz)",
             fix="give the folder of the MNIST files, or leave --digits out for the bundled digits",
         )
-    return _halves(_resized(_read_idx(only), side_px=side_px))
+    pictures = [_resized(_read_idx(path), side_px=side_px) for path in paths]
+    return Digits(*pictures) if len(pictures) == 2 else _divided(pictures[0])
 
 
-def _halves(pictures: Pictures) -> Digits:
+def _divided(pictures: Pictures) -> Digits:
     num_train = len(pictures) * 3 // 4
     return Digits(pictures[:num_train], pictures[num_train:])
 
@@ -106,36 +100,32 @@ def _idx_file(folder: Path, name: str) -> Path | None:
 def _read_idx(path: Path) -> Pictures:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return _parse_idx(path, file)
-    except (OSError, EOFError, zlib.error) as error:
-        raise _idx_error(path, f"cannot be read ({error})") from error
+            return _parse_idx(file)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ConfigError(
+            path,
+            f"cannot be read ({error})",
+            fix="download the file again, or leave --digits out",
+        ) from error
 
 
-def _parse_idx(path: Path, file: IO[bytes] | gzip.GzipFile) -> Pictures:
+def _parse_idx(file: IO[bytes] | gzip.GzipFile) -> Pictures:
     header = file.read(_IDX_HEADER_BYTES)
     if len(header) < _IDX_HEADER_BYTES:
-        raise _idx_error(
-            path, f"has {len(header)} bytes, an idx header alone has {_IDX_HEADER_BYTES}"
-        )
+        raise ValueError(f"{len(header)} bytes, the header alone has {_IDX_HEADER_BYTES}")
     magic, count, height, width = (int(part) for part in np.frombuffer(header, ">u4"))
     if magic != _IDX_MAGIC:
-        raise _idx_error(path, f"starts with {magic}, a file of idx pictures with {_IDX_MAGIC}")
+        raise ValueError(f"starts with {magic}, a file of idx pictures with {_IDX_MAGIC}")
     if count > _MAX_IDX_PICTURES or height != width or not 1 <= height <= _MAX_IDX_SIDE_PX:
-        raise _idx_error(
-            path,
-            f"claims {count} pictures of {height}x{width} px, wanted at most {_MAX_IDX_PICTURES} square ones "
-            f"of up to {_MAX_IDX_SIDE_PX} px",
+        raise ValueError(
+            f"claims {count} pictures of {height}x{width} px, allowed are {_MAX_IDX_PICTURES} "
+            f"square ones of up to {_MAX_IDX_SIDE_PX} px"
         )
-    wanted = count * height * width
-    content = file.read(wanted + 1)
-    if len(content) != wanted:
-        found = f"{len(content)} bytes" if len(content) < wanted else "more"
-        raise _idx_error(
-            path,
-            f"holds {found} after its header, {count} pictures of {height}x{width} take {wanted}",
+    num_bytes = count * height * width
+    content = file.read(num_bytes + 1)
+    if len(content) != num_bytes:
+        found = f"{len(content)} bytes" if len(content) < num_bytes else "more"
+        raise ValueError(
+            f"{found} after the header, {count} pictures of {height}x{width} take {num_bytes}"
         )
     return np.frombuffer(content, np.uint8).reshape(count, height, width)
-
-
-def _idx_error(path: Path, problem: str) -> ConfigError:
-    return ConfigError(path, problem, fix="fetch the file again, or leave --digits out")

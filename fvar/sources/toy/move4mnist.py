@@ -29,10 +29,10 @@ ToySplit = Literal["train", "test"]
 LABELS: tuple[Direction, ...] = ("left", "right", "up", "down")
 SPLITS: tuple[ToySplit, ...] = ("train", "test")
 TRAIN_CLIPS_PER_TEST_CLIP = 3
-NOISE_SIGMA = 2.0  # of 255: what a still camera's picture flickers by
+NOISE_SIGMA = 2.0  # of 255: the flicker of a still camera's picture
 SOURCE_NAME, VIDEOS_NAME = "toy.csv", "videos"
 
-_FITS_PX = 1e-6  # a track that fits but for the rounding of its float length fits
+_FITS_PX = 1e-6  # tolerance for the rounding of a track's length
 _OUR_VIDEO = re.compile(r"(train|test)_(left|right|up|down)_\d{5,}\.mp4")
 
 
@@ -46,11 +46,16 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """Its id, and its file's name without the suffix."""
+        """The clip's id."""
         return f"{self.split}_{self.label}_{self.index:05d}"
 
+    @property
+    def file_name(self) -> str:
+        """The name of the clip's video."""
+        return f"{self.name}.mp4"
+
     def rng(self, seed: int) -> np.random.Generator:
-        """Return the clip's own randomness, whatever else the set holds."""
+        """Return the clip's own random numbers, which do not depend on the other clips."""
         key = (SPLITS.index(self.split), LABELS.index(self.label), self.index)
         return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
@@ -64,7 +69,7 @@ def make_toy(
         out_dir: Folder of the set; made when absent.
         config: What the clips look like. A clip depends on the seed, its split, label and index alone, so
             a larger set contains the smaller one.
-        reporter: Hears of every clip.
+        reporter: Receives the progress.
         overwrite: Replace a set that is there.
 
     Returns:
@@ -84,18 +89,17 @@ def make_toy(
             source, "exists already", fix="choose another --out or pass --overwrite to replace it"
         )
     photograph = load_photograph(config.size)
-    digits = load_digits(
-        None if config.digits is None else Path(config.digits), side_px=digit_px(config.size)
-    )
+    folder = None if config.digits is None else Path(config.digits)
+    digits = load_digits(folder, side_px=digit_px(config.size))
     clips = toy_clips(config)
-    _remove_old(out_dir, keep={_file_name(clip) for clip in clips})
+    _remove_old(out_dir, keep={clip.file_name for clip in clips})
     with reporter.progress("drawing clips", total=len(clips), unit="clips") as progress:
         for clip in clips:
             frames = draw_clip(clip, config, photograph=photograph, digits=digits)
-            with atomic_path(out_dir / VIDEOS_NAME / _file_name(clip)) as path:
+            with atomic_path(out_dir / VIDEOS_NAME / clip.file_name) as path:
                 write_mp4(path, frames)
             progress.advance()
-    write_source(source, [_row(clip) for clip in clips])
+    write_source(source, [SourceRow(c.name, c.file_name, c.label, c.split) for c in clips])
     return source
 
 
@@ -116,16 +120,8 @@ def toy_clips(config: ToyConfig) -> list[Clip]:
     ]
 
 
-def _file_name(clip: Clip) -> str:
-    return f"{clip.name}.mp4"
-
-
-def _row(clip: Clip) -> SourceRow:
-    return SourceRow(id=clip.name, video=_file_name(clip), label=clip.label, split=clip.split)
-
-
 def _remove_old(out_dir: Path, *, keep: set[str]) -> None:
-    """Delete `toy.csv` and the clips of a larger set; other files are not ours to touch."""
+    """Delete `toy.csv` and the clips of a larger set; other files stay."""
     try:
         (out_dir / SOURCE_NAME).unlink(missing_ok=True)
         for path in (out_dir / VIDEOS_NAME).glob("*.mp4"):
@@ -177,7 +173,7 @@ def draw_clip(clip: Clip, config: ToyConfig, *, photograph: Pictures, digits: Di
 
     Args:
         clip: Which one.
-        config: What it looks like; `clips_per_class` does not matter.
+        config: The settings of the set.
         photograph: uint8 (S, S).
         digits: Of side `digit_px(S)`.
 
@@ -217,7 +213,7 @@ def track(
 
 
 def _draw(frame: npt.NDArray[np.float32], digit: Pictures, *, x: int, y: int) -> None:
-    """Paint a white digit over `frame`, in place; the digit's grey is how much it covers."""
+    """Paint a white digit over `frame`, in place; the digit's gray level is its opacity."""
     side = digit.shape[0]
     cover = digit.astype(np.float32) / 255
     patch = frame[y : y + side, x : x + side]
@@ -227,7 +223,7 @@ def _draw(frame: npt.NDArray[np.float32], digit: Pictures, *, x: int, y: int) ->
 def _scattered(
     config: ToyConfig, photograph: Pictures, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Informative frames anywhere; the others are black or the photograph, by the toss of a coin."""
+    """Informative frames anywhere; the others are black or the photograph, at random."""
     informative = np.sort(rng.choice(config.frames, size=config.informative, replace=False))
     shows_photograph = rng.random(config.frames) < 0.5
     shows_photograph[informative] = True
@@ -239,7 +235,7 @@ def _scattered(
 def _burst(
     config: ToyConfig, photograph: Pictures, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Informative frames in one run; every frame is the photograph with faint noise."""
+    """Informative frames one after another; every frame is the photograph with faint noise."""
     start = rng.integers(config.frames - config.informative + 1)
     noise = rng.standard_normal((config.frames, *photograph.shape), dtype=np.float32) * NOISE_SIGMA
     return start + np.arange(config.informative), photograph.astype(np.float32) + noise

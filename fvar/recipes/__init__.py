@@ -1,0 +1,1 @@
+"""Published settings of trainings, one TOML file each."""
