@@ -16,7 +16,7 @@ from av.video.reformatter import Colorspace
 from PIL import Image
 
 from fvar.extraction.decode import Decoded, Decoder
-from fvar.extraction.ffmpeg import DecodeSettings, Ffmpeg, find_ffmpeg
+from fvar.extraction.ffmpeg import DecodeSettings, Ffmpeg
 from fvar.extraction.probe.pool import ProbePool
 from fvar.processes import ChildProcesses
 from fvar.store.encoded_video import EncodedVideo
@@ -24,26 +24,10 @@ from fvar.store.encoded_video import EncodedVideo
 Decode = Callable[..., Decoded]
 
 
-@pytest.fixture(scope="session")
-def program() -> Ffmpeg:
-    return find_ffmpeg()
-
-
 @pytest.fixture
-def decode(samples: Path, program: Ffmpeg, probes: ProbePool) -> Decode:
-    def run(
-        name: str | Path,
-        *,
-        short_side: int = 32,
-        quality: int = 2,
-        limit: float = 60.0,
-        interval: tuple[float | None, float | None] = (None, None),
-    ) -> Decoded:
-        settings = DecodeSettings(short_side, quality, threads=1, time_limit_seconds=limit)
-        (decoded,) = Decoder(program, settings, probes).decode(samples / name, [interval])
-        return decoded
-
-    return run
+def decode(samples: Path, decode: Decode) -> Decode:
+    """Return the shared fixture, for names of samples."""
+    return lambda name, *intervals, **settings: decode(samples / name, *intervals, **settings)
 
 
 def _frames(decoded: Decoded) -> EncodedVideo:
@@ -172,7 +156,7 @@ def test_an_interval_is_half_open(
     count: int,
 ) -> None:
     """Frames with start <= time < end are kept."""
-    video = _frames(decode("plain.mp4", interval=interval))
+    video = _frames(decode("plain.mp4", interval))
     assert video.num_frames == count
     np.testing.assert_allclose([video.pts_seconds[0], video.pts_seconds[-1]], [first, last])
 
@@ -190,9 +174,9 @@ def test_a_change_of_size_is_noted(decode: Decode, name: str, bars: int) -> None
 
 def test_an_interval_without_frames_is_failed(decode: Decode) -> None:
     """An interval beyond the end is failed, and says where the video ends."""
-    reason = decode("plain.mp4", interval=(7.0, None)).reason
+    reason = decode("plain.mp4", (7.0, None)).reason
     assert reason == "none of its 50 frames lies in [7, end) s; the last is shown at 1.96 s"
-    assert "[0, 1e-09)" in (decode("b frames.avi", interval=(None, 1e-9)).reason or "")
+    assert "[0, 1e-09)" in (decode("b frames.avi", (None, 1e-9)).reason or "")
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from opened import opened_in
 from PIL import Image
 
 from fvar.config import ExtractConfig
-from fvar.extraction.decode import Decoded, Decoder
-from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
+from fvar.extraction.decode import Decoded
 from fvar.extraction.probe.claims import UnreadableError
 from fvar.extraction.probe.container import read_claims
 from fvar.extraction.probe.pool import ProbePool
@@ -67,16 +66,6 @@ _REFERENCES = {
 
 
 Decode = Callable[[Path], Decoded]
-
-
-@pytest.fixture
-def decode(probes: ProbePool) -> Decode:
-    def run(path: Path) -> Decoded:
-        settings = DecodeSettings(32, 2, threads=1, time_limit_seconds=30)
-        (decoded,) = Decoder(find_ffmpeg(), settings, probes).decode(path)
-        return decoded
-
-    return run
 
 
 @pytest.fixture(scope="module")
