@@ -9,13 +9,14 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from typing import IO, TypeVar
 
 from fvar.errors import StoppedError
 
+_Item = TypeVar("_Item")
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
@@ -43,14 +44,10 @@ def in_processes(
     # Spawned, not forked: this process may run threads, and HDF5 does not survive a fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
-    waiting: deque[tuple[_Task, Future[_Result]]] = deque()
     try:
-        for task in tasks:
-            waiting.append((task, pool.submit(work, task)))
-            if len(waiting) > workers * _AHEAD:
-                yield _first(waiting)
-        while waiting:
-            yield _first(waiting)
+        futures = ((task, pool.submit(work, task)) for task in tasks)
+        for task, future in taken_ahead(futures, workers * _AHEAD):
+            yield task, future.result()
     except BrokenProcessPool as error:
         raise StoppedError(
             f"{workers} processes",
@@ -61,9 +58,14 @@ def in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _first(waiting: deque[tuple[_Task, Future[_Result]]]) -> tuple[_Task, _Result]:
-    task, future = waiting.popleft()
-    return task, future.result()
+def taken_ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
+    """Yield `items` in order, but take `count` more before each, so that their work begins earlier."""
+    waiting: deque[_Item] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _begin() -> None:

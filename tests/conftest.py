@@ -1,13 +1,16 @@
 """Fixtures that several test files share."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
 from video_samples import make_samples
 
+from fvar.extraction.decode import Decoded, Decoder
+from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
 from fvar.extraction.probe.pool import ProbePool
 from fvar.processes import ChildProcesses
 
@@ -41,6 +44,19 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def probes() -> Iterator[ProbePool]:
-    """Return probes that outlive a test: starting one takes longer than most files do."""
+    """Return probes that outlive a test: starting one takes longer than reading most files."""
     with ProbePool(ChildProcesses()) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def decode(probes: ProbePool) -> Callable[..., Decoded]:
+    """Return a function that decodes one video; it takes the path, an interval and unusual settings."""
+    program = find_ffmpeg()
+
+    def run(path: Path, *intervals: tuple[float | None, float | None], **settings: Any) -> Decoded:
+        chosen = DecodeSettings(**({"short_side": 32, "quality": 2} | settings))
+        (decoded,) = Decoder(program, chosen, probes).decode(path, intervals or [(None, None)])
+        return decoded
+
+    return run

@@ -8,6 +8,7 @@ is left and ends with code 0.
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from fvar.extraction.collect import Interval, Segment, Size
 from fvar.extraction.ffmpeg import DecodeSettings, Ffmpeg, FfmpegInput
 from fvar.extraction.ffmpeg_run import Outcome, run_ffmpeg
-from fvar.extraction.image_folder import read_series
+from fvar.extraction.image_folder import Feeder, gaps, read_series
 from fvar.extraction.probe.claims import Claims, UnreadableError
 from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.thinning import keep_frames
@@ -100,24 +101,20 @@ class Decoder:
             outcome, segments = self._run(replace(source, box=outcome.size), intervals)
             note = _size_note(claims.size, others[0], outcome)
         reason = _joined(claims.doubt(outcome.num_frames), outcome.problem)
-        return [
-            self._verdict(segment, outcome, sha256, reason=reason, note=note, claims=claims)
-            for segment in segments
-        ]
+        verdict = partial(self._verdict, outcome, sha256, reason=reason, note=note, claims=claims)
+        return list(map(verdict, segments))
 
     def _decode_folder(
         self, path: Path, intervals: Sequence[Interval], sha256: str
     ) -> list[Decoded]:
         series = read_series(path)
-        feeder = series.feeder()
+        feeder = Feeder(series)
         outcome, segments = self._run(feeder.input(), intervals)
-        reason = _joined(series.gaps(), feeder.problem, outcome.problem)
+        reason = _joined(gaps(series), feeder.problem, outcome.problem)
         other = feeder.other_size
         note = None if other is None else _size_note(feeder.size, other, outcome)
-        return [
-            self._verdict(segment, outcome, sha256, reason=reason, note=note)
-            for segment in segments
-        ]
+        verdict = partial(self._verdict, outcome, sha256, reason=reason, note=note)
+        return list(map(verdict, segments))
 
     def _run(
         self, source: FfmpegInput, intervals: Sequence[Interval]
@@ -153,9 +150,9 @@ class Decoder:
 
     def _verdict(
         self,
-        segment: Segment,
         outcome: Outcome,
         sha256: str,
+        segment: Segment,
         *,
         reason: str | None,
         note: str | None,

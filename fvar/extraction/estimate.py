@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from fvar.extraction.ffmpeg import DecodeSettings, Ffmpeg, FfmpegInput
 from fvar.extraction.ffmpeg_run import run_ffmpeg
-from fvar.extraction.image_folder import glance_at_series, read_series
+from fvar.extraction.image_folder import Feeder, glance_at_series, read_series
 from fvar.extraction.probe.claims import Glance, UnreadableError
 from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.shards import Job
@@ -143,7 +143,7 @@ def _trial(
     limit = min(_TRIAL_LIMIT_SECONDS, settings.time_limit_seconds)
     try:
         source = (
-            read_series(path).feeder().input()
+            Feeder(read_series(path)).input()
             if path.is_dir()
             else FfmpegInput(f"file:{path}", header.format, _CLOCK, {"t": str(_TRIAL_SECONDS)})
         )

@@ -119,8 +119,9 @@ class _Pipe:
         self.ended = self.timed_out = False
 
     def read(self, num_bytes: int) -> bytes:
-        if not wait_for_data(self._pipe, self.limit_seconds):
-            self.timed_out = True
+        # PyAV reads on after the end.
+        self.timed_out = self.timed_out or not wait_for_data(self._pipe, self.limit_seconds)
+        if self.timed_out:
             return b""
         # Past the buffer, which would wait until it is full.
         data = os.read(self._pipe.fileno(), num_bytes)

@@ -3,10 +3,10 @@
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -28,36 +28,18 @@ _SHOWN = 3
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
-@dataclass(frozen=True)
-class Series:
-    """The pictures of a folder in the order of their numbers."""
+Series = Mapping[int, Path]
+"""The pictures of a folder by their numbers, in order."""
 
-    paths: Sequence[Path]
-    numbers: Sequence[int]
 
-    def gaps(self) -> str | None:
-        """Return which numbers are missing between the first and the last; None: none."""
-        pairs = zip(self.numbers, self.numbers[1:], strict=False)
-        gaps = [(low + 1, high - 1) for low, high in pairs if high > low + 1]
-        if not gaps:
-            return None
-        missing = sum(high - low + 1 for low, high in gaps)
-        shown = _first_few([f"{low}" if low == high else f"{low}-{high}" for low, high in gaps])
-        return f"the numbers of its pictures have gaps, {missing} missing: {shown}"
-
-    def feeder(self) -> "Feeder":
-        """Return what feeds the pictures to ffmpeg.
-
-        Raises:
-            UnreadableError: None of them can be read.
-        """
-        first: UnreadableError | None = None
-        for path in self.paths:
-            try:
-                return Feeder(self, _open_picture(path).size)
-            except UnreadableError as error:
-                first = first or error
-        raise UnreadableError(f"none of its {len(self.paths)} pictures can be read, first {first}")
+def gaps(numbers: Iterable[int]) -> str | None:
+    """Return which numbers are missing between the first and the last; None: none. `numbers` are in order."""
+    gaps = [(low + 1, high - 1) for low, high in pairwise(numbers) if high > low + 1]
+    if not gaps:
+        return None
+    missing = sum(high - low + 1 for low, high in gaps)
+    shown = _first_few([f"{low}" if low == high else f"{low}-{high}" for low, high in gaps])
+    return f"the numbers of its pictures have gaps, {missing} missing: {shown}"
 
 
 class Feeder:
@@ -68,11 +50,16 @@ class Feeder:
         other_size: The first different size, or None.
     """
 
-    def __init__(self, series: Series, size: Size) -> None:
+    def __init__(self, series: Series) -> None:
+        """Open the first picture that can be read.
+
+        Raises:
+            UnreadableError: None can be read.
+        """
         self._series = series
         self._seconds: list[float] = []
         self._unreadable: list[str] = []
-        self.size = size
+        self.size = _first_size(series)
         self.other_size: Size | None = None
 
     @property
@@ -98,7 +85,7 @@ class Feeder:
     def _feed(self, pipe: IO[bytes]) -> None:
         # If ffmpeg ends before it has read all, it says why itself.
         with suppress(BrokenPipeError), pipe:
-            for path, number in zip(self._series.paths, self._series.numbers, strict=True):
+            for number, path in self._series.items():
                 try:
                     picture = _open_picture(path)
                 except UnreadableError as error:
@@ -113,6 +100,16 @@ class Feeder:
 
 def _first_few(texts: Sequence[str]) -> str:
     return ", ".join([*texts[:_SHOWN], *(["..."] if len(texts) > _SHOWN else [])])
+
+
+def _first_size(series: Series) -> Size:
+    first: UnreadableError | None = None
+    for path in series.values():
+        try:
+            return _open_picture(path).size
+        except UnreadableError as error:
+            first = first or error
+    raise UnreadableError(f"none of its {len(series)} pictures can be read, first {first}")
 
 
 def _open_picture(path: Path) -> Image.Image:
@@ -132,7 +129,7 @@ def _open_picture(path: Path) -> Image.Image:
 
 
 def read_series(folder: Path) -> Series:
-    """List the numbered pictures of a folder; other files and hidden files are ignored.
+    """Return the numbered pictures of a folder; other files and hidden files are ignored.
 
     Raises:
         UnreadableError: There are none, two have the same number, they belong to several series, or one is
@@ -157,8 +154,7 @@ def read_series(folder: Path) -> Series:
         pictures[number] = path
     if not pictures:
         raise UnreadableError(f"is a folder without numbered pictures ({', '.join(_SUFFIXES)})")
-    numbers = sorted(pictures)
-    return Series([pictures[number] for number in numbers], numbers)
+    return dict(sorted(pictures.items()))
 
 
 def _prefix_and_number(path: Path, folder: Path) -> tuple[str, int]:
@@ -183,7 +179,7 @@ def hash_series(folder: Path, *, beat: Callable[[], None] = lambda: None) -> str
         ManifestError: A picture cannot be read.
     """
     digest = hashlib.sha256()
-    for path in read_series(folder).paths:
+    for path in read_series(folder).values():
         digest.update(
             f"{path.name}\0{sha256_of(path, beat=beat)}\0".encode(errors="surrogateescape")
         )
@@ -196,5 +192,6 @@ def glance_at_series(folder: Path) -> Glance:
     Raises:
         UnreadableError: As `read_series` does, or the first picture cannot be opened.
     """
-    paths = read_series(folder).paths
-    return Glance("", len(paths), float(len(paths)), _open_picture(paths[0]).size)
+    series = read_series(folder)
+    first = next(iter(series.values()))
+    return Glance("", len(series), float(len(series)), _open_picture(first).size)

@@ -1,7 +1,6 @@
 """Shards are made here: several videos are decoded at once, and written in order."""
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from fvar.extraction.decode import Decoded, Decoder
 from fvar.extraction.ffmpeg import DecodeSettings, Ffmpeg
 from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.shards import FOLDER, Job, Shard, ShardRecord, hash_source, write_record
+from fvar.processes import taken_ahead
 from fvar.sources.source_csv import SourceRow
 from fvar.store.frame_store import EncodedVideo, write_shard
 from fvar.store.manifest import VideoEntry
@@ -139,22 +139,13 @@ class Work:
         """Yield the verdicts on `jobs` in their order; when the block ends early, everything is stopped."""
         pool = ThreadPoolExecutor(self.config.workers, thread_name_prefix="extract")
         try:
-            yield self._in_order(pool, jobs, decoder)
+            futures = (pool.submit(self._decode, job, decoder) for job in jobs)
+            yield taken_ahead(futures, self.config.workers + _AHEAD)
         except BaseException:
             decoder.probes.running.stop()
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-    def _in_order(
-        self, pool: ThreadPoolExecutor, jobs: Sequence[Job], decoder: Decoder
-    ) -> Iterator["Future[list[Decoded]]"]:
-        waiting: deque[Future[list[Decoded]]] = deque()
-        for job in jobs:
-            waiting.append(pool.submit(self._decode, job, decoder))
-            if len(waiting) > self.config.workers + _AHEAD:
-                yield waiting.popleft()
-        yield from waiting
 
     def _decode(self, job: Job, decoder: Decoder) -> list[Decoded]:
         """Return one verdict for each row of `job`."""

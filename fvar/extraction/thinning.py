@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import count
 
 KeepsFrame = Callable[[float, float | None], bool]
 """Takes the seconds of a frame and of the next one (None: it is the last); returns whether to keep it."""
@@ -24,18 +25,8 @@ def keep_frames(
     """
     if fps is not None:
         return _AtTicks(fps, clock_seconds).keeps
-    if stride is not None:
-        return _EveryNth(stride).keeps
-    return lambda _seconds, _next_seconds: True
-
-
-class _EveryNth:
-    def __init__(self, stride: int) -> None:
-        self._stride, self._num_seen = stride, 0
-
-    def keeps(self, _seconds: float, _next_seconds: float | None) -> bool:
-        self._num_seen += 1
-        return (self._num_seen - 1) % self._stride == 0
+    index = count()
+    return lambda _seconds, _next_seconds: next(index) % (stride or 1) == 0
 
 
 class _AtTicks:

@@ -1,13 +1,15 @@
 """What a file claims, against what was decoded."""
 
+import subprocess
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import imageio_ffmpeg
 import pytest
 
 from fvar.extraction.probe.claims import Claims, Glance, UnreadableError
-from fvar.extraction.probe.container import glance
+from fvar.extraction.probe.container import glance, read_claims
 
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # as libavformat calls it
 CLAIMS = Claims(
@@ -58,3 +60,29 @@ def test_a_glance_at_the_header(samples: Path) -> None:
     for name in ("text.mp4", "sound.m4a"):
         with pytest.raises(UnreadableError):
             glance(samples / name)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "arguments"),
+    [
+        *(("nut", ""), ("mpg", ""), ("m1v", ""), ("h261", ""), ("h263", ""), ("mjpeg", "")),
+        *(("y4m", "-pix_fmt yuv420p"), ("swf", "-c:v flv1"), ("rm", "-c:v rv10"), ("f4v", "")),
+        *((suffix, "-c:v mpeg2video") for suffix in ("m2v", "mxf", "wtv", "vob")),
+        *(
+            ("gxf", "-s 720x576"),
+            ("dv", "-s 720x576 -pix_fmt yuv420p"),
+            ("roq", "-r 30 -s 256x256"),
+        ),
+        *(("ivf", "-c:v libvpx"), ("obu", "-c:v libsvtav1 -f obu"), ("m4v", "-c:v mpeg4 -f m4v")),
+        *(("gif", ""), ("apng", "-f apng"), ("m2ts", ""), ("hevc", "-c:v libx265"), ("3gp", "")),
+    ],
+)
+def test_every_video_format_is_read(tmp_path: Path, suffix: str, arguments: str) -> None:
+    """The formats that are allowed include all that ffmpeg itself can write."""
+    path = tmp_path / f"a.{suffix}"
+    source = "-f lavfi -i testsrc=duration=0.2:rate=25:size=352x288"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", *source.split()]
+    subprocess.run([*command, *arguments.split(), path], check=True)
+    claims = read_claims(path)
+    assert (claims.error, claims.cut) == (None, None)
+    assert claims.packets >= 5

@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from fvar.extraction.decode import Decoded, Decoder
-from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
-from fvar.extraction.probe.pool import ProbePool
+from fvar.extraction.decode import Decoded
+
+Decode = Callable[..., Decoded]
 
 CONTAINERS = [
     "plain.mp4",
@@ -23,21 +24,13 @@ CONTAINERS = [
 ]
 
 
-Extract = Callable[[Path], Decoded]
-
-
 @pytest.fixture
-def extract(probes: ProbePool) -> Extract:
-    def run(path: Path) -> Decoded:
-        settings = DecodeSettings(16, 5, threads=4)
-        (decoded,) = Decoder(find_ffmpeg(), settings, probes).decode(path)
-        return decoded
-
-    return run
+def extract(decode: Decode) -> Decode:
+    return partial(decode, short_side=16, quality=5, threads=4)
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_a_cut_file_is_never_ok(samples: Path, tmp_path: Path, extract: Extract, name: str) -> None:
+def test_a_cut_file_is_never_ok(samples: Path, tmp_path: Path, extract: Decode, name: str) -> None:
     """A file cut in the middle of its frames is partial or failed, with a reason."""
     whole = (samples / name).read_bytes()
     for percent in (50, 75, 95):
@@ -50,7 +43,7 @@ def test_a_cut_file_is_never_ok(samples: Path, tmp_path: Path, extract: Extract,
 
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_flipped_bytes_lose_no_frame_silently(
-    samples: Path, tmp_path: Path, extract: Extract, name: str
+    samples: Path, tmp_path: Path, extract: Decode, name: str
 ) -> None:
     """Whatever a flipped byte does, ok means as many frames as the whole file has."""
     whole = (samples / name).read_bytes()
@@ -65,7 +58,7 @@ def test_flipped_bytes_lose_no_frame_silently(
 
 @pytest.mark.parametrize("name", ["plain.ts", "plain.flv", "b frames.avi"])
 def test_the_same_file_gets_the_same_verdict(
-    samples: Path, tmp_path: Path, extract: Extract, name: str
+    samples: Path, tmp_path: Path, extract: Decode, name: str
 ) -> None:
     """Verdict, frames and pictures of a damaged file do not depend on the run."""
     whole = bytearray((samples / name).read_bytes())

@@ -3,6 +3,7 @@
 import io
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fvar.extraction.decode import Decoded, Decoder
+from fvar.extraction.decode import Decoded
 from fvar.extraction.estimate import estimate_work
 from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
-from fvar.extraction.image_folder import Series, read_series
+from fvar.extraction.image_folder import gaps, read_series
 from fvar.extraction.probe.claims import UnreadableError
 from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.shards import Job, hash_source
@@ -32,21 +33,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def take(folder: Path, probes: ProbePool) -> Extract:
-    def run(**settings: int) -> Decoded:
-        decoder = Decoder(find_ffmpeg(), DecodeSettings(32, 2, **settings), probes)
-        (decoded,) = decoder.decode(folder)
-        return decoded
-
-    return run
+def take(folder: Path, decode: Extract) -> Extract:
+    return partial(decode, folder)
 
 
-def _grey(level: int, *, size: tuple[int, int] = (64, 48)) -> Image.Image:
+def _gray(level: int, *, size: tuple[int, int] = (64, 48)) -> Image.Image:
     return Image.new("L", size, level)
 
 
 def _levels(decoded: Decoded) -> list[int]:
-    """Return the grey in the middle of each stored picture."""
+    """Return the gray in the middle of each stored picture."""
     video = decoded.video
     assert isinstance(video, EncodedVideo)
     levels = []
@@ -69,7 +65,7 @@ def _levels(decoded: Decoded) -> list[int]:
 def test_a_folder_is_a_video(folder: Path, take: Extract, names: list[str]) -> None:
     """Pictures come in the order of their numbers, which are their times; no rate is made up."""
     for level, name in zip((0, 100, 200), names, strict=True):
-        _grey(level).save(folder / name, lossless=True, quality=95)
+        _gray(level).save(folder / name, lossless=True, quality=95)
     (folder / "Thumbs.db").write_text("x")
     (folder / "._00001.jpg").write_text("what macOS leaves")
     decoded = take()
@@ -85,7 +81,7 @@ def test_a_folder_is_a_video(folder: Path, take: Extract, names: list[str]) -> N
 def test_gaps_and_unreadable_pictures_are_named(folder: Path, take: Extract) -> None:
     """What is missing or damaged makes the folder partial, with numbers and names; the rest is kept."""
     for number in (1, 2, 3, 6, 7, 9):
-        _grey(20 * number).save(folder / f"{number:05d}.jpg", quality=95)
+        _gray(20 * number).save(folder / f"{number:05d}.jpg", quality=95)
     whole = (folder / "00003.jpg").read_bytes()
     (folder / "00003.jpg").write_bytes(whole[: len(whole) - 100])
     decoded = take()
@@ -100,8 +96,8 @@ def test_gaps_and_unreadable_pictures_are_named(folder: Path, take: Extract) -> 
 
 def test_other_sizes_are_not_stretched(folder: Path, take: Extract) -> None:
     """A picture of another shape keeps its shape, in black bars, and the user is told."""
-    _grey(200).save(folder / "1.png")
-    _grey(200, size=(128, 48)).save(folder / "2.png")
+    _gray(200).save(folder / "1.png")
+    _gray(200, size=(128, 48)).save(folder / "2.png")
     decoded = take()
     assert decoded.status == "ok"
     assert decoded.note is not None
@@ -116,11 +112,11 @@ def test_other_sizes_are_not_stretched(folder: Path, take: Extract) -> None:
 def test_pictures_of_any_kind_become_rgb(folder: Path, take: Extract) -> None:
     """16 bits are scaled, not clipped; transparency, palettes and EXIF rotation are undone."""
     Image.fromarray(np.full((48, 64), 100 << 8, np.uint16)).save(folder / "1.png")
-    _grey(100).convert("RGBA").save(folder / "2.png")
-    _grey(100).convert("P").save(folder / "3.png")
+    _gray(100).convert("RGBA").save(folder / "2.png")
+    _gray(100).convert("P").save(folder / "3.png")
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees to stand upright
-    _grey(100, size=(48, 64)).save(folder / "4.jpg", quality=95, exif=exif)
+    _gray(100, size=(48, 64)).save(folder / "4.jpg", quality=95, exif=exif)
     decoded = take()
     assert (decoded.status, decoded.note) == ("ok", None)
     np.testing.assert_allclose(_levels(decoded), [100] * 4, atol=3)
@@ -128,7 +124,7 @@ def test_pictures_of_any_kind_become_rgb(folder: Path, take: Extract) -> None:
 
 def _fill(folder: Path, *names: str) -> None:
     for name in names:
-        _grey(9).save(folder / name)
+        _gray(9).save(folder / name)
 
 
 @pytest.mark.parametrize(
@@ -216,8 +212,7 @@ def test_a_stride_counts_pictures(folder: Path, take: Extract, probes: ProbePool
 @given(st.sets(st.integers(0, 60), min_size=1))
 def test_gaps_are_exactly_the_missing_numbers(numbers: set[int]) -> None:
     """The number of missing pictures is that of the numbers between first and last that are not there."""
-    series = Series([], sorted(numbers))
     missing = max(numbers) - min(numbers) + 1 - len(numbers)
-    reason = series.gaps()
+    reason = gaps(sorted(numbers))
     assert (reason is None) == (missing == 0)
     assert reason is None or f"{missing} missing" in reason

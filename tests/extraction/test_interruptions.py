@@ -146,16 +146,15 @@ def test_another_time_limit_redoes_nothing(videos: Path, tmp_path: Path) -> None
     assert finished_shards(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize(
-    ("owner", "name", "call"),
+    ("owner", "name", "call", "code"),
     [
-        (frame_store, "_write_video", 2),
-        (os, "fsync", 3),  # of the second shard
-        (os, "fsync", 4),  # of its record
-        (Path, "replace", 3),
-        (Path, "replace", 4),
-        (shards, "output_file", 2),
+        (frame_store, "_write_video", 2, errno.ENOSPC),
+        (os, "fsync", 3, errno.EIO),  # of the second shard
+        (os, "fsync", 4, errno.ENOSPC),  # of its record
+        (Path, "replace", 3, errno.EIO),
+        (Path, "replace", 4, errno.ENOSPC),
+        (shards, "output_file", 2, errno.EIO),
     ],
 )
 def test_a_write_error_stops(

@@ -96,7 +96,7 @@ def test_an_index_too_large(samples: Path, tmp_path: Path, monkeypatch: pytest.M
         assert _claims(probes, samples / "plain.mp4").packets == 50
 
 
-# A script as users write it: without `if __name__ == "__main__"`. It says that it is daemonic, as a Dask worker is.
+# A script as users write it, without `if __name__ == "__main__"`; and daemonic, as a Dask worker is.
 _SCRIPT = """
 import multiprocessing, sys, threading
 from pathlib import Path
@@ -181,7 +181,7 @@ def _lives(pid: int) -> bool:
 
 
 def test_a_killed_process_is_no_verdict(own: ProbePool, samples: Path) -> None:
-    """If a process is killed once, idle or at work, the file is read again in another process, and rightly."""
+    """If a process is killed once, idle or at work, the file is read again in another one, and rightly."""
     os.kill(_pid(own), signal.SIGKILL)
     assert _claims(own, samples / "plain.mp4").packets == 50
     pid = _pid(own)

@@ -3,7 +3,6 @@
 libavformat builds a file's whole index in memory, however large, so `pool` runs this in another process.
 """
 
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,27 +16,11 @@ from fvar.extraction.probe.truncation import cut_short
 
 # libavformat's names of what an untrusted file may be: each is recognized by content, with frames of its own.
 # All others are refused: some name other files, a network or a script, some make frames of any text.
-FORMATS = ",".join(
-    (
-        *(
-            "mov",
-            "matroska",
-            "avi",
-            "mpegts",
-            "mpeg",
-            "flv",
-            "live_flv",
-            "ogg",
-            "asf",
-            "mxf",
-            "wtv",
-        ),
-        *("rm", "nut", "ivf", "dv", "gxf", "nsv", "nuv", "swf", "dhav", "cine", "yuv4mpegpipe"),
-        *("gif", "apng", "smk", "bink", "flic", "roq", "vivo", "thp", "pva", "mtv", "xmv", "4xm"),
-        # streams without a container
-        *("h264", "hevc", "vvc", "evc", "av1", "obu", "m4v", "mpegvideo", "mjpeg", "h261", "h263"),
-        *("vc1", "dirac", "cavsvideo", "avs2", "avs3"),
-    )
+FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,ogg,asf,mxf,wtv,rm,nut,ivf,dv,gxf,nsv,nuv,swf,dhav,cine,"
+    "yuv4mpegpipe,gif,apng,smk,bink,flic,roq,vivo,thp,pva,mtv,xmv,4xm,"
+    # streams without a container
+    "h264,hevc,vvc,evc,av1,obu,m4v,mpegvideo,mjpeg,jpeg_pipe,h261,h263,vc1,dirac,cavsvideo,avs2,avs3"
 )
 
 # An MPEG-4 packet of this size holds no frame: an N-VOP (not coded) takes 5 to 8 bytes, and 1 byte is left of
@@ -110,7 +93,7 @@ def _count(path: Path, container: InputContainer, stream: VideoStream) -> Claims
         stream.codec_context.thread_count = 1  # it decodes one frame, and each thread takes memory
     max_packets = path.stat().st_size
     packets = empty = hidden = 0
-    first: _FirstFrame | None = None
+    first: av.VideoFrame | None = None
     problem: str | None = None
     try:
         for packet in container.demux(stream):
@@ -121,7 +104,7 @@ def _count(path: Path, container: InputContainer, stream: VideoStream) -> Claims
                 raise UnreadableError(f"claims more packets than the {max_packets} bytes it has")
             hidden += packet.is_discard
             empty += codec == "mpeg4" and packet.size <= _EMPTY_MPEG4_BYTES
-            first = first or (_first_frame(packet) if codec else None)
+            first = first or (_decode(packet) if codec else None)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         problem = _brief(error)
     rate = stream.average_rate
@@ -132,12 +115,12 @@ def _count(path: Path, container: InputContainer, stream: VideoStream) -> Claims
         empty=empty,
         hidden=hidden,
         # A packet of interlaced video may hold a field, half a frame.
-        one_each=not (codec in _WITH_HIDDEN_FRAMES or (first and first.interlaced)),
+        one_each=not (codec in _WITH_HIDDEN_FRAMES or (first and first.interlaced_frame)),
         time_base=stream.time_base or Fraction(1, 90000),
         fps=float(rate) if rate else None,
-        rotation=first.rotation if first else 0,
-        size=first.size if first else _coded_size(stream),
-        hdr=_HDR.get(first.transfer) if first else None,
+        rotation=-first.rotation % 360 if first else 0,
+        size=(first.width, first.height) if first else _coded_size(stream),
+        hdr=_HDR.get(stream.codec_context.color_trc) if first else None,
         error=problem,
         cut=cut_short(path, container.format.name),
     )
@@ -148,28 +131,16 @@ def _coded_size(stream: VideoStream) -> tuple[int, int]:
     return getattr(stream, "width", 0), getattr(stream, "height", 0)
 
 
-@dataclass(frozen=True)
-class _FirstFrame:
-    rotation: int  # degrees clockwise by which ffmpeg will turn it
-    size: tuple[int, int]  # as it is coded, px
-    interlaced: bool
-    transfer: int
-
-
-def _first_frame(packet: "av.Packet[VideoStream]") -> _FirstFrame | None:
-    """Decode a packet; return None if it gives no frame."""
+def _decode(packet: "av.Packet[VideoStream]") -> av.VideoFrame | None:
+    """Return the first frame of a packet; None: it gives none."""
     context = packet.stream.codec_context
     try:
         # Flush the decoder; otherwise it buffers several packets before it returns a frame.
-        for frame in [*packet.decode(), *context.decode(None)]:
-            turned = -frame.rotation % 360
-            size = (frame.width, frame.height)
-            return _FirstFrame(turned, size, frame.interlaced_frame, context.color_trc)
+        return next(iter([*packet.decode(), *context.decode(None)]), None)
     except av.error.FFmpegError:
         return None  # ffmpeg reads the same packet and reports the error
     finally:
         context.flush_buffers()  # ready for the next packet
-    return None
 
 
 def _brief(error: Exception) -> str:

@@ -33,8 +33,8 @@ _SLOWEST_BYTES_PER_SECOND = 10_000_000
 _START_SECONDS = 300.0  # for Python and its imports, in the worst case from a busy file server
 _RERUN = "run the same command again: finished shards are kept"
 
-# -P and our own sys.path: the working directory may hold code from strangers. What takes memory or may be missing
-# is imported before the first video, which must not be blamed for it.
+# -P and our own sys.path: the working directory may hold code from strangers. All imports come before the
+# first video, which must not be blamed for their memory or failure.
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from fvar.extraction.probe import container, worker; worker.answer_questions(int(sys.argv[2]))"
