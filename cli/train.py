@@ -8,7 +8,13 @@ import typer
 
 from cli.console import print_summary, reporter_of_this_process
 from cli.options import AllowPartial, Device, Out, Overwrite, Seed, Workers, beside, given
-from fvar.config import BackboneName, ClusteringName, EngineName, recipe_names, train_config
+from fvar.config import (
+    EngineName,
+    backbone_names,
+    clustering_names,
+    recipe_names,
+    train_config,
+)
 
 
 def train(
@@ -20,12 +26,18 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="TOML file of settings, over the recipe's.")
     ] = None,
-    backbone: Annotated[BackboneName | None, typer.Option(help="Network.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help=f"Network: {', '.join(backbone_names())}.")
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Starting weights: imagenet, none, or a state dict's file.")
     ] = None,
     clustering: Annotated[
-        ClusteringName | None, typer.Option(help="How frames are grouped; uniform samples instead.")
+        str | None,
+        typer.Option(
+            help=f"How frames are grouped: {', '.join(clustering_names())}; uniform samples frames "
+            "instead, none takes each one alone."
+        ),
     ] = None,
     clusters: Annotated[
         int | None, typer.Option(help="Clusters a video is averaged down to.")

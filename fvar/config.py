@@ -1,16 +1,49 @@
 """The settings of every stage: what a flag, a recipe or a file may say, and what holds otherwise."""
 
+import ast
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fvar.errors import ConfigError, FvarError
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "tiny"]
-ClusteringName = Literal["cumulative", "slope", "even", "random", "uniform", "none"]
+
+def _files_in(folder: str, suffix: str) -> dict[str, str]:
+    """Return the files of a folder of this package: their text by their name without `suffix`, sorted."""
+    found = {entry.name: entry for entry in (files("fvar") / folder).iterdir()}
+    return {
+        name.removesuffix(suffix): found[name].read_text(encoding="utf-8")
+        for name in sorted(found)
+        if name.endswith(suffix) and not name.startswith("_")
+    }
+
+
+def clustering_names() -> list[str]:
+    """Return the names of the clusterings, which are the files in ``model/clusterings``."""
+    return list(_files_in("model/clusterings", ".py"))
+
+
+def backbone_names() -> list[str]:
+    """Return what the files in ``model/networks`` list in ``NAMES``, read without running them: no torch."""
+    return [
+        name
+        for text in _files_in("model/networks", ".py").values()
+        for line in ast.parse(text).body
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "NAMES"
+        for name in ast.literal_eval(line.value)
+    ]
+
+
+if TYPE_CHECKING:
+    BackboneName = str
+    ClusteringName = str
+else:
+    BackboneName = Literal[tuple(backbone_names())]
+    # Two names make no clusters: `uniform` samples frames, `none` takes them all.
+    ClusteringName = Literal[(*clustering_names(), "uniform", "none")]
 EngineName = Literal["auto", "plain", "chunked"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 NormName = Literal["auto", "frozen", "partial", "stem-frozen", "train"]
@@ -254,13 +287,8 @@ def _innermost(model: type[BaseModel], location: tuple[int | str, ...]) -> dict[
 
 
 def recipe_names() -> list[str]:
-    """Return the names that ``--recipe`` takes."""
-    folder = files("fvar") / "recipes"
-    return sorted(
-        entry.name.removesuffix(".toml")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".toml")
-    )
+    """Return the names that ``--recipe`` takes, which are the files in ``recipes``."""
+    return list(_files_in("recipes", ".toml"))
 
 
 def load_recipe(name: str) -> dict[str, Any]:
@@ -269,11 +297,12 @@ def load_recipe(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: There is no recipe of that name.
     """
-    if name not in recipe_names():
+    recipes = _files_in("recipes", ".toml")
+    if name not in recipes:
         raise ConfigError(
-            f"--recipe {name}", "is not a recipe", fix=f"choose one of: {', '.join(recipe_names())}"
+            f"--recipe {name}", "is not a recipe", fix=f"choose one of: {', '.join(recipes)}"
         )
-    return tomllib.loads((files("fvar") / "recipes" / f"{name}.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(recipes[name])
 
 
 def load_config_file(path: Path) -> dict[str, Any]:

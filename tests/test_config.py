@@ -67,7 +67,7 @@ def test_every_misspelt_key_is_refused(typo: tuple[type[BaseModel], str]) -> Non
         ),
         ({"lr": "fast"}, "here: lr: 'fast': Input should be a valid number"),
         ({"lr": float("nan")}, "here: lr: nan: Input should be a finite number"),
-        ({"backbone": "resnet9"}, "here: backbone: 'resnet9': Input should be 'resnet18', "),
+        ({"backbone": "resnet9"}, "here: backbone: 'resnet9': Input should be 'mobilenet_v2', "),
         ({"crop_share": 1.5}, "here: crop_share: 1.5: Input should be less than or equal to 1"),
         ({"milestones": [5]}, "here: `milestones` belongs to schedule `step`"),
         ({"schedule": "step"}, "here: `milestones` belongs to schedule `step`"),

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fvar.config import InspectConfig
+from fvar.config import InspectConfig, clustering_names
 from fvar.errors import ConfigError
 from fvar.model.recognizer import Inference
 from fvar.report.filmstrip import THUMBNAIL_PX, write_filmstrip
-from fvar.report.page import HOW_CUT, write_page
+from fvar.report.page import write_page
 from fvar.report.thumbnails import decode_thumbnail
 from fvar.reporting import Progress, Reporter
 from fvar.store.clusters_file import read_clusters, write_clusters, write_clusters_csv
@@ -82,11 +82,11 @@ def inspect_clusters(
 
 
 def _check_has_clusters(trained: Trained, train: Path) -> None:
-    if trained.config.clustering not in HOW_CUT:
+    if trained.config.clustering not in clustering_names():
         raise ConfigError(
             train,
             f"was trained with --clustering {trained.config.clustering}, which makes no clusters",
-            fix=f"inspect a training with one of: {', '.join(HOW_CUT)}",
+            fix=f"inspect a training with one of: {', '.join(clustering_names())}",
         )
 
 

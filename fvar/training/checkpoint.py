@@ -9,7 +9,7 @@ import torch
 
 from fvar.config import TrainConfig, parse
 from fvar.errors import WeightsError, in_brief
-from fvar.model.tensor_file import load_tensors
+from fvar.model.weights import load_tensors
 from fvar.store.files import atomic_path
 
 FORMAT = "fvar.checkpoint/1"

@@ -148,7 +148,7 @@ def test_log_on_a_full_disk_is_no_bug(tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (("train", "x", "--clusterings", "slope"), "No such option"),
-        (("train", "x", "--clustering", "kmeans"), "'kmeans' is not one of"),
+        (("train", "x", "--clustering", "kmeans"), "'kmeans': Input should be 'cumulative'"),
         (("train",), "Missing argument"),
         (("evaluate",), "No such command"),
         (("eval", "x", "--split", "all"), "'all' is not one of"),
