@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fvar.model.backbone import Backbone
+from fvar.model.clustering import Clusters
 from fvar.model.interface import Engine, Sweep
 from fvar.model.recognizer import Recognizer
 
@@ -71,6 +72,16 @@ def gradients_of(recognizer: Recognizer) -> dict[str, Tensor]:
     """Return a copy of the gradients that are there."""
     named = recognizer.named_parameters()
     return {name: p.grad.clone() for name, p in named if p.grad is not None}
+
+
+def spans_of(clusters: Clusters | None) -> list[list[tuple[int, int]]]:
+    """Return the clusters of each video as pairs (start, stop)."""
+    assert clusters is not None
+    assert clusters.starts.dtype == clusters.stops.dtype == torch.int64
+    return [
+        list(zip(starts, stops, strict=True))
+        for starts, stops in zip(clusters.starts.tolist(), clusters.stops.tolist(), strict=True)
+    ]
 
 
 def distance(found: Tensor, wanted: Tensor) -> float:

@@ -3,18 +3,16 @@
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from tensor_clips import TensorClip, random_clips, settled_backbone
 from torch import Tensor
 
-from fvar.config import TrainConfig
 from fvar.model.averaging import Aggregator, mean
-from fvar.model.build import build_recognizer, build_sweep
 from fvar.model.engine import represent
 from fvar.model.interface import Sweep
 
@@ -106,17 +104,16 @@ def test_frames_are_drawn_from_the_videos_key() -> None:
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5])
-def test_a_fraction_is_above_0_and_at_most_1(fraction: float) -> None:
-    """Anything else is refused, by the settings and by the sweep, with its value."""
-    with pytest.raises(ValueError, match=rf"backward_fraction {fraction}: must be in \(0, 1\]"):
-        replace(SWEEP, backward_fraction=fraction)
-    with pytest.raises(ValidationError, match="backward_share"):
-        TrainConfig(backward_share=fraction)
-
-
-def test_the_setting_reaches_the_engine() -> None:
-    """`backward_share` in the settings is the sweep's fraction."""
-    config = TrainConfig(backbone="tiny", weights="none", norm="frozen", backward_share=0.25)
-    backbone = build_recognizer(config, num_classes=2).backbone
-    assert build_sweep(config, backbone).backward_fraction == 0.25
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"backward_fraction": value} for value in (0.0, -0.5, 1.5)),
+        *({name: value} for name in ("chunk_frames", "num_clusters") for value in (0, -3)),
+    ],
+    ids=str,
+)
+def test_a_sweep_refuses_nonsense(wrong: dict[str, Any]) -> None:
+    """A fraction is above 0 and at most 1, chunks and clusters at least 1: the message names the value."""
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"{name} {value}: must be"):
+        replace(SWEEP, **wrong)

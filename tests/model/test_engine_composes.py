@@ -16,13 +16,12 @@ from engine_steps import (
     take_step,
     total_distance,
 )
-from parallel_steps import BATCHES, NUM_FRAMES, load_steps, save_steps, take_steps
+from parallel_steps import BATCHES, load_steps, save_steps, take_steps
 from processes import processes
 from tensor_clips import TensorClip, random_clips, settled_backbone
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fvar.loading.sampling import share_of_rank
 from fvar.model.engine import represent
 from fvar.model.interface import Engine, Sweep
 from fvar.model.recognizer import Recognizer
@@ -147,21 +146,6 @@ def test_gradient_scaling_changes_no_bit(engine: Engine) -> None:
     assert not torch.equal(recognizer.classifier.weight, before)
 
 
-def test_clipping_is_the_same() -> None:
-    """Norm and clipped gradients of both engines are the same."""
-    clips, norms, clipped = random_clips([7, 2]), [], []
-    for engine in ENGINES:
-        recognizer = _tiny()
-        _after(recognizer, _loss(recognizer, clips, engine, batch_size=2))
-        norms.append(torch.nn.utils.clip_grad_norm_(recognizer.parameters(), 0.1))
-        clipped.append(gradients_of(recognizer))
-    assert norms[0] > 0.1
-    torch.testing.assert_close(norms[0], norms[1], rtol=1e-10, atol=0)
-    assert_same_gradients(clipped[1], clipped[0])
-    total = torch.stack([gradient.norm() for gradient in clipped[1].values()]).norm()
-    assert total.item() == pytest.approx(0.1, rel=1e-4)  # torch divides by norm + 1e-6
-
-
 @BOTH_ENGINES
 def test_accumulated_batches_are_one_batch(engine: Engine) -> None:
     """The gradients of two batches add up to those of one batch of both, in whatever order they are taken."""
@@ -171,18 +155,6 @@ def test_accumulated_batches_are_one_batch(engine: Engine) -> None:
     assert_same_gradients(_after(recognizer, *parts), wanted)
     parts = [_loss(recognizer, part, engine, batch_size=4) for part in (clips[:1], clips[1:])]
     assert_same_gradients(_after(recognizer, *reversed(parts)), wanted)
-
-
-def test_the_processes_shares_are_as_uneven_as_meant() -> None:
-    """In the steps below one of two processes holds 40 frames beside 1, and in others one has none."""
-    shares = [
-        {
-            sum(NUM_FRAMES[video] for video in share_of_rank(batch, NUM_FRAMES, **who))
-            for who in ({"rank": 0, "world_size": 2}, {"rank": 1, "world_size": 2})
-        }
-        for batch in BATCHES
-    ]
-    assert shares == [{40, 1}, {3, 0}, {12, 6}, {1, 0}, {40, 12}]
 
 
 @pytest.mark.slow

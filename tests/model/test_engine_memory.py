@@ -61,25 +61,19 @@ class _TapeMeter:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        with saved_tensors_hooks(self._pack, lambda held: held.tensor):
+        with saved_tensors_hooks(self._pack, lambda held: held):
             yield
 
-    def _pack(self, tensor: Tensor) -> "_Held":
-        held = _Held(tensor)
+    def _pack(self, tensor: Tensor) -> Tensor:
+        held = tensor.detach()
         if not isinstance(tensor, nn.Parameter):
-            size = tensor.numel() * tensor.element_size()
-            self.live += size
+            self.live += tensor.nbytes
             self.peak = max(self.peak, self.live)
-            weakref.finalize(held, self._release, size)
+            weakref.finalize(held, self._release, tensor.nbytes)
         return held
 
     def _release(self, size: int) -> None:
         self.live -= size
-
-
-class _Held:
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
 
 
 def _peak_bytes(engine: Engine, num_frames: int) -> int:

@@ -6,6 +6,7 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -215,42 +216,30 @@ def test_an_exception_without_words_is_named(
         read_state(tmp_path / "any.pt")
 
 
+@pytest.mark.parametrize("error", [None, OSError("no route to host"), RuntimeError("invalid hash")])
+def test_imagenet_weights_are_torchvisions(
+    error: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are torchvision's default, with their hash checked; a failed download is named with its cause."""
+    asked = []
+
+    def download(**options: bool) -> State:
+        assert options == {"progress": False, "check_hash": True}
+        if error:
+            raise error
+        return {"conv1.weight": torch.zeros(1)}
+
+    default = SimpleNamespace(DEFAULT=SimpleNamespace(get_state_dict=download))
+    monkeypatch.setattr(weights, "get_model_weights", lambda name: asked.append(name) or default)
+    if error is None:
+        assert imagenet_state("resnet50").keys() == {"conv1.weight"}
+    else:
+        with pytest.raises(WeightsError, match=re.escape(f"weights of resnet50 ({error})")):
+            imagenet_state("resnet50")
+    assert asked == ["resnet50"]
+
+
 def test_a_network_unknown_to_torchvision_has_no_imagenet_weights() -> None:
     """ImageNet weights for `tiny` are refused by its name."""
     with pytest.raises(WeightsError, match="backbone tiny has no ImageNet weights"):
         imagenet_state("tiny")
-
-
-class _Download:
-    """Stands in for torchvision's weights: hands over `state` or raises `error`."""
-
-    def __init__(self, state: State, error: Exception | None = None) -> None:
-        self.DEFAULT, self.state, self.error = self, state, error
-
-    def get_state_dict(self, *, progress: bool, check_hash: bool) -> State:
-        assert not progress
-        assert check_hash
-        if self.error:
-            raise self.error
-        return self.state
-
-
-def test_imagenet_weights_are_torchvisions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ImageNet weights come from torchvision's default for the backbone, their hash checked."""
-    asked = []
-    download = _Download({"conv1.weight": torch.zeros(1)})
-    monkeypatch.setattr(weights, "get_model_weights", lambda name: asked.append(name) or download)
-    assert imagenet_state("resnet50").keys() == {"conv1.weight"}
-    assert asked == ["resnet50"]
-
-
-@pytest.mark.parametrize(
-    "error",
-    [OSError("no route to host"), RuntimeError("invalid hash value")],
-    ids=["offline", "damaged"],
-)
-def test_a_failed_download_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a network, or with a damaged download, the error names backbone, cause and ways out."""
-    monkeypatch.setattr(weights, "get_model_weights", lambda _name: _Download({}, error))
-    with pytest.raises(WeightsError, match=re.escape(f"weights of resnet18 ({error})")):
-        imagenet_state("resnet18")

@@ -3,6 +3,8 @@
 To add the clustering NAME, write ``NAME.py`` in this folder with what `Clustering` lists; ``--clustering``
 then accepts it. `fvar.model.clustering.cluster` handles videos with fewer frames than clusters and, for
 clusterings that need distances, videos that never change.
+
+Letters: B videos, T frames, N = sum of all T, K clusters.
 """
 
 from collections.abc import Sequence

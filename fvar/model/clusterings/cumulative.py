@@ -2,6 +2,7 @@
 
 Source: "No frame left behind: Full Video Action Recognition", CVPR 2021. Two edge cases are settled here: no
 cluster is empty, and the frames after the last boundary belong to the last cluster.
+Letters: B videos, T frames, N = sum of all T, K clusters.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""The clustering `even`: clusters of equal length."""
+"""The clustering `even`: clusters of equal length.
+
+Letters: B videos, T frames, K clusters.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,7 @@
-"""The clustering `random`: cuts at random places, for comparison."""
+"""The clustering `random`: cuts at random places, for comparison.
+
+Letters: B videos, T frames, K clusters.
+"""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,7 @@
 """The clustering `slope`: cuts at the largest steps.
 
 Source: "No frame left behind: Full Video Action Recognition", CVPR 2021.
+Letters: B videos, T frames, N = sum of all T, K clusters.
 """
 
 from collections.abc import Sequence

@@ -32,12 +32,8 @@ def cut_backbone(name: str, *, stage: int) -> Backbone:
     """
     if stage not in (1, 2, 3, 4):
         raise ValueError(f"stage {stage}: must be 1, 2, 3 or 4")
-    families = {
-        known: family
-        for file in pkgutil.iter_modules(__path__)
-        for family in [cast("Family", import_module(f"{__name__}.{file.name}"))]
-        for known in family.NAMES
-    }
-    if name not in families:
-        raise ValueError(f"backbone {name}: must be one of {', '.join(families)}")
-    return families[name].cut(name, stage)
+    for file in pkgutil.iter_modules(__path__):
+        family = cast("Family", import_module(f"{__name__}.{file.name}"))
+        if name in family.NAMES:
+            return family.cut(name, stage)
+    raise ValueError(f"backbone {name}: no file in fvar/model/networks lists it in NAMES")
