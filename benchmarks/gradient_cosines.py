@@ -1,9 +1,10 @@
-"""How close a gradient through fewer rows is to the gradient over all frames: cosines, stage by stage.
+"""How close a gradient through representations is to the gradient over all frames: cosines, stage by stage.
 
 Of one video, batch norms and dropout as in evaluation, one label and loss; every parameter takes part, those
-of a stem that its training kept too. The reference, `none`, gives each frame a row.
+of a stem that its training kept too. In the reference, `none`, each frame is a representation.
 
-Letters: T frames, n of them, K clusters or sampled frames, R rows, P parameters of a stage, S side in px.
+Letters: T frames, n of them, K clusters or sampled frames, R representations, P parameters of a stage, S side
+in px.
 """
 
 from collections import defaultdict
@@ -16,12 +17,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from fvar.loading.sampling import uniform_frames
-from fvar.model.backbone import MOBILENET_STAGE_ENDS, Backbone
-from fvar.model.clustering import ClusteringMethod
-from fvar.model.engine import ENGINES
-from fvar.model.interface import Rows, Sweep
+from fvar.model.backbone import Backbone
+from fvar.model.engine import represent
+from fvar.model.interface import Representations, Sweep
+from fvar.model.networks.mobilenet import STAGE_ENDS
 from fvar.model.recognizer import Recognizer
-from fvar.model.shift import RowLayout
+from fvar.model.shift import VideoLayout
 
 CHUNK_FRAMES = 8  # the default on a CPU
 DRAWS = 3  # of whatever is random, averaged before anything else
@@ -58,16 +59,16 @@ class LabelledClip:
 
 @dataclass(frozen=True)
 class Method:
-    """One way from T frames to K rows.
+    """One way from T frames to K representations.
 
     Attributes:
-        clustering: Of all frames; None: the frames that are looked at are the rows.
+        clustering: Of all frames; None: the frames that are looked at are the representations.
         sampled: Look at one frame of each of K segments: its middle, or a random one as in training.
-        by_size: Weigh each row's logits by the frames it stands for, as `none` does; else all alike, as
-            the recogniser does.
+        by_size: Weigh each representation's logits by its number of frames, as `none` does; else all equally,
+            as the recognizer does.
     """
 
-    clustering: ClusteringMethod | None
+    clustering: str | None
     sampled: Literal["middle", "random"] | None = None
     by_size: bool = False
 
@@ -90,25 +91,25 @@ METHODS = {
 
 
 def stage_of(name: str) -> str:
-    """Return the stage, 1 with all that comes before it, that a recogniser's parameter belongs to."""
+    """Return the stage, 1 with all that comes before it, that a recognizer's parameter belongs to."""
     parts = name.split(".")
     if parts[0] == "classifier":
         return "classifier"
     _backbone, _network, layer, index = parts[:4]
     if layer == "features":
-        passed = sum(int(index) > end for end in MOBILENET_STAGE_ENDS)
+        passed = sum(int(index) > end for end in STAGE_ENDS)
         return f"stage {passed + 1}"
     return f"stage {layer.removeprefix('layer')}" if layer.startswith("layer") else "stage 1"
 
 
 def without_shift(backbone: Backbone) -> Backbone:
-    """Return `backbone` with the same parameters and no temporal shift: rows meet at the logits alone."""
+    """Return `backbone` with the same parameters and no temporal shift: only logits are averaged."""
     stem = backbone._stem_units
     return Backbone(
         backbone.network,
         units=[*stem, *(unit for unit, _shifts in backbone._trunk_units)],
         num_stem_units=len(stem),
-        shifted=[],
+        shifted={},
         num_features=backbone.num_features,
     )
 
@@ -119,17 +120,17 @@ def gradient(recognizer: Recognizer, clip: LabelledClip, method: Method, cluster
     Args:
         recognizer: In evaluation mode, every parameter wanting a gradient.
         clip: The video; `method` samples from it.
-        method: How its frames become rows.
+        method: How its frames become representations.
         clusters: K; nothing to `ALL_FRAMES`.
     """
     if method.sampled:
         key = clip.cut_key if method.sampled == "random" else None
         clip = replace(clip, frames=clip.frames[uniform_frames(clip.num_frames, clusters, key=key)])
-    rows = ENGINES["plain"](recognizer.backbone, [clip], _sweep(method, clusters))
-    layout = RowLayout.of(rows.num_rows, device=rows.activations.device)
-    logits = recognizer.classifier(recognizer.backbone.trunk(rows.activations, layout))
-    seen = _row_weights(rows, by_size=method.by_size) @ logits
-    loss = functional.cross_entropy(seen, torch.tensor(clip.label, device=seen.device))
+    seen = represent(recognizer.backbone, [clip], _sweep(method, clusters))
+    layout = VideoLayout.of(seen.counts, device=seen.activations.device)
+    logits = recognizer.classifier(recognizer.backbone.trunk(seen.activations, layout))
+    mean = _weights(seen, by_size=method.by_size) @ logits
+    loss = functional.cross_entropy(mean, torch.tensor(clip.label, device=mean.device))
     parts = defaultdict(list)
     parameters = dict(recognizer.named_parameters())
     found = torch.autograd.grad(loss, list(parameters.values()))
@@ -148,11 +149,11 @@ def _sweep(method: Method, clusters: int) -> Sweep:
     )
 
 
-def _row_weights(rows: Rows, *, by_size: bool) -> Tensor:
-    """Return what each row's logits count, (R,), summing to 1."""
-    sizes = rows.activations.new_ones(len(rows.activations))
-    if by_size and rows.runs:
-        sizes = (rows.runs.stops - rows.runs.starts)[0].to(sizes)
+def _weights(seen: Representations, *, by_size: bool) -> Tensor:
+    """Return the weight of each representation's logits, (R,), summing to 1."""
+    sizes = seen.activations.new_ones(len(seen.activations))
+    if by_size and seen.clusters:
+        sizes = (seen.clusters.stops - seen.clusters.starts)[0].to(sizes)
     return sizes / sizes.sum()
 
 

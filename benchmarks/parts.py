@@ -16,10 +16,10 @@ import torch
 from measuring import fastest, jpeg_clip, print_machine, print_table, recognizer, step
 from torch import Tensor, nn
 
-from fvar.model.averaging import Membership
-from fvar.model.clustering import cluster, one_row_a_frame, sign_pattern, step_distances
-from fvar.model.engine import _no_rows_yet
-from fvar.model.interface import Rows, Sweep
+from fvar.model.averaging import Assignment, mean
+from fvar.model.clustering import cluster, flatten_frames, sign_pattern, step_distances
+from fvar.model.engine import _empty_means
+from fvar.model.interface import Representations, Sweep
 from fvar.model.recognizer import Recognizer
 
 REPEATS = 5
@@ -41,7 +41,7 @@ class Parts:
         with torch.no_grad():
             self.outputs = [self.backbone.folded_stem(p, self.weights) for p in self.pictures]
         self.steps = self.measure_distances()
-        self.rows = self.measure_means().requires_grad_()
+        self.means = self.measure_means().requires_grad_()
 
     def decode(self) -> None:
         """Make the pictures of all frames from their JPEG bytes."""
@@ -62,8 +62,8 @@ class Parts:
 
     def trunk(self) -> None:
         """Go forward and backward from the means on."""
-        rows = Rows(self.rows, (self.sweep.num_clusters,), None, None, 1)
-        self.network.classify(rows).sum().backward()
+        seen = Representations(self.means, (self.sweep.num_clusters,), None, None, 1)
+        self.network.classify(seen).sum().backward()
 
     def measure_distances(self, pattern_of: Callable[[Tensor], Tensor] = sign_pattern) -> Tensor:
         """Return step distances from patterns as the engine makes them, or as `pattern_of` does."""
@@ -80,12 +80,12 @@ class Parts:
     def measure_means(self) -> Tensor:
         """Return boundaries and means as the engine computes them."""
         lengths = torch.tensor([len(self.steps)])
-        runs = cluster("cumulative", self.steps, lengths, num_clusters=8)
-        members = Membership.of_all(runs, [self.clip])
-        total = _no_rows_yet(8, self.outputs[0])
+        clusters = cluster("cumulative", self.steps, lengths, num_clusters=8)
+        assignment = Assignment.of_all_frames(clusters, [len(self.steps)], mean)
+        total = _empty_means(8, self.outputs[0])
         for chunk, output in zip(self.chunks, self.outputs, strict=True):
-            touched, matrix = members.matrix(0, chunk, dtype=total.dtype)
-            one_row_a_frame(total)[touched].addmm_(matrix, one_row_a_frame(output))
+            touched, matrix = assignment.matrix(0, chunk, dtype=total.dtype)
+            flatten_frames(total)[touched].addmm_(matrix, flatten_frames(output))
         return total
 
 
@@ -130,7 +130,7 @@ def compare_patterns(parts: Parts) -> None:
     """Print what it costs to compare patterns packed into bits, and a byte an activation."""
 
     def in_bytes() -> Tensor:
-        return parts.measure_distances(lambda x: one_row_a_frame(x) > 0)
+        return parts.measure_distances(lambda x: flatten_frames(x) > 0)
 
     assert torch.equal(parts.measure_distances(), in_bytes())
     packed = fastest(parts.measure_distances, repeats=REPEATS)

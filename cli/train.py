@@ -8,7 +8,8 @@ import typer
 from cli.console import print_summary, reporter_of_this_process
 from cli.options import Overwrite, beside, flags_of, out_option
 from fvar.config import TrainConfig
-from fvar.recipes.resolve import recipe_names, train_config
+from fvar.names import recipe_names
+from fvar.recipes.resolve import train_config
 
 
 @flags_of(

@@ -1,15 +1,21 @@
 """The settings of every stage: types, limits, defaults and the description that ``--help`` shows."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from fvar.names import backbone_names, clustering_names
 from fvar.settings import Settings
 from fvar.system import usable_processors
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "tiny"]
-ClusteringName = Literal["cumulative", "slope", "even", "random", "uniform", "none"]
+if TYPE_CHECKING:
+    BackboneName = str
+    ClusteringName = str
+else:
+    BackboneName = Literal[tuple(backbone_names())]
+    # Two names make no clusters: `uniform` samples frames, `none` takes them all.
+    ClusteringName = Literal[(*clustering_names(), "uniform", "none")]
 EngineName = Literal["auto", "plain", "chunked"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 NormName = Literal["auto", "frozen", "partial", "stem-frozen", "train"]

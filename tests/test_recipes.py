@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from fvar.recipes.resolve import recipe_names, train_config
+from fvar.names import recipe_names
+from fvar.recipes.resolve import train_config
 
 # Rate at batch, epochs, tenths, weight decay, dropout, mirroring: TSM's published recipes.
 # Clusters and Move4MNIST: the method's authors.

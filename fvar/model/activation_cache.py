@@ -1,4 +1,4 @@
-"""What outlives its chunk: stem outputs, with their tape where a budget has room for it."""
+"""The cache of activations that outlive their chunk: stem outputs, and their tapes if the budget allows."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-Place = tuple[int, int]  # video and first frame of a chunk
+ChunkKey = tuple[int, int]  # video and first frame of a chunk
 
 
 class TapeMeter:
@@ -39,8 +39,8 @@ class TapeMeter:
         return tensor.detach()  # with its graph, an output that is kept would hold itself
 
 
-class Kept:
-    """Stem outputs by their place, within a budget.
+class ActivationCache:
+    """Stem outputs of chunks, within a budget.
 
     An output saves sweep 2 its forward pass. A tape saves sweep 3 one too, but is several times larger: it is
     kept only where the outputs of all frames still to come would fit beside it.
@@ -57,14 +57,14 @@ class Kept:
         """
         self._left, self._to_come = budget_bytes, num_frames
         self._outputs, self._tapes = outputs, tapes
-        self._by_place = dict[Place, Tensor]()
+        self._by_chunk = dict[ChunkKey, Tensor]()
 
     @property
     def wants_tapes(self) -> bool:
         """Whether the next chunk's tape may be kept."""
         return self._tapes
 
-    def put(self, place: Place, output: Tensor, *, tape_bytes: int) -> None:
+    def put(self, chunk: ChunkKey, output: Tensor, *, tape_bytes: int) -> None:
         """Keep what fits of a chunk's output (n, C, H, W) and its tape; chunks come in order.
 
         `tape_bytes` are those of the tape and the output together.
@@ -75,18 +75,18 @@ class Kept:
         self._tapes = output.requires_grad and tape_bytes + reserved <= self._left
         if self._tapes:
             self._left -= tape_bytes
-            self._by_place[place] = output
+            self._by_chunk[chunk] = output
         elif self._outputs and size <= self._left:
             self._left -= size
-            self._by_place[place] = output.detach()
+            self._by_chunk[chunk] = output.detach()
 
-    def output(self, place: Place) -> Tensor | None:
+    def output(self, chunk: ChunkKey) -> Tensor | None:
         """Return a chunk's output if it was kept; without a tape it is kept no longer."""
-        output = self._by_place.get(place)
+        output = self._by_chunk.get(chunk)
         if output is not None and not output.requires_grad:
-            del self._by_place[place]
+            del self._by_chunk[chunk]
         return None if output is None else output.detach()
 
-    def tape(self, place: Place) -> Tensor | None:
+    def tape(self, chunk: ChunkKey) -> Tensor | None:
         """Return a chunk's output with its tape if that was kept; a tape serves once."""
-        return self._by_place.pop(place, None)
+        return self._by_chunk.pop(chunk, None)

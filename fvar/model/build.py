@@ -1,18 +1,18 @@
-"""The recogniser that a training's settings describe; the only place where the model sees a config."""
+"""The recognizer and the sweep that a config describes; the only file of the model that sees a config."""
 
 from pathlib import Path
-from typing import cast
 
 import torch
 
 from fvar.config import TrainConfig
 from fvar.errors import ConfigError
-from fvar.model.backbone import NETWORKS, Backbone, cut_backbone
-from fvar.model.clustering import ClusteringMethod
+from fvar.model.backbone import Backbone
 from fvar.model.conv_bn_fusion import depends_on_batch
 from fvar.model.interface import Engine, Sweep
+from fvar.model.networks import cut_backbone
 from fvar.model.recognizer import NormMode, Recognizer
 from fvar.model.weights import imagenet_state, load_strictly, read_state
+from fvar.names import clustering_names
 
 # On a CPU larger chunks are no faster and take more memory (benchmarks/README.md); a GPU would wait for
 # the host between small ones.
@@ -27,7 +27,7 @@ def build_recognizer(config: TrainConfig, *, num_classes: int) -> Recognizer:
         config: Of the training.
         num_classes: Outputs of the classifier.
     """
-    backbone = cut_backbone(NETWORKS[config.backbone](), stage=config.stage)
+    backbone = cut_backbone(config.backbone, stage=config.stage)
     recognizer = Recognizer(
         backbone, num_classes=num_classes, dropout=config.dropout, norm=norm_mode(config)
     )
@@ -49,7 +49,7 @@ def build_sweep(config: TrainConfig, backbone: Backbone, *, device: torch.device
     """
     return Sweep(
         engine=_engine(config, backbone),
-        clustering=clustering_method(config),
+        clustering=_clustering(config),
         num_clusters=config.clusters,
         chunk_frames=config.chunk_frames or _CHUNK_FRAMES[device.type],
         keep_bytes=config.keep_mb << 20,
@@ -61,7 +61,7 @@ def load_weights(backbone: Backbone, config: TrainConfig) -> list[str]:
     """Load the starting weights that `config` names; return the classifier's keys that were left out.
 
     Raises:
-        WeightsError: They cannot be read, or a key does not find its place.
+        WeightsError: They cannot be read, or a key does not fit.
     """
     if config.weights == "none":
         return []
@@ -77,18 +77,11 @@ def starting_files(config: TrainConfig) -> list[Path]:
     return [] if config.weights in {"none", "imagenet"} else [Path(config.weights)]
 
 
-def clustering_method(config: TrainConfig) -> ClusteringMethod | None:
-    """Return the clustering, or None where every frame that the network is given is a row."""
-    if config.clustering in ("uniform", "none"):
-        return None
-    return cast("ClusteringMethod", config.clustering)
-
-
 def freezes_stem(config: TrainConfig) -> bool:
-    """Tell whether the stem keeps its parameters: as said, else where it is pretrained.
+    """Return whether the stem keeps its parameters: as `config` sets it, else if the weights are pretrained.
 
     Fine-tuning on few videos gains little from the first layers, and without them an epoch is cheaper by the
-    whole backward sweep. A stem whose batch norm is asked to train is trained.
+    whole backward sweep. A stem whose batch norm trains is trained as well.
     """
     if config.freeze_stem is not None:
         return config.freeze_stem
@@ -96,9 +89,9 @@ def freezes_stem(config: TrainConfig) -> bool:
 
 
 def norm_mode(config: TrainConfig) -> NormMode:
-    """Resolve ``auto``: pretrained statistics stay, a network from scratch has to find its own.
+    """Return the mode of the batch norms: with ``auto``, pretrained statistics stay and fresh ones train.
 
-    A frozen stem keeps its statistics too: where its norms would train, they do not.
+    A frozen stem keeps its statistics too, also in a mode in which its norms would train.
     """
     fresh: NormMode = "train" if config.weights == "none" else "frozen"
     mode = fresh if config.norm == "auto" else config.norm
@@ -114,9 +107,14 @@ _WITH_FROZEN_STEM: dict[NormMode, NormMode] = {
 }
 
 
+def _clustering(config: TrainConfig) -> str | None:
+    """Return the clustering, or None for `uniform` and `none`, which make no clusters."""
+    return config.clustering if config.clustering in clustering_names() else None
+
+
 def _engine(config: TrainConfig, backbone: Backbone) -> Engine:
     trains_norm = depends_on_batch(backbone.stem_modules())
-    clusters = clustering_method(config) is not None
+    clusters = _clustering(config) is not None
     if config.engine == "auto":
         return "chunked" if clusters and not trains_norm else "plain"
     if config.engine == "chunked" and trains_norm:
@@ -128,7 +126,7 @@ def _engine(config: TrainConfig, backbone: Backbone) -> Engine:
     if config.engine == "chunked" and not clusters:
         raise ConfigError(
             "--engine chunked",
-            f"clustering {config.clustering} gives every frame a row, so there are no means to chunk",
+            f"clustering {config.clustering} makes no clusters, so there are no means to compute in chunks",
             fix="use --engine plain or another --clustering",
         )
     return config.engine

@@ -2,23 +2,24 @@
 
 A batch norm that keeps its statistics is an affine map of each channel, so it and the convolution before it
 are one convolution: ``W' = W * g / sqrt(v + eps)``, ``b' = b - m * g / sqrt(v + eps)``. There is less to
-compute, and the tape holds no input of a norm. W' and b' are computed from the parameters with a tape, once a
-step: gradients reach W, g and b through them.
+compute, and the tape holds no input of a norm. W' and b' are computed from the parameters with a tape, once
+per step: gradients reach W, g and b through them.
 """
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def depends_on_batch(modules: Iterator[nn.Module]) -> bool:
-    """Tell whether a batch norm among `modules` takes its statistics from the batch it is given."""
+    """Return whether a batch norm among `modules` takes its statistics from the batch it is given."""
     return any(isinstance(module, BATCH_NORMS) and module.training for module in modules)
 
 
@@ -30,24 +31,23 @@ class FoldedStem:
     """
 
     def __init__(self, units: Sequence[nn.Module]) -> None:
-        """Fold `units`, which run one after the other.
-
-        Raises:
-            ValueError: A batch norm does not follow a convolution of its width.
-        """
-        stem = nn.Sequential(*units)
-        self._pairs = dict(
-            _convolutions_and_norms(stem)
-        )  # name of the convolution -> (it, its norm)
-        self._shape = _without_norms(stem)
-        self.names = tuple(name for name, _ in self._shape.named_parameters())
-        self._stem = stem
+        """Fold the norms of `units`, which run one after the other, where that changes no result."""
+        self._stem = nn.Sequential(*units)
+        self._norm_of = _foldable_norms(self._stem)
+        self._shape = _without_norms(self._stem, self._norm_of)
+        # Buffers are those of norms that are not folded.
+        named = [*self._shape.named_parameters(), *self._shape.named_buffers()]
+        self.names = tuple(name for name, _ in named)
 
     def weights(self) -> tuple[Tensor, ...]:
         """Return the weights as the parameters are now, with a tape to them."""
-        found: dict[str, Tensor] = dict(self._stem.named_parameters())
-        for name, (convolution, norm) in self._pairs.items():
-            weight, bias = _folded(convolution, norm)
+        found = dict[str, Tensor](self._stem.named_parameters())
+        found.update(self._stem.named_buffers())
+        for name, norm_name in self._norm_of.items():
+            weight, bias = _folded(
+                cast("nn.Conv2d", self._stem.get_submodule(name)),
+                cast("nn.BatchNorm2d", self._stem.get_submodule(norm_name)),
+            )
             found |= {f"{name}.weight": weight, f"{name}.bias": bias}
         return tuple(found[name] for name in self.names)
 
@@ -58,32 +58,45 @@ class FoldedStem:
         return cast("Tensor", functional_call(self._shape, named, (pictures,)))
 
 
-def _convolutions_and_norms(
-    stem: nn.Module,
-) -> Iterator[tuple[str, tuple[nn.Conv2d, nn.BatchNorm2d]]]:
-    """Yield each convolution that a batch norm follows: torchvision declares them in the order they run."""
-    before: tuple[str, nn.Conv2d] | None = None
-    for name, module in stem.named_modules():
-        if isinstance(module, nn.Conv2d):
-            before = (name, module)
-        elif isinstance(module, BATCH_NORMS):
-            if before is None or before[1].out_channels != module.num_features:
-                raise ValueError(f"batch norm {name}: must follow a convolution of its width")
-            yield before[0], (before[1], cast("nn.BatchNorm2d", module))
-            before = None
+class _Tracer(fx.Tracer):
+    """Follows the data through a network, and takes every batch norm as a whole."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, BATCH_NORMS) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _without_norms(stem: nn.Sequential) -> nn.Module:
-    """Return the stem without values: norms are gone, the convolutions before them have a bias."""
-    shape = copy.deepcopy(stem).to("meta")
-    pairs = list(_convolutions_and_norms(shape))
-    norms = {id(norm) for _, (_, norm) in pairs}
-    for _, (convolution, _) in pairs:
+def _foldable_norms(stem: nn.Sequential) -> dict[str, str]:
+    """Return the convolutions that feed a batch norm and nothing else, each with that norm, by name."""
+    try:
+        graph = _Tracer().trace(stem)
+    except Exception:  # noqa: BLE001  # code that cannot be traced fails in many ways; it runs unfolded
+        return {}
+    calls = {node: node.target for node in graph.nodes if node.op == "call_module"}
+    times = Counter(calls.values())
+    found = {}
+    for call, norm_name in calls.items():
+        if _is_plain_norm(stem.get_submodule(norm_name)):
+            (source,) = call.all_input_nodes
+            name = calls.get(source, "")  # "" is the stem itself
+            is_convolution = type(stem.get_submodule(name)) is nn.Conv2d
+            if is_convolution and len(source.users) == times[name] == times[norm_name] == 1:
+                found[name] = norm_name
+    return found
+
+
+def _is_plain_norm(module: nn.Module) -> bool:
+    """Return whether `module` is nothing but an affine map: a subclass may hold an activation too."""
+    plain = type(module) in (nn.BatchNorm2d, nn.SyncBatchNorm)
+    return plain and bool(module.affine and module.track_running_stats)
+
+
+def _without_norms(stem: nn.Sequential, norm_of: dict[str, str]) -> nn.Module:
+    """Return the stem without values: folded norms are gone, the convolutions before them have a bias."""
+    shape = copy.deepcopy(stem).to("meta").eval()
+    for name, norm_name in norm_of.items():
+        convolution = cast("nn.Conv2d", shape.get_submodule(name))
         convolution.bias = nn.Parameter(torch.empty(convolution.out_channels, device="meta"))
-    for parent in list(shape.modules()):
-        for name, child in parent.named_children():
-            if id(child) in norms:
-                setattr(parent, name, nn.Identity())
+        shape.set_submodule(norm_name, nn.Identity())
     return shape
 
 

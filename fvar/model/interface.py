@@ -1,6 +1,7 @@
-"""What goes into an engine and what comes out: clips, how to sweep over them, and the rows they become.
+"""What goes into an engine and what comes out: clips, how to sweep over them, and their representations.
 
-Letters: B videos, T frames, n frames of a chunk, K clusters, R rows, M bits of a pattern, C H W.
+Letters: B videos, T frames, n frames of a chunk, N = sum of all T, K clusters, R representations of all
+videos, M bits of a pattern, C H W.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,10 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from fvar.model.clustering import ClusteringMethod, Runs
+from fvar.model.averaging import Aggregator, mean
+from fvar.model.clustering import Clusters
+
+Engine = Literal["plain", "chunked"]
 
 
 class Clip(Protocol):
@@ -24,10 +28,7 @@ class Clip(Protocol):
         """The seed of this video's `random` cuts."""
 
     def pictures(self, frames: Sequence[int]) -> Tensor:
-        """Return the named frames as the network wants them, (n, 3, H, W) float; the same at every call."""
-
-
-Engine = Literal["plain", "chunked"]
+        """Return the named frames as the network takes them, (n, 3, H, W) float; the same at every call."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,23 @@ class Sweep:
 
     Attributes:
         engine: ``plain`` keeps every activation for the backward pass; ``chunked`` computes them again.
-        clustering: Name of the clustering. None: every frame is a row (`none`, and the frames that `uniform`
-            picked), which only the plain engine can do.
+        clustering: Name of the clustering. None: every frame is a representation (`none`, and the frames that
+            `uniform` picked), which only the plain engine can do.
         num_clusters: K.
         chunk_frames: Frames that the stem sees at once, n.
-        keep_bytes: Stem outputs and tapes that may be kept from sweep to sweep.
+        keep_bytes: Size of the stem outputs and tapes that may be kept from sweep to sweep.
         backward_fraction: Fraction of each cluster's frames, drawn at random, that the backward pass of the
             chunked engine visits, in (0, 1]. Below 1 its gradient is exact in expectation only.
+        aggregator: How the frames of a cluster become one representation.
     """
 
     engine: Engine
-    clustering: ClusteringMethod | None
+    clustering: str | None
     num_clusters: int
     chunk_frames: int
     keep_bytes: int
     backward_fraction: float = 1.0
+    aggregator: Aggregator = mean
 
     def __post_init__(self) -> None:
         if self.chunk_frames < 1:
@@ -62,19 +65,19 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What the trunk sees.
+class Representations:
+    """What the trunk sees: the cluster means of each video, or its frames where there is no clustering.
 
     Attributes:
         activations: (R, C, H, W), videos one after the other.
-        num_rows: Rows of each video.
-        runs: The clustering; None where every frame is a row.
+        counts: How many of them each video has.
+        clusters: None where every frame is a representation.
         steps: (N,) int64 step distances, 0 at each video's last frame; None where no distance was needed.
         num_bits: M, the length of a pattern.
     """
 
     activations: Tensor
-    num_rows: tuple[int, ...]
-    runs: Runs | None
+    counts: tuple[int, ...]
+    clusters: Clusters | None
     steps: Tensor | None
     num_bits: int

@@ -1,6 +1,6 @@
-"""The recogniser: frames -> stem -> cluster means -> trunk with temporal shift -> mean of the row logits.
+"""The recognizer: frames -> stem -> representations -> trunk with temporal shift -> mean of their logits.
 
-Letters: B videos, R rows of all videos, K clusters.
+Letters: B videos, T frames, R representations of all videos, K clusters, M bits of a pattern.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from fvar.model.backbone import Backbone
+from fvar.model.clustering import Clusters
 from fvar.model.conv_bn_fusion import BATCH_NORMS
-from fvar.model.engine import ENGINES, measure_steps
-from fvar.model.interface import Clip, Rows, Sweep
-from fvar.model.shift import RowLayout
+from fvar.model.engine import measure_steps, represent
+from fvar.model.interface import Clip, Representations, Sweep
+from fvar.model.shift import VideoLayout
 
 CLASSIFIER_STD = 0.001  # of the initial weights, as in TSM
 NormMode = Literal["frozen", "partial", "stem-frozen", "train"]
@@ -23,11 +24,11 @@ NormMode = Literal["frozen", "partial", "stem-frozen", "train"]
 
 @dataclass(frozen=True)
 class Inference:
-    """What the network says of one video, on the host.
+    """The result for one video, on the host.
 
     Attributes:
         logits: (num_classes,) float32.
-        starts: (min(K, T),) int64, first frame of each run of the partition of [0, T).
+        starts: (min(K, T),) int64, first frame of each cluster of the partition of [0, T).
         stops: (min(K, T),) int64, one past the last frame.
         step_distances: (T-1,) int64, Hamming distance of each frame's pattern to the next one's.
         num_bits: M, bits in a pattern.
@@ -40,7 +41,7 @@ class Inference:
     num_bits: int
 
     def __repr__(self) -> str:
-        return f"Inference(logits={tuple(self.logits.shape)}, runs={len(self.starts)})"
+        return f"Inference(logits={tuple(self.logits.shape)}, clusters={len(self.starts)})"
 
 
 class Recognizer(nn.Module):
@@ -53,8 +54,8 @@ class Recognizer(nn.Module):
 
         Args:
             backbone: The network, cut where the clustering goes.
-            num_classes: Rows of the classifier.
-            dropout: Share of features dropped in training.
+            num_classes: Outputs of the classifier.
+            dropout: Fraction of features dropped in training.
             norm: Which batch norms keep their statistics in training: all (``frozen``), all but the first
                 (``partial``), the stem's (``stem-frozen``), none (``train``).
         """
@@ -79,25 +80,23 @@ class Recognizer(nn.Module):
         if not clips:
             touched = torch.stack([parameter.sum() * 0 for parameter in self.parameters()]).sum()
             return touched.expand(0, self.classifier.out_features)
-        return self.classify(ENGINES[sweep.engine](self.backbone, clips, sweep))
+        return self.classify(represent(self.backbone, clips, sweep))
 
-    def classify(self, rows: Rows) -> Tensor:
-        """Run everything after the clustering and average each video's row logits: -> (B, num_classes)."""
-        layout = RowLayout.of(rows.num_rows, device=rows.activations.device)
-        features = self.backbone.trunk(rows.activations, layout)
+    def classify(self, seen: Representations) -> Tensor:
+        """Run everything after the clustering and average the logits of each video: -> (B, num_classes)."""
+        layout = VideoLayout.of(seen.counts, device=seen.activations.device)
+        features = self.backbone.trunk(seen.activations, layout)
         logits = self.classifier(self.dropout(features))  # (R, num_classes)
-        return torch.stack(
-            [video.mean(dim=0) for video in torch.split(logits, list(rows.num_rows))]
-        )
+        return torch.stack([video.mean(dim=0) for video in torch.split(logits, list(seen.counts))])
 
     @torch.no_grad()
     def infer(self, clip: Clip, sweep: Sweep, *, with_steps: bool = False) -> Inference:
         """Recognize one video without a tape, in memory that does not grow with its length.
 
-        Where frames are clustered it always goes in chunks, also for a sweep whose engine is `plain`: that
-        choice is about what is kept for a backward pass, and here there is none. Without a clustering every
-        frame is a row, and memory grows with the frames. It takes one video at a time, so that the result
-        cannot depend on other videos, not even in its last bit.
+        Where frames are clustered it always goes in chunks, also for a sweep whose engine is `plain`: the
+        engine decides what is kept for a backward pass, and here there is none. Without a clustering every
+        frame is a representation, and memory grows with the frames. It takes one video at a time, so that the
+        result cannot depend on other videos, not even in its last bit.
 
         Args:
             clip: The video.
@@ -106,25 +105,25 @@ class Recognizer(nn.Module):
         """
         if sweep.clustering is not None:
             sweep = replace(sweep, engine="chunked")
-        rows = ENGINES[sweep.engine](self.backbone, [clip], sweep)
-        steps = rows.steps
+        seen = represent(self.backbone, [clip], sweep)
+        steps = seen.steps
         if steps is None and with_steps:
             steps = measure_steps(self.backbone, clip, sweep)
-        starts, stops = _partition(rows, clip.num_frames)
+        starts, stops = _partition(seen.clusters, clip.num_frames)
         return Inference(
-            logits=self.classify(rows)[0].float().cpu(),
+            logits=self.classify(seen)[0].float().cpu(),
             starts=starts,
             stops=stops,
             step_distances=np.zeros(0, np.int64) if steps is None else steps[:-1].cpu().numpy(),
-            num_bits=rows.num_bits,
+            num_bits=seen.num_bits,
         )
 
 
-def _partition(rows: Rows, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the partition of one video: its runs, or single frames for T <= K and without clustering."""
-    if rows.runs is None or num_frames <= rows.runs.starts.shape[1]:
+def _partition(clusters: Clusters | None, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the partition of one video: its clusters, or single frames for T <= K and without clustering."""
+    if clusters is None or num_frames <= clusters.starts.shape[1]:
         return np.arange(num_frames), np.arange(1, num_frames + 1)
-    return rows.runs.starts[0].cpu().numpy(), rows.runs.stops[0].cpu().numpy()
+    return clusters.starts[0].cpu().numpy(), clusters.stops[0].cpu().numpy()
 
 
 def _norms_to_freeze(backbone: Backbone, mode: NormMode) -> tuple[nn.Module, ...]:

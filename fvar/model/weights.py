@@ -1,14 +1,15 @@
-"""Weights into a network, strictly: every key must find its place, but for a classifier that is replaced."""
+"""Weights are read and loaded strictly: every key must fit, except those of the replaced classifier."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from fvar.errors import WeightsError, in_brief
-from fvar.model.tensor_file import load_tensors
 
 CLASSIFIERS = ("fc.", "classifier.", "new_fc.", "head.")
 # Wrappers that others leave around the names: DataParallel, TSM's model, PyTorch Lightning, ours.
@@ -22,14 +23,16 @@ def imagenet_state(backbone: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: There are none, or they cannot be downloaded.
     """
-    if backbone == "tiny":
+    try:
+        published = get_model_weights(backbone)
+    except ValueError as error:  # no network of torchvision
         raise WeightsError(
             "--weights imagenet",
-            "backbone tiny has no ImageNet weights",
+            f"backbone {backbone} has no ImageNet weights",
             fix="pass --weights none or a file",
-        )
+        ) from error
     try:
-        state = get_model_weights(backbone).DEFAULT.get_state_dict(progress=False, check_hash=True)
+        state = published.DEFAULT.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise WeightsError(
             "--weights imagenet",
@@ -39,10 +42,30 @@ def imagenet_state(backbone: str) -> dict[str, Tensor]:
     return dict(state)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, bare or under ``state_dict`` or ``model``, with the wrappers' prefixes taken off.
+def load_tensors(path: Path) -> Any:
+    """Return what ``torch.save`` wrote to `path`, on the host: tensors and plain containers alone.
 
-    Nothing in the file is executed: only tensors and plain containers are unpickled.
+    The file may come from anywhere: no code in it runs, and it cannot grow when it is read.
+
+    Raises:
+        ValueError: It is not a file, or it is a compressed archive.
+        Exception: torch raises a dozen kinds on a damaged file.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("is not a file")  # reading a pipe or a device may never end
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for record in archive.infolist():
+                # torch.save stores, torch.load reads anything
+                if record.compress_type != zipfile.ZIP_STORED:
+                    raise ValueError(
+                        f"is compressed, to {record.file_size} bytes of {record.filename}"
+                    )
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return the state dict in a file, bare or under ``state_dict`` or ``model``, without wrappers' prefixes.
 
     Raises:
         WeightsError: The file cannot be read, holds no state dict, or two tensors for one name.

@@ -1,21 +1,15 @@
 """The settings of a training: defaults, then a recipe, then a file, then the flags."""
 
 import tomllib
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from fvar.config import TrainConfig
 from fvar.errors import ConfigError
+from fvar.names import files_in
 from fvar.settings import parse
 
 _MAX_FILE_BYTES = 1 << 20  # all settings together take 2 KB
-
-
-def recipe_names() -> list[str]:
-    """Return the names that ``--recipe`` takes."""
-    names = (entry.name for entry in files("fvar.recipes").iterdir())
-    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
 def load_recipe(name: str) -> dict[str, Any]:
@@ -24,10 +18,11 @@ def load_recipe(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: There is no recipe of that name.
     """
-    if name not in (known := recipe_names()):
-        fix = f"choose one of: {', '.join(known)}"
+    recipes = files_in("recipes", ".toml")
+    if name not in recipes:
+        fix = f"choose one of: {', '.join(recipes)}"
         raise ConfigError(f"--recipe {name}", "is not a recipe", fix=fix)
-    return tomllib.loads((files("fvar.recipes") / f"{name}.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(recipes[name])
 
 
 def load_config_file(path: Path) -> dict[str, Any]:

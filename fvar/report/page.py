@@ -9,6 +9,7 @@ from pathlib import Path
 import jinja2
 from PIL import Image
 
+from fvar.model.clusterings import load_clustering
 from fvar.report import charts
 from fvar.report.colours import cluster_colour
 from fvar.store.files import atomic_open
@@ -17,16 +18,6 @@ from fvar.store.video_clusters import VideoClusters
 MAX_EMBEDDED = (
     300  # filmstrips inside the page, about 0.15 MB each; the others are loaded from beside it
 )
-
-HOW_CUT = {
-    "cumulative": (
-        "The video is cut wherever the change so far has grown by another 1/k of the whole: "
-        "the dots on the line rise in about equal steps, and busy moments get short clusters."
-    ),
-    "slope": "The video is cut at its k-1 largest steps: a boundary stands on each of the highest bars.",
-    "even": "The video is cut into runs of equal length, whatever it shows.",
-    "random": "The video is cut at random places, for comparison with the other clusterings.",
-}
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ def write_page(
         path: The file, ``index.html``.
         videos: What was inspected, in order, at least one.
         filmstrips: The picture of each, below the folder of `path`.
-        clustering: The name of the clustering, a key of `HOW_CUT`.
+        clustering: The name of the clustering.
         settings: What the head of the page says of the run: name and value, in order.
         num_available: Videos that could have been inspected.
 
@@ -113,7 +104,7 @@ def write_page(
         ],
         charts=charts.charts(videos),
         geometry=charts,
-        how_cut=HOW_CUT[clustering],
+        how_cut=load_clustering(clustering).EXPLANATION,
         settings=settings,
         figures=_figures(videos, num_right=num_right, num_available=num_available),
         num_videos=len(videos),

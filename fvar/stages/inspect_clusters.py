@@ -9,8 +9,9 @@ from fvar.errors import ConfigError, InputError, stopped_by
 from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import StoredVideo
 from fvar.model.recognizer import Inference
+from fvar.names import clustering_names
 from fvar.report.filmstrip import THUMBNAIL_PX, write_filmstrip
-from fvar.report.page import HOW_CUT, write_page
+from fvar.report.page import write_page
 from fvar.report.thumbnails import decode_thumbnail
 from fvar.reporting import Progress, Reporter
 from fvar.store.clusters_file import read_clusters, write_clusters, write_clusters_csv
@@ -73,11 +74,11 @@ def inspect_clusters(
 
 
 def _check_has_clusters(run: TrainedRun, train: Path) -> None:
-    if run.config.clustering not in HOW_CUT:
+    if run.config.clustering not in clustering_names():
         raise ConfigError(
             train,
             f"was trained with --clustering {run.config.clustering}, which makes no clusters",
-            fix=f"inspect a training with one of: {', '.join(HOW_CUT)}",
+            fix=f"inspect a training with one of: {', '.join(clustering_names())}",
         )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fvar.config import TrainConfig
 from fvar.errors import WeightsError, in_brief
-from fvar.model.tensor_file import load_tensors
+from fvar.model.weights import load_tensors
 from fvar.settings import Settings, parse
 from fvar.store.files import atomic_path
 

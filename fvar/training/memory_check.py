@@ -6,7 +6,7 @@ import torch
 
 from fvar.errors import ConfigError
 from fvar.model.activation_cache import TapeMeter
-from fvar.model.interface import Rows, Sweep
+from fvar.model.interface import Representations, Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.system import total_host_memory
 
@@ -49,9 +49,9 @@ def bytes_per_frame(
     pictures = torch.zeros(_PROBED_FRAMES, 3, size, size, device=device)
     meter = TapeMeter(apart_from=list(probe.parameters()))
     with meter.running():
-        rows = probe.backbone.stem(pictures)
+        frames = probe.backbone.stem(pictures)
         if sweep.clustering is None:
-            probe.classify(Rows(rows, (_PROBED_FRAMES,), None, None, 0))
+            probe.classify(Representations(frames, (_PROBED_FRAMES,), None, None, 0))
     return meter.num_bytes // _PROBED_FRAMES
 
 

@@ -1,7 +1,7 @@
-"""Forward and backward passes of a recogniser and how far apart two of them are, for tests of the engines."""
+"""Forward and backward passes of a recognizer and how far apart two of them are, for tests of the engines."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from tensor_clips import TensorClip
@@ -9,13 +9,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from fvar.model.backbone import Backbone
-from fvar.model.clustering import ClusteringMethod
+from fvar.model.clustering import Clusters
 from fvar.model.interface import Engine, Sweep
 from fvar.model.recognizer import Recognizer
 
 PLENTY = 1 << 30  # bytes, more than any clip here needs
 NUM_CLASSES = 5
 EXACT = 1e-10  # relative L2, in float64
+ENGINES = get_args(Engine)
 
 
 class Step(NamedTuple):
@@ -27,7 +28,7 @@ class Step(NamedTuple):
 
 
 def make_sweep(
-    clustering: ClusteringMethod | None = "cumulative",
+    clustering: str | None = "cumulative",
     k: int = 3,
     *,
     engine: Engine = "chunked",
@@ -44,7 +45,7 @@ def make_sweep(
 
 
 def make_recognizer(backbone: Backbone) -> Recognizer:
-    """Return a recogniser in training mode, norms frozen, no dropout, its classifier not near zero."""
+    """Return a recognizer in training mode, norms frozen, no dropout, its classifier not near zero."""
     dtype = next(backbone.parameters()).dtype
     built = Recognizer(backbone, num_classes=NUM_CLASSES, dropout=0.0, norm="frozen").to(dtype)
     generator = torch.Generator().manual_seed(5)
@@ -71,6 +72,16 @@ def gradients_of(recognizer: Recognizer) -> dict[str, Tensor]:
     """Return a copy of the gradients that are there."""
     named = recognizer.named_parameters()
     return {name: p.grad.clone() for name, p in named if p.grad is not None}
+
+
+def spans_of(clusters: Clusters | None) -> list[list[tuple[int, int]]]:
+    """Return the clusters of each video as pairs (start, stop)."""
+    assert clusters is not None
+    assert clusters.starts.dtype == clusters.stops.dtype == torch.int64
+    return [
+        list(zip(starts, stops, strict=True))
+        for starts, stops in zip(clusters.starts.tolist(), clusters.stops.tolist(), strict=True)
+    ]
 
 
 def distance(found: Tensor, wanted: Tensor) -> float:

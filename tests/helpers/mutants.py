@@ -1,8 +1,8 @@
-"""Breaks a copy of the package in each way of `mutations` and asks the tests: every mutant must be killed.
+"""Breaks a copy of the package in each way of `mutations` and runs the tests: they must kill every mutant.
 
 Run by ``make mutants``. Prints a line for each mutant with the test that found it; exits with 1 if one
 survives. All run in this process, because importing torch takes longer than the tests; what comes from the
-copy is forgotten in between.
+copy is imported again each time.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ PYTEST = (
 def main() -> int:
     """See the tests pass as things are, then try every mutation; return the exit code."""
     sys.dont_write_bytecode = (
-        True  # two mutants of one size within a second look alike to the cache
+        True  # the cache cannot tell two mutants of one size within a second apart
     )
     with tempfile.TemporaryDirectory() as temporary:
         copy = _copy_of_the_package(Path(temporary).resolve())
@@ -70,7 +70,7 @@ def _tests(mutation: Mutation) -> tuple[str, ...]:
 
 
 def _killed(copy: Path, mutation: Mutation) -> bool:
-    """Break the copy, run the tests, mend the copy; tell whether a test failed.
+    """Break the copy, run the tests, restore the copy; return whether a test failed.
 
     Raises:
         ValueError: The text to replace is not there exactly once.
@@ -86,7 +86,7 @@ def _killed(copy: Path, mutation: Mutation) -> bool:
     path.write_text(intact, encoding="utf-8")
     verdict = "killed" if found_by else "SURVIVED"
     seconds = time.monotonic() - started
-    _say(f"{verdict:8}  {mutation.file:10}  {mutation.says:60}  {seconds:5.1f} s  {found_by}")
+    _say(f"{verdict:8}  {mutation.file:22}  {mutation.says:60}  {seconds:5.1f} s  {found_by}")
     return bool(found_by)
 
 
@@ -119,7 +119,7 @@ def _first_failure(copy: Path, tests: tuple[str, ...]) -> str:
 
 
 def _forget(copy: Path) -> None:
-    """Let every module that came from the copy be imported anew."""
+    """Let every module that came from the copy be imported again."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file and Path(file).is_relative_to(copy):

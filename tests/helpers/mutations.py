@@ -1,6 +1,6 @@
 """Ways to break the method, one a line of code: each must make a test fail.
 
-Some are what the authors' published code does where it leaves frames behind, some are slips that read well.
+Some are what the authors' published code does where it leaves frames behind, some are likely slips.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class Mutation:
 
     Attributes:
         says: What the broken code does.
-        file: Its name, without suffix.
+        file: Its path in that folder, without suffix.
         old: The text to replace, found exactly once.
         new: What stands there instead.
         select: Arguments for pytest that choose tests.
@@ -29,35 +29,37 @@ class Mutation:
 
 CLUSTERING = [
     Mutation(
-        "a share is crossed where it is reached",
-        "clustering",
-        "base[:, None] + shares, right=True)",
-        "base[:, None] + shares, right=False)",
+        "a boundary is crossed where it is reached",
+        "clusterings/cumulative",
+        "base[:, None] + parts, right=True)",
+        "base[:, None] + parts, right=False)",
+        tested_in="clustering",
     ),
     Mutation(
-        "the last run ends after its first frame",
+        "the last cluster ends after its first frame",
         "clustering",
-        "stops=torch.where(short, repeated + 1, boundaries[:, 1:])",
-        "stops=torch.where(short, repeated + 1, "
-        "boundaries[:, 1:].minimum(boundaries[:, -2:-1] + 1))",
+        "torch.cat([cuts, last], dim=1)",
+        "torch.cat([cuts, cuts[:, -1:] + 1 if cuts.shape[1] else last], dim=1)",
     ),
     Mutation(
         "a still video keeps its first K frames",
         "clustering",
-        "bounded, even_boundaries(lengths, bounded.shape[1] - 1))",
-        "bounded, torch.arange(bounded.shape[1]))",
+        "even.boundaries(steps, lengths, num_clusters), cuts)",
+        "torch.arange(1, num_clusters), cuts)",
     ),
     Mutation(
         "of equal steps the later is cut",
-        "clustering",
+        "clusterings/slope",
         "largest_first = size.argsort(descending=True, stable=True)",
         "largest_first = len(size) - 1 - size.flip(0).argsort(descending=True, stable=True)",
+        tested_in="clustering",
     ),
     Mutation(
         "distances are summed in float32",
-        "clustering",
+        "clusterings/cumulative",
         "rising = steps.cumsum(0) - steps",
         "rising = steps.float().cumsum(0).long() - steps",
+        tested_in="clustering",
     ),
     Mutation(
         "differing bits are counted in a byte",
@@ -85,67 +87,82 @@ CLUSTERING = [
     ),
     Mutation(
         "several boundaries stay on one frame",
-        "clustering",
+        "clusterings/cumulative",
         "apart = (raw - rank).cummax(dim=1).values + rank",
         "apart = raw",
+        tested_in="clustering",
     ),
     Mutation(
         "boundaries run past the end",
-        "clustering",
+        "clusterings/cumulative",
         "torch.minimum(torch.maximum(apart, rank), latest)",
         "torch.maximum(apart, rank)",
+        tested_in="clustering",
     ),
     Mutation(
         "a boundary may come before its rank",
-        "clustering",
+        "clusterings/cumulative",
         "torch.minimum(torch.maximum(apart, rank), latest)",
         "torch.minimum(apart, latest)",
+        tested_in="clustering",
     ),
     Mutation(
         "a short video repeats its last frame only",
         "clustering",
-        "repeated = rows * lengths[:, None] // num_clusters",
-        "repeated = torch.minimum(rows, lengths[:, None] - 1)",
+        "repeated = ranks * lengths[:, None] // num_clusters",
+        "repeated = torch.minimum(ranks, lengths[:, None] - 1)",
     ),
     Mutation(
-        "rows of a short video average two frames",
+        "clusters of a short video have two frames",
         "clustering",
         "short, repeated + 1,",
         "short, repeated + 2,",
     ),
     Mutation(
         "a video is searched from the first video's distances on",
-        "clustering",
-        "torch.searchsorted(rising, base[:, None] + shares",
-        "torch.searchsorted(rising, shares",
+        "clusterings/cumulative",
+        "torch.searchsorted(rising, base[:, None] + parts",
+        "torch.searchsorted(rising, parts",
+        tested_in="clustering",
     ),
     Mutation(
         "steps are ranked over the whole batch",
-        "clustering",
+        "clusterings/slope",
         "largest_first[video_of_frame[largest_first].argsort(stable=True)]",
         "largest_first",
+        tested_in="clustering",
     ),
     Mutation(
         "random cuts come from the place in the batch",
-        "clustering",
+        "clusterings/random",
         "manual_seed(key)",
-        "manual_seed(row)",
+        "manual_seed(video)",
+        tested_in="clustering",
     ),
     Mutation(
         "random cuts prefer early frames",
-        "clustering",
+        "clusterings/random",
         "torch.randperm(max(length - 1, 0), generator=generator)",
         "torch.randperm(max(length - 1, 0), generator=generator).clamp(max=length // 2)",
+        tested_in="clustering",
     ),
     Mutation(
         "a mean is a sum",
-        "clustering",
-        "return member.to(dtype) / sizes[:, None].to(dtype)",
+        "averaging",
+        "return member.to(dtype) / (stops - starts)[:, None].to(dtype)",
         "return member.to(dtype)",
+        tested_in="clustering",
+    ),
+    Mutation(
+        "clusters that lose the end of a video are accepted",
+        "averaging",
+        "[*starts, num_frames] == bounds",
+        "[*starts] == bounds[:-1]",
+        tested_in="clustering",
     ),
     Mutation(
         "one frame in a thousand is skipped",
-        "clustering",
+        "averaging",
         "member = (frames >= starts[:, None])",
         "member = (frames % 1000 != 999) & (frames >= starts[:, None])",
         tested_in="engine",
@@ -156,59 +173,67 @@ SHIFT_AND_BACKBONE = [
     Mutation(
         "the shift is skipped for one video",
         "shift",
-        "fold = rows.shape[1] // FOLD_DIVISOR",
-        "fold = rows.shape[1] // FOLD_DIVISOR if len(layout.num_rows) > 1 else 0",
+        "fold = x.shape[1] // FOLD_DIVISOR",
+        "fold = x.shape[1] // FOLD_DIVISOR if (~layout.has_next).sum() > 1 else 0",
     ),
     Mutation(
         "channels that look ahead look back",
         "shift",
-        "rows[:, :fold].roll(-1, dims=0)",
-        "rows[:, :fold].roll(1, dims=0)",
+        "x[:, :fold].roll(-1, dims=0)",
+        "x[:, :fold].roll(1, dims=0)",
     ),
     Mutation(
-        "the last row looks at the next video",
+        "the last representation looks at the next video",
         "shift",
         "has_next[stops - 1] = False",
         "has_next[-1] = False",
     ),
     Mutation(
-        "the first row looks at the video before",
+        "the first representation looks at the video before",
         "shift",
-        "has_previous[stops - torch.tensor(num_rows)] = False",
+        "has_previous[stops - per_video] = False",
         "has_previous[0] = False",
     ),
     Mutation(
         "the skip connection is shifted too",
         "backbone",
-        "rows + block.conv(temporal_shift(rows, layout))",
-        "(rows := temporal_shift(rows, layout)) + block.conv(rows)",
+        "entry.register_forward_pre_hook(shift)",
+        "unit.register_forward_pre_hook(shift)",
+    ),
+    Mutation(
+        "a shift stays after its call",
+        "backbone",
+        "        hook.remove()",
+        "        pass",
     ),
     Mutation(
         "a block shifts before its second convolution",
-        "backbone",
-        "out = block.relu(block.bn1(block.conv1(temporal_shift(rows, layout))))\n"
-        "    out = block.bn2(block.conv2(out))",
-        "out = block.relu(block.bn1(block.conv1(rows)))\n"
-        "    out = block.bn2(block.conv2(temporal_shift(out, layout)))",
+        "networks/resnet",
+        'block.get_submodule("conv1") for',
+        'block.get_submodule("conv2") for',
+        tested_in="backbone",
     ),
     Mutation(
         "every block of ResNet-101 shifts",
-        "backbone",
+        "networks/resnet",
         "every = 2 if",
         "every = 1 if",
         ("-k", "right_blocks and resnet101"),
+        tested_in="backbone",
     ),
     Mutation(
         "MobileNetV2's fourth stage ends early",
-        "backbone",
+        "networks/mobilenet",
         "(3, 6, 13, 18)",
         "(3, 6, 13, 17)",
+        tested_in="backbone",
     ),
     Mutation(
         "the stem is a block short",
-        "backbone",
+        "networks/resnet",
         "num_stem_units=len(before) + sum(map(len, stages[:stage]))",
         "num_stem_units=len(before) + sum(map(len, stages[:stage])) - 1",
+        tested_in="backbone",
     ),
 ]
 
@@ -222,8 +247,8 @@ ENGINE = [
     Mutation(
         "sweep 2 forgets the last chunk",
         "engine",
-        "for chunk in members.chunks(video, self._sweep.chunk_frames):",
-        "for chunk in (c := list(members.chunks(video, self._sweep.chunk_frames)))[:-1] or c:",
+        "for chunk in assignment.chunks(video, self._sweep.chunk_frames):",
+        "for chunk in (c := list(assignment.chunks(video, self._sweep.chunk_frames)))[:-1] or c:",
     ),
     Mutation(
         "sweep 3 forgets the last chunk",
@@ -245,7 +270,7 @@ ENGINE = [
         "_weighted(matrix.T.sign(), by_video",
     ),
     Mutation(
-        "a frame shown twice gets the gradient of one row",
+        "a frame in two clusters gets the gradient of one",
         "engine",
         "_weighted(matrix.T, by_video",
         "_weighted(matrix.mul((matrix > 0).cumsum(0) == 1).T, by_video",
@@ -257,7 +282,7 @@ ENGINE = [
         "by_video[0][touched]",
     ),
     Mutation(
-        "a chunk touches a row too few",
+        "a chunk touches a cluster too few",
         "averaging",
         "bisect_left(starts, chunk[-1] + 1)",
         "max(bisect_right(stops, chunk[0]) + 1, bisect_left(starts, chunk[-1] + 1) - 1)",
@@ -272,8 +297,8 @@ ENGINE = [
     Mutation(
         "the chunked engine keeps the tape",
         "engine",
-        '"chunked": chunked_rows}',
-        '"chunked": plain_rows}',
+        '"chunked": _represent_chunked,',
+        '"chunked": _represent_plain,',
     ),
     Mutation(
         "a training norm is given chunks",
@@ -290,41 +315,43 @@ ENGINE = [
     Mutation(
         "the backward pass forgets autocast",
         "engine",
-        "with torch.set_grad_enabled(tape), self._autocast.entered():",
+        "with torch.set_grad_enabled(tape), self._autocast:",
         "with torch.set_grad_enabled(tape):",
+        tested_in="engine_composes",
     ),
     Mutation(
         "means are summed in the precision of the stem",
         "engine",
         "return torch.promote_types(x.dtype, torch.float32)",
         "return x.dtype",
+        tested_in="engine_composes",
     ),
     Mutation(
         "kept outputs of one video are taken for another's",
         "engine",
-        "self._kept.put(place, output",
-        "self._kept.put((0, chunk[0]), output",
+        "self._cache.put(key, output",
+        "self._cache.put((0, chunk[0]), output",
     ),
     Mutation(
         "outputs are kept beyond the budget",
         "activation_cache",
         "elif self._outputs and size <= self._left:",
         "elif self._outputs:",
-        tested_in="engine",
+        tested_in="engine_memory",
     ),
     Mutation(
         "tapes are kept beyond the budget",
         "activation_cache",
         "output.requires_grad and tape_bytes + reserved <= self._left",
         "output.requires_grad",
-        tested_in="engine",
+        tested_in="engine_memory",
     ),
     Mutation(
         "measuring a tape keeps it alive",
         "activation_cache",
         "return tensor.detach()",
         "return tensor",
-        tested_in="engine",
+        tested_in="engine_memory",
     ),
     Mutation(
         "a folded norm forgets its mean",
@@ -341,6 +368,25 @@ ENGINE = [
         tested_in="engine",
     ),
     Mutation(
+        "a norm that holds an activation is folded away",
+        "conv_bn_fusion",
+        "type(module) in (nn.BatchNorm2d, nn.SyncBatchNorm)",
+        "isinstance(module, BATCH_NORMS)",
+    ),
+    Mutation(
+        "a norm is folded into a convolution that feeds something else",
+        "conv_bn_fusion",
+        "len(source.users) == times[name]",
+        "times[name]",
+    ),
+    Mutation(
+        "drawn frames do not stand for the others",
+        "averaging",
+        "if self.scale is not None:",
+        "if self.scale is None:",
+        tested_in="backward_fraction",
+    ),
+    Mutation(
         "a folded norm's scale is not trained",
         "conv_bn_fusion",
         "scale = norm.weight * torch",
@@ -353,10 +399,10 @@ RECOGNIZER = [
     Mutation(
         "evaluation samples K frames instead of clustering all",
         "recognizer",
-        "rows = ENGINES[engine](self.backbone, [clip], self.sweep)",
-        "k = self.sweep.num_clusters\n"
+        "seen = represent(self.backbone, [clip], sweep)",
+        "k = sweep.num_clusters\n"
         "        pictures = clip.pictures([j * clip.num_frames // k for j in range(k)])\n"
-        "        rows = Rows(self.backbone.stem(pictures), (k,), None, None, 0)",
+        "        seen = Representations(self.backbone.stem(pictures), (k,), None, None, 0)",
     ),
     Mutation(
         "the consensus is a sum",
@@ -365,7 +411,7 @@ RECOGNIZER = [
         "video.sum(dim=0) for video",
     ),
     Mutation(
-        "the consensus is the first row",
+        "the consensus is the first representation",
         "recognizer",
         "video.mean(dim=0) for video",
         "video[0] for video",
@@ -398,11 +444,10 @@ RECOGNIZER = [
 
 WEIGHTS_AND_BUILD = [
     Mutation(
-        "what a weights file says is executed",
-        "tensor_file",
+        "code in a weights file is executed",
+        "weights",
         "weights_only=True",
         "weights_only=False",
-        tested_in="weights",
     ),
     Mutation(
         "unknown keys are ignored",

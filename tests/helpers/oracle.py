@@ -1,4 +1,4 @@
-"""The method as slow Python, written from its definitions: what the tests hold the library against.
+"""The method as slow Python, written from its definitions: the reference for the tests.
 
 Lists and loops, no tensors. Letters: T frames, K clusters; ``steps`` are the T-1 distances of each frame to
 the next.
@@ -81,8 +81,8 @@ BOUNDARIES: dict[str, Callable[[Sequence[int], int], list[int]]] = {
 }
 
 
-def runs(method: str, steps: Sequence[int], k: int) -> list[tuple[int, int]]:
-    """Return the frames ``[start, stop)`` that each of the K rows averages."""
+def clusters(method: str, steps: Sequence[int], k: int) -> list[tuple[int, int]]:
+    """Return the frames ``[start, stop)`` of each of the K clusters."""
     num_frames = len(steps) + 1
     if num_frames < k:
         return [(j * num_frames // k, j * num_frames // k + 1) for j in range(k)]
@@ -95,19 +95,13 @@ def means(activations: np.ndarray, spans: Sequence[tuple[int, int]]) -> np.ndarr
     return np.stack([sum(wide[start:stop]) / (stop - start) for start, stop in spans])
 
 
-def temporal_shift(rows: np.ndarray, num_rows: Sequence[int]) -> np.ndarray:
-    """Return the shifted rows of videos one after the other: (R, C, ...), R = sum of `num_rows`."""
-    fold, shifted, first = rows.shape[1] // 8, rows.copy(), 0
-    for count in num_rows:
-        for row, channel in itertools.product(range(count), range(2 * fold)):
-            source = row + 1 if channel < fold else row - 1
+def temporal_shift(x: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """Return the shifted representations of videos one after the other: (R, C, ...), R = sum of `counts`."""
+    fold, shifted, first = x.shape[1] // 8, x.copy(), 0
+    for count in counts:
+        for at, channel in itertools.product(range(count), range(2 * fold)):
+            source = at + 1 if channel < fold else at - 1
             inside = 0 <= source < count
-            shifted[first + row, channel] = rows[first + source, channel] if inside else 0.0
+            shifted[first + at, channel] = x[first + source, channel] if inside else 0.0
         first += count
     return shifted
-
-
-def uniform_segments(num_frames: int, k: int) -> list[range]:
-    """Return the frames that each of K samples may show: its segment, or the frame it falls into."""
-    segments = [range(j * num_frames // k, (j + 1) * num_frames // k) for j in range(k)]
-    return [s if len(s) else range(s.start, s.start + 1) for s in segments]

@@ -13,8 +13,8 @@ from fvar.loading.sampling import split_batch
 from fvar.model.interface import Engine
 from fvar.training.distributed import World, join_world
 
-# Frames of the videos, and the batches they make: lengths far apart, and steps in which of two processes one
-# holds 40 frames and the other a single one, or none.
+# Frames of the videos, and the batches they make. Lengths are far apart: in some steps one of two processes
+# has 40 frames and the other has one, or none.
 NUM_FRAMES = (40, 1, 3, 12, 2)
 BATCHES = ((0, 1), (2,), (3, 4, 1, 2), (1,), (0, 3))
 

@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from fvar.model.backbone import NETWORKS, Backbone, cut_backbone
+from fvar.model.backbone import Backbone
 from fvar.model.conv_bn_fusion import BATCH_NORMS
+from fvar.model.networks import cut_backbone
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class TensorClip:
-    """A video whose pictures are rows of a tensor (T, 3, H, W); it remembers what it was asked for."""
+    """A video whose pictures are a tensor (T, 3, H, W); it remembers which frames it was asked for."""
 
     frames: Tensor
     cut_key: int = 0
@@ -41,7 +45,7 @@ def random_clips(
     return clips
 
 
-def settle(network: nn.Module, *, seed: int = 1) -> nn.Module:
+def settle(network: Network, *, seed: int = 1) -> Network:
     """Give every batch norm statistics and scales as after a training, and put it into evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
@@ -51,8 +55,11 @@ def settle(network: nn.Module, *, seed: int = 1) -> nn.Module:
             for tensor, low, high in (
                 (module.running_mean, -0.2, 0.2),
                 (module.running_var, 0.5, 2.0),
-                (module.weight.data, 0.5, 1.5),
-                (module.bias.data, -0.3, 0.3),
+                *(
+                    [(module.weight.data, 0.5, 1.5), (module.bias.data, -0.3, 0.3)]
+                    if module.affine
+                    else []
+                ),
             ):
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
     return network.eval()
@@ -61,10 +68,10 @@ def settle(network: nn.Module, *, seed: int = 1) -> nn.Module:
 def settled_backbone(
     name: str, *, stage: int = 1, dtype: torch.dtype = torch.float64, seed: int = 0
 ) -> Backbone:
-    """Return a network of `NETWORKS`, cut, with seeded parameters and fixed statistics."""
+    """Return the network `name`, cut, with seeded parameters and fixed statistics."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return cut_backbone(settle(NETWORKS[name]()).to(dtype), stage=stage)
+        return settle(cut_backbone(name, stage=stage)).to(dtype)
 
 
 def pixel_backbone(weight: Tensor) -> Backbone:
@@ -73,5 +80,5 @@ def pixel_backbone(weight: Tensor) -> Backbone:
     convolution = nn.Conv2d(3, channels, 1, bias=False, dtype=weight.dtype)
     convolution.weight.data.copy_(weight[:, :, None, None])
     return Backbone(
-        convolution, units=[convolution], num_stem_units=1, shifted=[], num_features=channels
+        convolution, units=[convolution], num_stem_units=1, shifted={}, num_features=channels
     )

@@ -2,10 +2,9 @@
 
 import gc
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 
 import pytest
 import torch
@@ -18,111 +17,98 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
 
-from fvar.model.activation_cache import Kept, Place, TapeMeter
+from fvar.model.activation_cache import ActivationCache, ChunkKey, TapeMeter
 
-FRAME_BYTES = 8  # an output of one float64 a frame
+FRAME_BYTES = 8  # an output of one float64 per frame
 # Of up to 48 frames: some of the outputs, or all of them beside some of the tapes.
 BUDGETS = st.integers(0, 100) | st.integers(0, 400) | st.integers(0, 3_500)
 NUM_FRAMES = st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=4), min_size=1, max_size=3)
+FACTORS = st.integers(1, 9)  # how many times larger than its output a tape is
+Videos = list[list[int]]  # frames of each chunk of each video
 
 
 @dataclass(frozen=True)
-class Pass:
-    """What was kept of some chunks: outputs alone, and those with their tape, in bytes by place."""
+class Filled:
+    """A cache and what it keeps: outputs alone, and those with their tape, in bytes by chunk."""
 
-    kept: Kept
-    outputs: dict[Place, int]
-    tapes: dict[Place, int]
-
-
-def _put_all(videos: Sequence[Sequence[int]], kept: Kept, *, tape_factor: int) -> Pass:
-    """Put every chunk as the engine does: with a tape while one may be kept."""
-    outputs, tapes = dict[Place, int](), dict[Place, int]()
-    for video, chunks in enumerate(videos):
-        first = 0
-        for num_frames in chunks:
-            place, taped = (video, first), kept.wants_tapes
-            size = num_frames * FRAME_BYTES
-            output = torch.zeros(num_frames, 1, 1, 1, dtype=torch.float64, requires_grad=taped)
-            kept.put(place, output, tape_bytes=tape_factor * size if taped else 0)
-            held = kept._by_place.get(place)
-            if held is not None:
-                assert held.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
-                (tapes if held.requires_grad else outputs)[place] = (
-                    tape_factor * size if held.requires_grad else size
-                )
-            first += num_frames
-    return Pass(kept, outputs, tapes)
+    cache: ActivationCache
+    outputs: dict[ChunkKey, int]
+    tapes: dict[ChunkKey, int]
 
 
-def _kept(
-    videos: Sequence[Sequence[int]], budget: int, *, outputs: bool = True, tapes: bool = True
-) -> Kept:
+def _chunks(videos: Videos) -> dict[ChunkKey, int]:
+    """Return the number of frames of each chunk, in order."""
+    return {
+        (video, sum(chunks[:at])): num_frames
+        for video, chunks in enumerate(videos)
+        for at, num_frames in enumerate(chunks)
+    }
+
+
+def _fill(
+    videos: Videos, budget: int, factor: int, *, outputs: bool = True, tapes: bool = True
+) -> Filled:
+    """Put every chunk into a cache as the engine does: with a tape while one may be kept."""
     num_frames = sum(map(sum, videos))
-    return Kept(budget, num_frames=num_frames, outputs=outputs, tapes=tapes)
+    cache = ActivationCache(budget, num_frames=num_frames, outputs=outputs, tapes=tapes)
+    filled = Filled(cache, {}, {})
+    for chunk, frames in _chunks(videos).items():
+        taped, size = cache.wants_tapes, frames * FRAME_BYTES
+        output = torch.zeros(frames, 1, 1, 1, dtype=torch.float64, requires_grad=taped)
+        cache.put(chunk, output, tape_bytes=factor * size if taped else 0)
+        kept = cache._by_chunk.get(chunk)
+        if kept is not None:
+            assert kept.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
+            where = filled.tapes if kept.requires_grad else filled.outputs
+            where[chunk] = factor * size if kept.requires_grad else size
+    return filled
 
 
-def _places(videos: Sequence[Sequence[int]]) -> list[Place]:
-    return [(v, sum(chunks[:i])) for v, chunks in enumerate(videos) for i in range(len(chunks))]
-
-
-@given(NUM_FRAMES, BUDGETS, st.integers(1, 9), st.booleans(), st.booleans())
+@given(NUM_FRAMES, BUDGETS, FACTORS, st.booleans(), st.booleans())
 def test_what_is_kept_fits_the_budget(
-    videos: list[list[int]], budget: int, tape_factor: int, outputs: bool, tapes: bool
+    videos: Videos, budget: int, factor: int, outputs: bool, tapes: bool
 ) -> None:
     """Outputs and tapes together never exceed the budget, and only what was asked for is kept."""
-    kept = _kept(videos, budget, outputs=outputs, tapes=tapes)
-    found = _put_all(videos, kept, tape_factor=tape_factor)
+    found = _fill(videos, budget, factor, outputs=outputs, tapes=tapes)
     assert sum(found.outputs.values()) + sum(found.tapes.values()) <= budget
     assert outputs or not found.outputs
     assert tapes or not found.tapes
 
 
-@given(NUM_FRAMES, BUDGETS, st.integers(1, 9))
-def test_no_tape_takes_an_outputs_place(
-    videos: list[list[int]], budget: int, tape_factor: int
-) -> None:
+@given(NUM_FRAMES, BUDGETS, FACTORS)
+def test_no_tape_takes_an_outputs_place(videos: Videos, budget: int, factor: int) -> None:
     """Chunks whose output is kept are the same with tapes as without: a tape is kept only beside them."""
-    alone = _put_all(videos, _kept(videos, budget, tapes=False), tape_factor=tape_factor)
-    both = _put_all(videos, _kept(videos, budget), tape_factor=tape_factor)
+    alone, both = _fill(videos, budget, factor, tapes=False), _fill(videos, budget, factor)
     assert both.outputs.keys() | both.tapes.keys() == alone.outputs.keys()
     every = sum(map(sum, videos)) * FRAME_BYTES
     if budget >= every:
-        assert set(alone.outputs) == set(_places(videos))
-    if budget >= tape_factor * every:
-        assert set(both.tapes) == set(_places(videos))
+        assert alone.outputs.keys() == _chunks(videos).keys()
+    if budget >= factor * every:
+        assert both.tapes.keys() == _chunks(videos).keys()
 
 
-@given(NUM_FRAMES, BUDGETS, st.integers(1, 9))
-def test_what_is_kept_serves_as_often_as_it_is_asked_for(
-    videos: list[list[int]], budget: int, tape_factor: int
+@given(NUM_FRAMES, BUDGETS, FACTORS)
+def test_what_is_kept_is_returned_once_for_each_use(
+    videos: Videos, budget: int, factor: int
 ) -> None:
-    """An output is detached and, without a tape, served once; then a tape is served, once."""
-    found = _put_all(videos, _kept(videos, budget), tape_factor=tape_factor)
-    for place in _places(videos):
-        output = found.kept.output(place)
-        assert (output is not None) == (place in found.outputs or place in found.tapes)
+    """An output is detached and, without a tape, returned once; then a tape is returned, once.
+
+    Chunks that were not kept are not kept either when they are computed again.
+    """
+    found = _fill(videos, budget, factor)
+    for chunk, num_frames in _chunks(videos).items():
+        output = found.cache.output(chunk)
+        assert (output is not None) == (chunk in found.outputs or chunk in found.tapes)
         assert output is None or not output.requires_grad
-        tape = found.kept.tape(place)
-        assert (tape is not None) == (place in found.tapes)
+        tape = found.cache.tape(chunk)
+        assert (tape is not None) == (chunk in found.tapes)
         assert tape is None or tape.requires_grad
-        assert found.kept.output(place) is None
-        assert found.kept.tape(place) is None
-
-
-@given(NUM_FRAMES, BUDGETS, st.integers(1, 9))
-def test_what_comes_again_is_not_kept(
-    videos: list[list[int]], budget: int, tape_factor: int
-) -> None:
-    """After all frames came once, chunks computed again because they were not kept are not kept either."""
-    found = _put_all(videos, _kept(videos, budget), tape_factor=tape_factor)
-    for place, num_frames in zip(_places(videos), chain(*videos), strict=True):
-        if found.kept.output(place) is None:
-            taped = found.kept.wants_tapes
+        if output is None:
+            taped = found.cache.wants_tapes
             again = torch.zeros(num_frames, 1, 1, 1, dtype=torch.float64, requires_grad=taped)
-            found.kept.put(place, again, tape_bytes=tape_factor * num_frames * FRAME_BYTES)
-            assert found.kept.output(place) is None
-            assert found.kept.tape(place) is None
+            found.cache.put(chunk, again, tape_bytes=factor * num_frames * FRAME_BYTES)
+        assert found.cache.output(chunk) is None
+        assert found.cache.tape(chunk) is None
 
 
 @contextmanager
@@ -153,24 +139,17 @@ def test_the_meter_counts_each_storage_once() -> None:
     assert meter.num_bytes == sum(tensor.nbytes for tensor in saved) == 2 * (2 * 6 * 4 * 4 * 4)
 
 
-def test_the_meter_counts_all_of_a_storage() -> None:
-    """A saved view keeps its whole storage alive, so all of it counts."""
+def test_the_meter_counts_whole_storages_while_it_runs() -> None:
+    """A saved view counts as its whole storage; what is saved before, after or without a tape does not."""
     weight, pictures = torch.ones(1, requires_grad=True), torch.randn(10, 3)
     meter = TapeMeter(apart_from=[weight])
+    before = weight.exp()
     with meter.running():
         _ = pictures[:2] * weight
-    assert meter.num_bytes == 10 * 3 * 4
-
-
-def test_the_meter_counts_only_while_running() -> None:
-    """What is saved before and after is not counted, and nothing is without a tape."""
-    weight = torch.ones(3, requires_grad=True)
-    meter = TapeMeter(apart_from=[weight])
-    before = weight.exp()
-    with meter.running(), torch.no_grad():
-        weight.exp()
+        with torch.no_grad():
+            weight.exp()
     after = weight.exp()
-    assert meter.num_bytes == 0
+    assert meter.num_bytes == 10 * 3 * 4
     assert before.requires_grad
     assert after.requires_grad
 
@@ -180,15 +159,12 @@ def test_a_result_beside_the_tape_counts_once() -> None:
     weight, pictures = torch.ones(1, requires_grad=True), torch.randn(10, 3)
     meter = TapeMeter(apart_from=[weight])
     with meter.running():
-        product = pictures * weight
+        product, powers = pictures * weight, weight.exp()
+    assert meter.num_bytes == 10 * 3 * 4 + 4
     meter.add(product)
     meter.add(product[:2])
-    assert meter.num_bytes == 2 * (10 * 3 * 4)
-    meter = TapeMeter(apart_from=[weight])
-    with meter.running():
-        powers = weight.exp().exp()
     meter.add(powers)
-    assert meter.num_bytes == 2 * 4
+    assert meter.num_bytes == 2 * (10 * 3 * 4) + 4
 
 
 def test_measuring_changes_no_gradient() -> None:

@@ -1,4 +1,4 @@
-"""The builder: the recogniser is what the settings say, and settings that exclude each other are refused."""
+"""The builder: recognizer and sweep are what the settings say; settings that conflict are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -7,20 +7,20 @@ import pytest
 import torch
 from tensor_clips import random_clips, settled_backbone
 
-from fvar.config import NormName, TrainConfig
+from fvar.config import TrainConfig
 from fvar.errors import ConfigError, WeightsError
 from fvar.model import build
-from fvar.model.backbone import NETWORKS, cut_backbone
 from fvar.model.build import (
     build_recognizer,
     build_sweep,
-    clustering_method,
     freezes_stem,
     load_weights,
     norm_mode,
     starting_files,
 )
 from fvar.model.interface import Sweep
+from fvar.model.networks import cut_backbone
+from fvar.names import clustering_names
 
 
 def _config(**settings: Any) -> TrainConfig:
@@ -32,15 +32,20 @@ def _sweep(config: TrainConfig, device: str = "cpu") -> Sweep:
     return build_sweep(config, backbone, device=torch.device(device))
 
 
-def test_settings_reach_the_recognizer() -> None:
-    """Clusters, chunks, kept bytes, stage, dropout and classes are those of the settings."""
+def test_settings_reach_the_recognizer_and_the_sweep() -> None:
+    """Clusters, chunks, kept bytes, stage, dropout, classes and the backward fraction are the settings'."""
     config = _config(
-        clusters=5, chunk_frames=7, keep_mb=3, stage=2, dropout=0.25, clustering="slope"
+        clusters=5,
+        chunk_frames=7,
+        keep_mb=3,
+        stage=2,
+        dropout=0.25,
+        clustering="slope",
+        norm="frozen",
+        backward_share=0.5,
     )
-    built = build_recognizer(config, num_classes=11)
-    sweep = _sweep(config)
-    assert (sweep.clustering, sweep.num_clusters, sweep.chunk_frames) == ("slope", 5, 7)
-    assert sweep.keep_bytes == 3 * 2**20
+    built, sweep = build_recognizer(config, num_classes=11), _sweep(config)
+    assert sweep == Sweep("chunked", "slope", 5, 7, 3 * 2**20, 0.5)
     assert built.dropout.p == 0.25
     assert built.backbone.stem(torch.zeros(1, 3, 32, 32)).shape[1] == 64  # stage 2 of `tiny`
     assert built(random_clips([6], dtype=torch.float32), sweep).shape == (1, 11)
@@ -70,52 +75,54 @@ def test_auto_takes_chunks_wherever_they_are_exact(settings: dict[str, Any], eng
     assert _sweep(_config(**settings)).engine == engine
 
 
-def test_chunks_with_a_training_norm_are_refused() -> None:
-    """`--engine chunked` with a training batch norm in the stem is refused with both ways out."""
-    with pytest.raises(ConfigError) as caught:
-        _sweep(_config(norm="partial", engine="chunked"))
-    assert str(caught.value) == (
-        "--engine chunked: the stem's batch norm trains, and a chunk's statistics are not the batch's; "
-        "set norm = 'frozen' or 'stem-frozen' in --config, or use --engine plain"
-    )
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"norm": "partial"}, "batch norm trains"),
+        ({"norm": "frozen", "clustering": "uniform"}, "clustering uniform"),
+        ({"norm": "frozen", "clustering": "none"}, "clustering none"),
+    ],
+    ids=str,
+)
+def test_chunks_that_would_not_be_exact_are_refused(settings: dict[str, Any], problem: str) -> None:
+    """`--engine chunked` is refused with a training batch norm in the stem and without clusters."""
+    with pytest.raises(ConfigError, match=rf"^--engine chunked: .*{problem}.*--engine plain"):
+        _sweep(_config(**settings, engine="chunked"))
 
 
-@pytest.mark.parametrize("clustering", ["uniform", "none"])
-def test_chunks_without_clusters_are_refused(clustering: str) -> None:
-    """`--engine chunked` where every frame is a row is refused and names the clustering."""
-    with pytest.raises(ConfigError) as caught:
-        _sweep(_config(clustering=clustering, norm="frozen", engine="chunked"))
-    assert str(caught.value) == (
-        f"--engine chunked: clustering {clustering} gives every frame a row, so there are no means to "
-        "chunk; use --engine plain or another --clustering"
-    )
-
-
-@pytest.mark.parametrize("clustering", ["cumulative", "slope", "even", "random", "uniform", "none"])
-def test_clusterings_are_methods_or_none(clustering: str) -> None:
-    """`uniform` and `none` are no clustering; every other name is the method of that name."""
+@pytest.mark.parametrize("clustering", [*clustering_names(), "uniform", "none"])
+def test_only_files_are_clusterings(clustering: str) -> None:
+    """`uniform` and `none` are no clustering; every other name is the clustering in the file of that name."""
     expected = None if clustering in ("uniform", "none") else clustering
-    assert clustering_method(_config(clustering=clustering)) == expected
+    assert _sweep(_config(clustering=clustering)).clustering == expected
 
 
 @pytest.mark.parametrize(
-    ("norm", "weights", "expected"),
+    ("weights", "norm", "freeze_stem", "mode", "freezes"),
     [
-        ("auto", "none", "train"),
-        ("auto", "imagenet", "frozen"),
-        ("auto", "file.pt", "frozen"),
-        ("train", "imagenet", "train"),
-        ("partial", "none", "partial"),
+        ("none", "auto", None, "train", False),
+        ("imagenet", "auto", None, "frozen", True),
+        ("file.pt", "auto", None, "frozen", True),
+        ("imagenet", "stem-frozen", None, "stem-frozen", True),
+        ("imagenet", "train", None, "train", False),
+        ("file.pt", "partial", None, "partial", False),
+        ("none", "partial", None, "partial", False),
+        ("file.pt", "auto", False, "frozen", False),
+        ("none", "auto", True, "stem-frozen", True),
+        ("none", "partial", True, "frozen", True),
     ],
 )
-def test_auto_norm_keeps_pretrained_statistics(norm: str, weights: str, expected: str) -> None:
-    """Norm `auto` freezes pretrained statistics and trains those of a fresh network; a choice is kept."""
-    assert norm_mode(_config(norm=norm, weights=weights)) == expected
+def test_a_pretrained_stem_is_kept_unless_set_otherwise(
+    weights: str, norm: str, freeze_stem: bool | None, mode: str, freezes: bool
+) -> None:
+    """Pretrained statistics and stems stay, fresh ones train; a setting holds; a frozen stem's norms stay."""
+    config = _config(weights=weights, norm=norm, freeze_stem=freeze_stem)
+    assert (norm_mode(config), freezes_stem(config)) == (mode, freezes)
 
 
 @pytest.mark.parametrize("freeze", [False, True])
 def test_a_frozen_stem_has_no_gradient(*, freeze: bool) -> None:
-    """With `freeze_stem` the stem's parameters ask for no gradient, all others do."""
+    """With `freeze_stem` the stem's parameters have no gradient, all others have one."""
     built = build_recognizer(_config(freeze_stem=freeze, stage=2, norm="frozen"), num_classes=2)
     stem = {id(parameter) for parameter in built.backbone.stem_parameters()}
     assert stem
@@ -146,69 +153,31 @@ def test_parameters_are_drawn_from_torchs_generator() -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_weights_none_changes_nothing() -> None:
-    """`--weights none` leaves the fresh parameters."""
-    backbone = settled_backbone("tiny")
-    before = backbone.network.conv1.weight.clone()
-    assert load_weights(backbone, _config()) == []
-    assert torch.equal(backbone.network.conv1.weight, before)
-
-
-def test_weights_of_a_file_are_loaded(tmp_path: Path) -> None:
-    """`--weights FILE` loads the file and returns the classifier's keys that were left out."""
-    source = settled_backbone("tiny", seed=4, dtype=torch.float32).network
+def test_starting_weights_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file or the backbone's ImageNet weights are loaded, `none` loads nothing; only a file is an input."""
+    source = settled_backbone("tiny", seed=4, dtype=torch.float32).network.state_dict()
     path = tmp_path / "tiny.pt"
-    torch.save(source.state_dict() | {"fc.weight": torch.zeros(2, 128)}, path)
-    backbone = settled_backbone("tiny", seed=5, dtype=torch.float32)
-    assert load_weights(backbone, _config(weights=str(path))) == ["fc.weight"]
-    assert torch.equal(backbone.network.conv1.weight, source.conv1.weight)
+    torch.save(source | {"fc.weight": torch.zeros(2, 128)}, path)
+    monkeypatch.setattr(build, "imagenet_state", {"tiny": source}.__getitem__)
+    for weights, left_out, files in (
+        ("none", [], []),
+        ("imagenet", [], []),
+        (str(path), ["fc.weight"], [path]),
+    ):
+        config, backbone = _config(weights=weights), settled_backbone("tiny", dtype=torch.float32)
+        fresh = backbone.network.conv1.weight.clone()
+        assert load_weights(backbone, config) == left_out
+        expected = fresh if weights == "none" else source["conv1.weight"]
+        assert torch.equal(backbone.network.conv1.weight, expected)
+        assert starting_files(config) == files
 
 
 def test_a_file_of_another_backbone_is_refused_by_name(tmp_path: Path) -> None:
     """A file that does not fit is an error that starts with its path."""
     path = tmp_path / "resnet18.pt"
-    torch.save(cut_backbone(NETWORKS["resnet18"](), stage=1).network.state_dict(), path)
+    torch.save(cut_backbone("resnet18", stage=1).network.state_dict(), path)
     with pytest.raises(WeightsError, match=r"resnet18\.pt: has unknown layer1\.1"):
         load_weights(settled_backbone("tiny"), _config(weights=str(path)))
-
-
-@pytest.mark.parametrize(
-    ("weights", "files"), [("none", []), ("imagenet", []), ("a/b.pt", [Path("a/b.pt")])]
-)
-def test_only_a_file_of_weights_is_an_input(weights: str, files: list[Path]) -> None:
-    """Starting weights are a file among a training's inputs unless they are `none` or `imagenet`."""
-    assert starting_files(_config(weights=weights)) == files
-
-
-def test_imagenet_weights_are_those_of_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--weights imagenet` asks for the backbone's own weights and loads them."""
-    source = settled_backbone("tiny", seed=4, dtype=torch.float32).network.state_dict()
-    asked: list[str] = []
-    monkeypatch.setattr(build, "imagenet_state", lambda name: asked.append(name) or source)
-    backbone = settled_backbone("tiny", dtype=torch.float32)
-    assert load_weights(backbone, _config(weights="imagenet")) == []
-    assert asked == ["tiny"]
-    assert torch.equal(backbone.network.conv1.weight, source["conv1.weight"])
-
-
-@pytest.mark.parametrize(
-    ("weights", "norm", "freeze_stem", "freezes"),
-    [
-        ("some.pt", "auto", None, True),
-        ("imagenet", "stem-frozen", None, True),
-        ("none", "auto", None, False),
-        ("some.pt", "train", None, False),
-        ("some.pt", "partial", None, False),
-        ("some.pt", "auto", False, False),
-        ("none", "auto", True, True),
-    ],
-)
-def test_pretrained_stem_is_kept_unless_told_otherwise(
-    weights: str, norm: NormName, freeze_stem: bool | None, freezes: bool
-) -> None:
-    """A pretrained stem keeps its parameters, unless it or its batch norm is asked to train."""
-    config = _config(weights=weights, norm=norm, freeze_stem=freeze_stem)
-    assert freezes_stem(config) == freezes
 
 
 @pytest.mark.parametrize(

@@ -9,25 +9,25 @@ from typing import Literal
 import pytest
 import torch
 from engine_steps import (
+    ENGINES,
     PLENTY,
     Step,
     assert_same_step,
     backward,
     make_recognizer,
     make_sweep,
+    spans_of,
     take_step,
     total_distance,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensor_clips import TensorClip, random_clips, settled_backbone
-from torch import Tensor
 
-from fvar.model.backbone import Backbone
-from fvar.model.clustering import METHODS, ClusteringMethod
-from fvar.model.engine import ENGINES
+from fvar.model.engine import represent
 from fvar.model.interface import Engine, Sweep
 from fvar.model.recognizer import Recognizer
+from fvar.names import clustering_names
 
 SIZE_PX = 32
 SLOW = pytest.mark.slow
@@ -36,13 +36,8 @@ Keep = Literal["nothing", "outputs", "everything"]
 
 @lru_cache(maxsize=1)
 def _recognizer(name: str, stage: int) -> Recognizer:
-    """Return a recogniser in float64, built once."""
+    """Return a recognizer in float64, built once."""
     return make_recognizer(settled_backbone(name, stage=stage))
-
-
-@lru_cache(maxsize=1)
-def _narrow_mobilenet() -> Backbone:
-    return settled_backbone("mobilenet_v2", dtype=torch.float32)
 
 
 def _keep_bytes(recognizer: Recognizer, clips: list[TensorClip], keep: Keep) -> int:
@@ -54,17 +49,15 @@ def _keep_bytes(recognizer: Recognizer, clips: list[TensorClip], keep: Keep) -> 
     return a_frame * sum(clip.num_frames for clip in clips)
 
 
-def _step_and_runs(
+def _step_and_clusters(
     recognizer: Recognizer, clips: list[TensorClip], sweep: Sweep
-) -> tuple[Step, Tensor]:
-    """Take a step; return it with the boundaries (B, K, 2) that its forward pass found."""
-    rows = ENGINES[sweep.engine](recognizer.backbone, clips, sweep)
-    assert rows.runs is not None
-    step = backward(recognizer, recognizer.classify(rows))
-    return step, torch.stack([rows.runs.starts, rows.runs.stops], dim=2)
+) -> tuple[Step, list[list[tuple[int, int]]]]:
+    """Take a step; return it with the clusters that its forward pass found."""
+    seen = represent(recognizer.backbone, clips, sweep)
+    return backward(recognizer, recognizer.classify(seen)), spans_of(seen.clusters)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("clustering", clustering_names())
 @pytest.mark.parametrize(
     ("name", "stage"),
     [
@@ -85,7 +78,7 @@ def _step_and_runs(
 def test_chunks_are_exact(
     name: str,
     stage: int,
-    method: ClusteringMethod,
+    clustering: str,
     lengths: list[int],
     k: int,
     chunk: int,
@@ -95,17 +88,17 @@ def test_chunks_are_exact(
     """In float64 chunks give plain's boundaries, logits, loss and every parameter's gradient."""
     recognizer, clips = _recognizer(name, stage), random_clips(lengths, seed=seed, size=SIZE_PX)
     budget = _keep_bytes(recognizer, clips, keep)
-    sweep = make_sweep(method, k, chunk=chunk, keep=budget)
-    plain, plain_runs = _step_and_runs(recognizer, clips, replace(sweep, engine="plain"))
-    found, runs = _step_and_runs(recognizer, clips, sweep)
-    assert torch.equal(runs, plain_runs)
+    sweep = make_sweep(clustering, k, chunk=chunk, keep=budget)
+    plain, plain_clusters = _step_and_clusters(recognizer, clips, replace(sweep, engine="plain"))
+    found, clusters = _step_and_clusters(recognizer, clips, sweep)
+    assert clusters == plain_clusters
     assert len(plain.gradients) == len(list(recognizer.parameters()))
     assert_same_step(found, plain)
 
 
 @lru_cache(maxsize=1)
 def _wide_and_narrow(name: str, stage: int) -> tuple[Recognizer, Recognizer]:
-    """Return a recogniser in float64 and the same one rounded to float32."""
+    """Return a recognizer in float64 and the same one rounded to float32."""
     wide = make_recognizer(settled_backbone(name, stage=stage))
     return wide, copy.deepcopy(wide).to(torch.float32)
 
@@ -143,27 +136,3 @@ def test_float32_in_chunks_is_no_further_off_than_plain(name: str, stage: int) -
     plain, chunked = (median(case[engine] for case in cases) for engine in ("plain", "chunked"))
     assert 1e-8 < plain < 1e-2
     assert chunked <= 2 * plain
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=6)
-@given(
-    lengths=st.lists(st.integers(1, 5), min_size=2, max_size=3),
-    method=st.sampled_from(list(METHODS)),
-    chunk=st.integers(1, 5),
-)
-def test_runs_of_a_video_do_not_depend_on_its_batch(
-    engine: Engine, lengths: list[int], method: ClusteringMethod, chunk: int
-) -> None:
-    """To the bit, in float32, MobileNetV2's boundaries and means of a video are the same in any batch."""
-    backbone = _narrow_mobilenet()
-    clips = random_clips(lengths, size=SIZE_PX, dtype=torch.float32)
-    sweep = make_sweep(method, 3, chunk=chunk)
-    together = ENGINES[engine](backbone, clips, sweep)
-    alone = [ENGINES[engine](backbone, [clip], sweep) for clip in clips]
-    assert torch.equal(together.activations, torch.cat([rows.activations for rows in alone]))
-    for video, rows in enumerate(alone):
-        assert together.runs is not None
-        assert rows.runs is not None
-        assert torch.equal(together.runs.starts[video], rows.runs.starts[0])
-        assert torch.equal(together.runs.stops[video], rows.runs.stops[0])

@@ -1,4 +1,4 @@
-"""The recogniser: evaluation sees what training sees, every frame of a video and nothing of other videos."""
+"""The recognizer: evaluation sees what training sees, every frame of a video and nothing of other videos."""
 
 import copy
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tensor_clips import TensorClip, random_clips, settled_backbone
 from torch import Tensor, nn
 
-from fvar.model.clustering import METHODS, ClusteringMethod
 from fvar.model.interface import Engine
 from fvar.model.recognizer import CLASSIFIER_STD, Inference, NormMode, Recognizer
+from fvar.names import clustering_names
 
-EVERY_METHOD = st.sampled_from([*METHODS, None])
+EVERY_CLUSTERING = st.sampled_from([*clustering_names(), None])
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 
 
@@ -43,32 +43,36 @@ def _same(a: Inference, b: Inference) -> bool:
 
 @settings(max_examples=25)
 @given(
-    EVERY_METHOD, st.sampled_from(["plain", "chunked"]), st.integers(1, 12), st.integers(0, 10**6)
+    EVERY_CLUSTERING,
+    st.sampled_from(["plain", "chunked"]),
+    st.integers(1, 12),
+    st.integers(0, 10**6),
 )
 def test_inference_is_the_training_forward(
-    method: ClusteringMethod | None, engine: Engine, num_frames: int, seed: int
+    clustering: str | None, engine: Engine, num_frames: int, seed: int
 ) -> None:
     """Evaluation clusters the very frames that training clusters: the same logits, to the bit in chunks.
 
     The plain engine sums a mean in one piece, so there the last bits may differ.
     """
-    recognizer, sweep = _recognizer().eval(), make_sweep(method, engine=engine)
+    recognizer, sweep = _recognizer().eval(), make_sweep(clustering, engine=engine)
     (clip,) = _clips([num_frames], seed=seed)
     logits = recognizer([clip], sweep).detach()
     inferred = recognizer.infer(clip, sweep).logits
     assert inferred.dtype == torch.float32
+    assert not inferred.requires_grad
     torch.testing.assert_close(inferred, logits[0], rtol=1e-4, atol=1e-5)
-    if engine == "chunked" or method is None:
+    if engine == "chunked" or clustering is None:
         assert torch.equal(inferred, logits[0])
 
 
 @settings(max_examples=15)
-@given(EVERY_METHOD, LENGTHS, st.randoms(use_true_random=False))
+@given(EVERY_CLUSTERING, LENGTHS, st.randoms(use_true_random=False))
 def test_inference_does_not_depend_on_other_videos(
-    method: ClusteringMethod | None, lengths: list[int], random: Random
+    clustering: str | None, lengths: list[int], random: Random
 ) -> None:
     """What is inferred of a video is the same to the bit in any order and after any others."""
-    recognizer, clips, sweep = _recognizer().eval(), _clips(lengths), make_sweep(method)
+    recognizer, clips, sweep = _recognizer().eval(), _clips(lengths), make_sweep(clustering)
     first = [recognizer.infer(clip, sweep, with_steps=True) for clip in clips]
     order = list(range(len(clips)))
     random.shuffle(order)
@@ -77,59 +81,58 @@ def test_inference_does_not_depend_on_other_videos(
 
 
 @settings(max_examples=20)
-@given(EVERY_METHOD, st.sampled_from(["plain", "chunked"]), LENGTHS)
+@given(EVERY_CLUSTERING, st.sampled_from(["plain", "chunked"]), LENGTHS)
 def test_logits_of_a_video_do_not_depend_on_its_batch(
-    method: ClusteringMethod | None, engine: Engine, lengths: list[int]
+    clustering: str | None, engine: Engine, lengths: list[int]
 ) -> None:
     """In a ragged batch each video gets the logits it gets alone, but for rounding in the trunk."""
     recognizer, clips = _recognizer().eval(), _clips(lengths)
-    sweep = make_sweep(method, engine=engine)
+    sweep = make_sweep(clustering, engine=engine)
     together = recognizer(clips, sweep).detach()
     alone = torch.cat([recognizer([clip], sweep).detach() for clip in clips])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
-def test_consensus_is_the_mean_of_the_row_logits() -> None:
-    """A video's logits are the mean of its rows' logits; videos may have different numbers of rows."""
+def test_consensus_is_the_mean_of_the_logits() -> None:
+    """A video's logits are the mean over its representations, whose number may differ between videos."""
     recognizer = _recognizer().eval()
     features: list[Tensor] = []
     recognizer.classifier.register_forward_hook(lambda *call: features.append(call[-1]))
     logits = recognizer(_clips([5, 2, 1]), make_sweep(None))
-    (rows,) = features
-    assert rows.shape == (8, 4)
-    expected = [rows[:5].mean(dim=0), rows[5:7].mean(dim=0), rows[7]]
+    (each,) = features
+    assert each.shape == (8, 4)
+    expected = [each[:5].mean(dim=0), each[5:7].mean(dim=0), each[7]]
     torch.testing.assert_close(logits, torch.stack(expected))
 
 
 @settings(max_examples=25)
-@given(EVERY_METHOD, st.integers(1, 12), st.integers(1, 6), st.booleans())
+@given(EVERY_CLUSTERING, st.integers(1, 12), st.integers(1, 6), st.booleans())
 def test_inference_reports_the_partition(
-    method: ClusteringMethod | None, num_frames: int, k: int, with_steps: bool
+    clustering: str | None, num_frames: int, k: int, with_steps: bool
 ) -> None:
-    """Runs partition [0, T) into min(K, T) runs, T without clustering; distances are the stem's.
+    """Clusters partition [0, T), min(K, T) of them, T without clustering; distances are the stem's.
 
     Unasked, distances are there where the clustering needed them.
     """
     recognizer = _recognizer().eval()
     (clip,) = _clips([num_frames])
-    found = recognizer.infer(clip, make_sweep(method, k), with_steps=with_steps)
+    found = recognizer.infer(clip, make_sweep(clustering, k), with_steps=with_steps)
     output = recognizer.backbone.stem(clip.frames).detach().numpy()
     steps = oracle.step_distances(output)
-    if method == "random" or method is None or num_frames < k:
-        runs = num_frames if method is None else min(k, num_frames)
-        assert len(found.starts) == runs
+    if clustering == "random" or clustering is None or num_frames < k:
+        assert len(found.starts) == (num_frames if clustering is None else min(k, num_frames))
         assert found.starts[0] == 0
         assert found.stops.tolist() == [*found.starts[1:].tolist(), num_frames]
         assert (found.stops > found.starts).all()
     else:
-        spans = oracle.runs(method, steps, k)
+        spans = oracle.clusters(clustering, steps, k)
         assert list(zip(found.starts.tolist(), found.stops.tolist(), strict=True)) == spans
-    wanted = steps if with_steps or method in ("cumulative", "slope") else []
+    wanted = steps if with_steps or clustering in ("cumulative", "slope") else []
     assert found.step_distances.tolist() == wanted
     assert found.num_bits == output[0].size
     assert found.starts.dtype == found.stops.dtype == found.step_distances.dtype == np.int64
-    assert repr(found) == f"Inference(logits=(4,), runs={len(found.starts)})"
+    assert repr(found) == f"Inference(logits=(4,), clusters={len(found.starts)})"
 
 
 def test_inference_sees_every_frame() -> None:
@@ -142,13 +145,6 @@ def test_inference_sees_every_frame() -> None:
         frames[frame] += 0.5
         assert not torch.equal(recognizer.infer(TensorClip(frames), sweep).logits, logits), frame
     assert {frame for request in clip.requests for frame in request} == set(range(20))
-
-
-def test_inference_keeps_no_tape() -> None:
-    """What is inferred is detached, and leaves no gradient behind."""
-    recognizer = _recognizer().eval()
-    assert not recognizer.infer(_clips([5])[0], make_sweep()).logits.requires_grad
-    assert all(parameter.grad is None for parameter in recognizer.parameters())
 
 
 def _norms(recognizer: Recognizer) -> dict[str, nn.BatchNorm2d]:
@@ -169,7 +165,7 @@ def test_norm_modes_freeze_what_they_say(norm: NormMode) -> None:
         "stem-frozen": set(_norms(recognizer)) - STEM_NORMS,
         "train": set(_norms(recognizer)),
     }[norm]
-    for _ in range(2):  # the mode set anew, as after an evaluation, must freeze the same
+    for _ in range(2):  # the mode set again, as after an evaluation, must freeze the same
         before = copy.deepcopy(_norms(recognizer))
         recognizer(_clips([6, 3]), make_sweep("even", engine="plain"))
         moved = {
@@ -188,7 +184,7 @@ def test_norm_modes_freeze_what_they_say(norm: NormMode) -> None:
 
 
 def test_dropout_drops_in_training_alone() -> None:
-    """The share of features to drop is dropped in training; evaluation is deterministic."""
+    """The fraction of features to drop is dropped in training; evaluation is deterministic."""
     recognizer = _recognizer(dropout=0.9)
     clips, sweep = _clips([6, 3]), make_sweep()
     assert not torch.equal(recognizer(clips, sweep), recognizer(clips, sweep))

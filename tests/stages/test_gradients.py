@@ -30,9 +30,8 @@ from tensor_clips import random_clips, settled_backbone
 from torch.nn import functional
 
 from fvar.loading.dataset import StoredVideo
-from fvar.model.clustering import METHODS as CLUSTERINGS
-from fvar.model.clustering import ClusteringMethod
 from fvar.model.recognizer import Recognizer
+from fvar.names import clustering_names
 
 NAMES = st.sampled_from(sorted(METHODS))
 
@@ -97,8 +96,8 @@ def test_averaging_moves_the_gradient_of_a_changing_video(shift: bool) -> None:
         assert cosines(gradient(recognizer, clip, method, 2), reference)["all"] < 0.999
 
 
-@pytest.mark.parametrize("clustering", [*CLUSTERINGS, None])
-def test_the_gradient_is_the_recognizers_own(clustering: ClusteringMethod | None) -> None:
+@pytest.mark.parametrize("clustering", [*clustering_names(), None])
+def test_the_gradient_is_the_recognizers_own(clustering: str | None) -> None:
     """With equal weights each parameter's gradient is that of back-propagation through `Recognizer`."""
     recognizer, clip = _recognizer(), _clip(7, seed=3)
     sweep = make_sweep(clustering, 3, engine="plain")

@@ -112,7 +112,7 @@ def test_plain_engine_refuses_a_video_beyond_the_budget(frames: Path, tmp_path: 
         ({"engine": "chunked", "norm": "train"}, "--engine chunked: the stem's batch norm trains"),
         (
             {"engine": "chunked", "clustering": "uniform"},
-            "--engine chunked: clustering uniform gives every",
+            "--engine chunked: clustering uniform makes no clusters",
         ),
         ({"weights": "imagenet"}, "--weights imagenet: backbone tiny has no ImageNet weights"),
     ],

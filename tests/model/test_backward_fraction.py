@@ -1,20 +1,19 @@
-"""The backward pass over a share of each cluster: right in expectation, drawn from the video's key alone."""
+"""The backward pass over a fraction of each cluster: right in expectation, drawn from the video's key."""
 
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from tensor_clips import TensorClip, random_clips, settled_backbone
 from torch import Tensor
 
-from fvar.config import TrainConfig
-from fvar.model.build import build_recognizer, build_sweep
-from fvar.model.engine import chunked_rows
+from fvar.model.averaging import Aggregator, mean
+from fvar.model.engine import represent
 from fvar.model.interface import Sweep
 
 SWEEP = Sweep(engine="chunked", clustering="even", num_clusters=2, chunk_frames=3, keep_bytes=0)
@@ -22,19 +21,27 @@ BACKBONE = settled_backbone("tiny")
 
 
 def _gradient(clip: TensorClip, sweep: Sweep) -> Tensor:
-    """Return the gradient of the stem for a loss that treats rows differently, one vector."""
-    rows = chunked_rows(BACKBONE, [clip], sweep).activations
-    weight = torch.arange(1.0, len(rows) + 1, dtype=rows.dtype)[:, None, None, None]
-    (rows**2 * weight).sum().backward()
+    """Return the gradient of the stem for a loss that treats clusters differently, one vector."""
+    means = represent(BACKBONE, [clip], sweep).activations
+    weight = torch.arange(1.0, len(means) + 1, dtype=means.dtype)[:, None, None, None]
+    (means**2 * weight).sum().backward()
     parts = [p.grad.flatten() for p in BACKBONE.stem_parameters() if p.grad is not None]
     BACKBONE.zero_grad()
     return torch.cat(parts)
 
 
-def test_the_expected_gradient_is_the_exact_one() -> None:
+def rising(starts: Tensor, stops: Tensor, frames: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weigh the frames of a cluster 1, 2, 3, ..."""
+    place = (frames + 1 - starts[:, None]) * (frames < stops[:, None])
+    return place.clamp(min=0).to(dtype)
+
+
+@pytest.mark.parametrize("aggregator", [mean, rising])
+def test_the_expected_gradient_is_the_exact_one(aggregator: Aggregator) -> None:
     """Two clusters of two frames, one of each drawn: the four outcomes average to the exact gradient."""
     (clip,) = random_clips([4])
-    half = replace(SWEEP, backward_fraction=0.5)
+    sweep = replace(SWEEP, aggregator=aggregator)
+    half = replace(sweep, backward_fraction=0.5)
     outcomes: dict[tuple[int, ...], Tensor] = {}
     for key in range(64):
         keyed = TensorClip(clip.frames, cut_key=key)
@@ -42,7 +49,7 @@ def test_the_expected_gradient_is_the_exact_one() -> None:
         visited = tuple(frame for request in keyed.requests[2:] for frame in request)
         outcomes[visited] = gradient
     assert set(outcomes) == {(0, 2), (0, 3), (1, 2), (1, 3)}
-    exact = _gradient(clip, SWEEP)
+    exact = _gradient(clip, sweep)
     mean = torch.stack(list(outcomes.values())).mean(dim=0)
     torch.testing.assert_close(mean, exact, rtol=1e-10, atol=1e-12)
     assert all((found - exact).norm() > 1e-3 * exact.norm() for found in outcomes.values())
@@ -52,16 +59,16 @@ def test_the_expected_gradient_is_the_exact_one() -> None:
 @given(
     length=st.integers(1, 30),
     k=st.integers(1, 5),
-    share=st.sampled_from([1e-9, 0.125, 0.3, 0.5, 0.99]),
+    fraction=st.sampled_from([1e-9, 0.125, 0.3, 0.5, 0.99]),
     key=st.integers(0, 10**6),
 )
-def test_each_cluster_gives_its_share_rounded_up(
-    length: int, k: int, share: float, key: int
+def test_each_cluster_gives_its_fraction_rounded_up(
+    length: int, k: int, fraction: float, key: int
 ) -> None:
-    """The backward pass visits ceil(share x size) frames of each cluster, no other, in rising order."""
+    """The backward pass visits ceil(fraction x size) frames of each cluster, no other, in rising order."""
     frames = random_clips([length], size=8)[0].frames
     clip = TensorClip(frames, cut_key=key)
-    _gradient(clip, replace(SWEEP, num_clusters=k, backward_fraction=share))
+    _gradient(clip, replace(SWEEP, num_clusters=k, backward_fraction=fraction))
     num_chunks = math.ceil(length / SWEEP.chunk_frames)
     visited = [frame for request in clip.requests[num_chunks:] for frame in request]
     assert visited == sorted(set(visited))
@@ -71,11 +78,11 @@ def test_each_cluster_gives_its_share_rounded_up(
     bounds = [j * length // k for j in range(k + 1)]
     for start, stop in itertools.pairwise(bounds):
         drawn = sum(start <= frame < stop for frame in visited)
-        assert drawn == math.ceil(share * (stop - start))
+        assert drawn == math.ceil(fraction * (stop - start))
 
 
 def test_a_short_video_keeps_its_exact_gradient() -> None:
-    """Where each row shows one frame there is nothing to draw from."""
+    """Where each cluster shows one frame there is nothing to draw from."""
     (clip,) = random_clips([3])
     sweep = replace(SWEEP, num_clusters=5)
     torch.testing.assert_close(
@@ -97,17 +104,16 @@ def test_frames_are_drawn_from_the_videos_key() -> None:
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
-def test_a_share_is_above_0_and_at_most_1(share: float) -> None:
-    """Anything else is refused, by the settings and by the sweep, with its value."""
-    with pytest.raises(ValueError, match=rf"backward_fraction {share}: must be in \(0, 1\]"):
-        replace(SWEEP, backward_fraction=share)
-    with pytest.raises(ValidationError, match="backward_share"):
-        TrainConfig(backward_share=share)
-
-
-def test_the_setting_reaches_the_engine() -> None:
-    """`backward_share` in the settings is the sweep's fraction."""
-    config = TrainConfig(backbone="tiny", weights="none", norm="frozen", backward_share=0.25)
-    backbone = build_recognizer(config, num_classes=2).backbone
-    assert build_sweep(config, backbone).backward_fraction == 0.25
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"backward_fraction": value} for value in (0.0, -0.5, 1.5)),
+        *({name: value} for name in ("chunk_frames", "num_clusters") for value in (0, -3)),
+    ],
+    ids=str,
+)
+def test_a_sweep_refuses_nonsense(wrong: dict[str, Any]) -> None:
+    """A fraction is above 0 and at most 1, chunks and clusters at least 1: the message names the value."""
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"{name} {value}: must be"):
+        replace(SWEEP, **wrong)

@@ -1,0 +1,41 @@
+"""A small residual network for toys and tests."""
+
+from torch import nn
+from torchvision.models.resnet import BasicBlock, conv1x1
+
+from fvar.model.backbone import Backbone
+from fvar.model.networks.resnet import cut_resnet
+
+NAMES = ("tiny",)
+WIDTHS = (32, 64, 96, 128)
+
+
+def cut(_name: str, stage: int) -> Backbone:
+    """Return the network, cut."""
+    return cut_resnet(TinyNetwork(), stage)
+
+
+class TinyNetwork(nn.Module):
+    """Four basic blocks, 32 to 128 channels wide; its children carry torchvision's ResNet names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, WIDTHS[0], 5, stride=2, padding=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(WIDTHS[0])
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.layer1 = nn.Sequential(_block(WIDTHS[0], WIDTHS[0], stride=1))
+        self.layer2 = nn.Sequential(_block(WIDTHS[0], WIDTHS[1], stride=2))
+        self.layer3 = nn.Sequential(_block(WIDTHS[1], WIDTHS[2], stride=2))
+        self.layer4 = nn.Sequential(_block(WIDTHS[2], WIDTHS[3], stride=1))
+        self.fc = nn.Linear(WIDTHS[3], 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _block(in_channels: int, channels: int, *, stride: int) -> BasicBlock:
+    if stride == 1 and in_channels == channels:
+        return BasicBlock(in_channels, channels)
+    downsample = nn.Sequential(conv1x1(in_channels, channels, stride), nn.BatchNorm2d(channels))
+    return BasicBlock(in_channels, channels, stride, downsample)
