@@ -1,4 +1,4 @@
-"""The names that users may choose from. They are read from files, without importing them: `--help` is fast."""
+"""The names that users may choose from, read from files without importing them: `--help` is fast."""
 
 import ast
 from importlib.resources import files
