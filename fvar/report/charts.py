@@ -1,4 +1,4 @@
-"""The small charts over all videos, as bars in the coordinates of an SVG of 360 x 190."""
+"""The small charts over all videos: bars in the coordinates of an SVG of 360 x 190."""
 
 import math
 from collections import Counter
@@ -18,7 +18,7 @@ _MAX_NAMES = 16  # names under the bars that fit side by side
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar, and where 80 % of what it sums up lie, in SVG units; `hint` says its numbers."""
+    """One bar in SVG units; `whisker` is the range of the middle 80 %, `hint` gives the numbers."""
 
     x: float
     y: float
@@ -42,26 +42,26 @@ class Chart:
 
 
 def charts(videos: Sequence[VideoClusters]) -> list[Chart]:
-    """Return what is worth seeing over all `videos`, at least one: how unequal clusters are, how large.
+    """Return the charts over all `videos` (at least one): how unequal clusters are, and how large.
 
-    Shares are of those videos that have as many clusters as any has: shorter ones are cut into single frames.
+    Fractions are those of the videos with the most clusters; shorter videos are cut into single frames.
     """
     most = max(video.num_clusters for video in videos)
     full = [video for video in videos if video.num_clusters == most]
-    shares = np.stack([video.sizes / video.num_frames for video in full])  # (videos, K)
+    fractions = np.stack([video.sizes / video.num_frames for video in full])  # (videos, K)
     noun = "video" if len(full) == 1 else "videos"
-    note = f"Median of {len(full):,} {noun}; whiskers: middle 80 %; dashed: if all were equal"
+    note = f"Median of {len(full):,} {noun}; whiskers: middle 80 %; dashed line: equal clusters"
     return [
-        _share_chart(
-            "Share of a video in its clusters, largest first",
-            np.sort(shares, axis=1)[:, ::-1],
+        _fraction_chart(
+            "Fraction of a video per cluster, largest first",
+            np.sort(fractions, axis=1)[:, ::-1],
             note=note,
             x_title="rank, 1 is the largest",
             first=1,
         ),
-        _share_chart(
-            "Share of a video in its clusters, in order of time",
-            shares,
+        _fraction_chart(
+            "Fraction of a video per cluster, in time",
+            fractions,
             note=note,
             x_title="number of the cluster",
             first=0,
@@ -70,23 +70,23 @@ def charts(videos: Sequence[VideoClusters]) -> list[Chart]:
     ]
 
 
-def _share_chart(
-    title: str, shares: npt.NDArray[np.float64], *, note: str, x_title: str, first: int
+def _fraction_chart(
+    title: str, fractions: npt.NDArray[np.float64], *, note: str, x_title: str, first: int
 ) -> Chart:
-    low, middle, high = np.quantile(shares, (0.1, 0.5, 0.9), axis=0)
+    low, middle, high = np.quantile(fractions, (0.1, 0.5, 0.9), axis=0)
     top = _nice_ceiling(float(high.max()))
     bars = [
         _bar(
             i,
-            shares.shape[1],
+            fractions.shape[1],
             middle[i] / top,
             name=str(i + first),
             hint=f"{i + first}: median {middle[i]:.1%}, {low[i]:.1%} to {high[i]:.1%}",
             whisker=(_y(low[i] / top), _y(high[i] / top)),
         )
-        for i in range(shares.shape[1])
+        for i in range(fractions.shape[1])
     ]
-    equal = 1 / shares.shape[1]
+    equal = 1 / fractions.shape[1]
     ticks = [(_y(part), f"{100 * top * part:.4g} %") for part in (0, 0.5, 1)]
     return Chart(title, note, x_title, bars, ticks, rule=_y(equal / top))
 
@@ -123,7 +123,7 @@ def _bar(
     hint: str,
     whisker: tuple[float, float] | None = None,
 ) -> Bar:
-    """Place bar `index` of `number`, as high as `part` of the plot."""
+    """Return bar `index` of `number` bars; its height is the fraction `part` of the plot."""
     pitch = _PLOT_WIDTH / number
     is_named = index % math.ceil(number / _MAX_NAMES) == 0
     return Bar(
@@ -142,7 +142,7 @@ def _y(part: float) -> float:
 
 
 def _nice_ceiling(value: float, *, whole: bool = False) -> float:
-    """Return 1, 2, 4, 5 or 10 times a power of ten, the least that is not below `value` (positive)."""
+    """Return the smallest number not below `value` (positive) that is 1, 2, 4 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value))
     if whole and value <= 2:
         return 2

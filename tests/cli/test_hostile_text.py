@@ -15,7 +15,8 @@ from training_samples import write_frames
 from fvar.config import TrainConfig, load_config_file, parse, train_config
 from fvar.errors import ConfigError, FvarError, ManifestError, SourceError
 from fvar.sources.source_csv import read_source
-from fvar.store.manifest import FramesManifest, check_files, read_manifest
+from fvar.store.manifest import FramesManifest, read_manifest
+from fvar.store.provenance import check_files
 
 _HEADER = "id,video,label,split"
 _fuzz = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])

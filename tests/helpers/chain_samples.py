@@ -21,10 +21,9 @@ from fvar.store.manifest import (
     OutputFile,
     PredictionsManifest,
     TrainSummary,
-    input_file,
-    output_file,
     write_manifest,
 )
+from fvar.store.provenance import input_file, output_file
 
 FOLDERS = ("frames", "train", "eval", "clusters")
 _HOW = {"clustering": "cumulative", "clusters": 4, "split": "test", "checkpoint": "last"}

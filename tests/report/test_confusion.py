@@ -25,7 +25,7 @@ def names_of(figure: Figure) -> tuple[list[str], list[str]]:
 
 
 def test_cells_show_counts_and_shares_of_the_row() -> None:
-    """Counts stand in their cells, zeros are left out, colours are shares of the row's videos."""
+    """Counts stand in their cells, zeros are left out, colors are shares of the row's videos."""
     figure = confusion_figure(np.array([[3, 1], [0, 2000]]), ["wave", "clap"])
     axes = figure.axes[0]
     counts = {text.get_position(): text.get_text() for text in axes.texts}

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clusters_samples import grey_pictures, sample_clusters
+from fvar.report.colors import PALETTE, cluster_color, ink_on, rgb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
 from fvar.errors import InputError
-from fvar.report.colours import PALETTE, cluster_colour, ink_on, rgb
 from fvar.report.filmstrip import MAX_SHOWN, filmstrip_figure, write_filmstrip
 from fvar.report.thumbnails import MEAN_FRAMES, decode_thumbnail, film, resized, spread
 
@@ -82,7 +82,7 @@ def test_a_wrong_picture_is_refused(picture: np.ndarray, problem: str) -> None:
 
 
 def test_grey_planes_are_refused() -> None:
-    """Pictures without colour channels are refused, not drawn in false colours."""
+    """Pictures without color channels are refused, not drawn in false colors."""
     plane = np.zeros((4, 4), dtype=np.uint8)
     with pytest.raises(InputError, match=r"is uint8\[4, 4\], must be uint8\[H, W, 3\]"):
         list(film(sample_clusters(3, 1), lambda _: plane, per_cluster=3))
@@ -109,7 +109,7 @@ def test_a_broken_jpeg_is_an_error() -> None:
 
 
 def test_resizing_keeps_a_flat_picture_flat() -> None:
-    """A picture of one colour stays that colour at any size."""
+    """A picture of one color stays that color at any size."""
     flat = np.full((64, 48, 3), 77, dtype=np.uint8)
     for size in ((10, 7), (200, 90)):
         smaller = resized(flat, width=size[0], height=size[1])
@@ -118,21 +118,21 @@ def test_resizing_keeps_a_flat_picture_flat() -> None:
 
 
 def test_neighbouring_clusters_differ_in_colour() -> None:
-    """No two neighbours share a colour, for any number of clusters."""
-    assert all(cluster_colour(j) != cluster_colour(j + 1) for j in range(50))
+    """No two neighbors share a color, for any number of clusters."""
+    assert all(cluster_color(j) != cluster_color(j + 1) for j in range(50))
 
 
-@pytest.mark.parametrize("colour", PALETTE)
-def test_numbers_can_be_read_on_every_colour(colour: str) -> None:
-    """The ink on a cluster's colour has a WCAG contrast of at least 4.5, computed here from sRGB."""
+@pytest.mark.parametrize("color", PALETTE)
+def test_numbers_can_be_read_on_every_colour(color: str) -> None:
+    """The ink on a cluster's color has a WCAG contrast of at least 4.5, computed here from sRGB."""
 
     def luminance(text: str) -> float:
         parts = [part / 255 for part in rgb(text)]
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
-    ink = ink_on(*(part / 255 for part in rgb(colour)))
-    bright, dark = sorted((luminance(colour), luminance(ink)), reverse=True)
+    ink = ink_on(*(part / 255 for part in rgb(color)))
+    bright, dark = sorted((luminance(color), luminance(ink)), reverse=True)
     assert (bright + 0.05) / (dark + 0.05) >= 4.5
 
 
@@ -149,7 +149,7 @@ def test_numbers_can_be_read_on_every_colour(colour: str) -> None:
     ],
 )
 def test_every_cluster_is_drawn(num_frames: int, k: int, size: tuple[int, int]) -> None:
-    """Each cluster has its number, its size, its first and last frame, and its colour in the picture."""
+    """Each cluster has its number, its size, its first and last frame, and its color in the picture."""
     clusters = sample_clusters(num_frames, k)
     figure = filmstrip_figure(clusters, grey_pictures(*size))
     texts = texts_of(figure)
@@ -159,7 +159,7 @@ def test_every_cluster_is_drawn(num_frames: int, k: int, size: tuple[int, int]) 
     pixels = pixels_of(figure)
     assert pixels.shape[1] == 1600
     for j in range(min(clusters.num_clusters, len(PALETTE))):
-        assert (pixels == rgb(cluster_colour(j))).all(axis=-1).sum() > 200
+        assert (pixels == rgb(cluster_color(j))).all(axis=-1).sum() > 200
 
 
 def test_the_mean_is_drawn_in_its_grey() -> None:

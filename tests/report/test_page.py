@@ -120,7 +120,7 @@ def test_headline_figures(tmp_path: Path) -> None:
 
 
 def test_right_and_wrong_are_told_by_words(tmp_path: Path) -> None:
-    """The verdict is a sign and a word, not a colour alone; a wrong video names both classes."""
+    """The verdict is a sign and a word, not a color alone; a wrong video names both classes."""
     videos = [sample_clusters(seed=0), sample_clusters(seed=1, label="up", predicted="down")]
     reader = Reader(write(tmp_path, videos))
     assert reader.text.count("✓ right") == reader.text.count("✗ wrong") == 2

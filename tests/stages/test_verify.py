@@ -24,8 +24,8 @@ from fvar.reporting import Progress, SilentReporter
 from fvar.stages.verify import Verdict, verify
 from fvar.store import files
 from fvar.store.encoded_video import EncodedVideo
-from fvar.store.files import sha256_of
 from fvar.store.frame_store import write_shard
+from fvar.store.hashing import sha256_of
 
 SHARD = "shards/shard-00001.h5"  # of e, f, v, w
 LAST = "checkpoints/last.pt"

@@ -22,10 +22,10 @@ from fvar.store.files import (
     check_out_dir,
     is_complete,
     remove_outputs,
-    sha256_of,
     sole_writer,
     write_json,
 )
+from fvar.store.hashing import sha256_of
 
 
 @pytest.fixture

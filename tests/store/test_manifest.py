@@ -25,15 +25,12 @@ from fvar.store.manifest import (
     StageManifest,
     TrainSummary,
     VideoEntry,
-    check_files,
     check_out,
-    input_file,
     locate,
-    output_file,
     read_manifest,
-    tool_versions,
     write_manifest,
 )
+from fvar.store.provenance import check_files, input_file, output_file, tool_versions
 
 HASH = "0" * 64
 

@@ -24,18 +24,18 @@ def test_every_frame_is_in_exactly_one_cluster(num_frames: int, k: int, seed: in
 
 
 @given(num_frames=st.integers(2, 300), seed=st.integers(0, 9))
-def test_cumulative_shares_sum_the_normalised_distances(num_frames: int, seed: int) -> None:
+def test_cumulative_fractions_sum_the_normalized_distances(num_frames: int, seed: int) -> None:
     """D[t] / D[T - 1] is the running sum of h divided by its total, in any unit, from 0 to 1."""
     clusters = sample_clusters(num_frames, seed=seed)
-    h = clusters.normalised_distances
+    h = clusters.normalized_distances
     assert np.array_equal(h * clusters.num_bits, clusters.step_distances)
     expected = [sum(h[:t]) / sum(h) if sum(h) else 0.0 for t in range(num_frames)]
-    np.testing.assert_allclose(clusters.cumulative_shares, expected, atol=1e-12)
+    np.testing.assert_allclose(clusters.cumulative_fractions, expected, atol=1e-12)
 
 
 def test_a_still_video_has_no_shares() -> None:
     """A video that never changes has cumulative shares of 0, not nan."""
-    assert not sample_clusters(still=True).cumulative_shares.any()
+    assert not sample_clusters(still=True).cumulative_fractions.any()
 
 
 def test_intervals_in_seconds_touch_and_end_after_the_last_frame() -> None:
