@@ -40,10 +40,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
+        # HDF5's own text is many lines long.
+        reason = os.strerror(error.errno) if error.errno else error
         raise StoppedError(
-            path,
-            f"cannot be written ({error.strerror or error})",
-            fix=f"{write_fix(error)} and run again",
+            path, f"cannot be written ({reason})", fix=f"{write_fix(error)} and run again"
         ) from error
     finally:
         with contextlib.suppress(OSError):  # what went wrong above may forbid this too

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clusters_samples import grey_pictures, sample_clusters
-from fvar.report.colors import PALETTE, cluster_color, ink_on, rgb
+from clusters_samples import gray_pictures, sample_clusters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
 from fvar.errors import InputError
+from fvar.report.colors import PALETTE, cluster_color, ink_on, rgb
 from fvar.report.filmstrip import MAX_SHOWN, filmstrip_figure, write_filmstrip
 from fvar.report.thumbnails import MEAN_FRAMES, decode_thumbnail, film, resized, spread
 
@@ -47,7 +47,7 @@ def test_size_times_mean_picture_is_the_sum_of_pictures(num_frames: int, k: int)
     """With at most 64 frames in a cluster its mean picture is the mean of all of them, to half a level."""
     k = max(k, -(-num_frames // MEAN_FRAMES))
     clusters = sample_clusters(num_frames, k)
-    shown = list(film(clusters, grey_pictures(2, 3), per_cluster=3))
+    shown = list(film(clusters, gray_pictures(2, 3), per_cluster=3))
     assert len(shown) == clusters.num_clusters
     for start, stop, one in zip(clusters.starts, clusters.stops, shown, strict=True):
         assert one.mean.shape == (2, 3, 3)
@@ -58,7 +58,7 @@ def test_size_times_mean_picture_is_the_sum_of_pictures(num_frames: int, k: int)
 def test_a_frame_is_decoded_once_and_a_large_cluster_sampled() -> None:
     """A cluster of 1,000 frames costs at most 64 pictures for its mean and those shown, none twice."""
     asked: list[int] = []
-    draw = grey_pictures(1, 1)
+    draw = gray_pictures(1, 1)
     clusters = sample_clusters(1000, 1)
     list(film(clusters, lambda frame: asked.append(frame) or draw(frame), per_cluster=5))
     assert asked.pop(0) == 0  # for the size
@@ -81,7 +81,7 @@ def test_a_wrong_picture_is_refused(picture: np.ndarray, problem: str) -> None:
     assert f"frame 2 of video 'clip-0': {problem}" in str(caught.value)
 
 
-def test_grey_planes_are_refused() -> None:
+def test_gray_planes_are_refused() -> None:
     """Pictures without color channels are refused, not drawn in false colors."""
     plane = np.zeros((4, 4), dtype=np.uint8)
     with pytest.raises(InputError, match=r"is uint8\[4, 4\], must be uint8\[H, W, 3\]"):
@@ -96,13 +96,13 @@ def jpeg(width: int, height: int, mode: str = "RGB") -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_thumbnails_are_decoded_small(mode: str) -> None:
-    """A 1600 x 800 picture wanted at 200 px is decoded at a quarter; grey becomes RGB."""
+    """A 1600 x 800 picture wanted at 200 px is decoded at a quarter; gray becomes RGB."""
     assert decode_thumbnail(jpeg(1600, 800, mode), side_px=200).shape == (200, 400, 3)
     assert decode_thumbnail(jpeg(64, 48, mode), side_px=200).shape == (48, 64, 3)
 
 
 def test_a_broken_jpeg_is_an_error() -> None:
-    """Bytes that are no JPEG, or end early, are an error and never a grey picture."""
+    """Bytes that are no JPEG, or end early, are an error and never a gray picture."""
     for broken in (np.arange(50, dtype=np.uint8), jpeg(640, 480)[:900]):
         with pytest.raises(InputError, match="is no JPEG picture"):
             decode_thumbnail(broken, side_px=100)
@@ -117,7 +117,7 @@ def test_resizing_keeps_a_flat_picture_flat() -> None:
         assert (smaller == 77).all()
 
 
-def test_neighbouring_clusters_differ_in_colour() -> None:
+def test_neighboring_clusters_differ_in_color() -> None:
     """No two neighbors share a color, for any number of clusters."""
     assert all(cluster_color(j) != cluster_color(j + 1) for j in range(50))
 
@@ -151,7 +151,7 @@ def test_numbers_can_be_read_on_every_colour(color: str) -> None:
 def test_every_cluster_is_drawn(num_frames: int, k: int, size: tuple[int, int]) -> None:
     """Each cluster has its number, its size, its first and last frame, and its color in the picture."""
     clusters = sample_clusters(num_frames, k)
-    figure = filmstrip_figure(clusters, grey_pictures(*size))
+    figure = filmstrip_figure(clusters, gray_pictures(*size))
     texts = texts_of(figure)
     for j, (start, stop) in enumerate(zip(clusters.starts, clusters.stops, strict=True)):
         assert str(j) in texts
@@ -162,9 +162,9 @@ def test_every_cluster_is_drawn(num_frames: int, k: int, size: tuple[int, int]) 
         assert (pixels == rgb(cluster_color(j))).all(axis=-1).sum() > 200
 
 
-def test_the_mean_is_drawn_in_its_grey() -> None:
-    """Two clusters of levels 0..9 and 10..19: the means' greys 4 or 5 and 14 or 15 fill their pictures."""
-    pixels = pixels_of(filmstrip_figure(sample_clusters(20, 2), grey_pictures()))
+def test_the_mean_is_drawn_in_its_gray() -> None:
+    """Two clusters of levels 0..9 and 10..19: the means' grays 4 or 5 and 14 or 15 fill their pictures."""
+    pixels = pixels_of(filmstrip_figure(sample_clusters(20, 2), gray_pictures()))
     for level in (4.5, 14.5):
         near = (np.abs(pixels.astype(float) - level) <= 0.5).all(axis=-1)
         assert near.sum() >= 180 * 180
@@ -173,7 +173,7 @@ def test_the_mean_is_drawn_in_its_grey() -> None:
 def test_boundaries_stand_where_the_frames_begin() -> None:
     """The curve has a line at the first frame of every cluster but the first, in seconds."""
     clusters = sample_clusters(32, 4)
-    curve = filmstrip_figure(clusters, grey_pictures()).axes[1]
+    curve = filmstrip_figure(clusters, gray_pictures()).axes[1]
     lines = sorted(float(line.get_xdata()[0]) for line in curve.lines)  # type: ignore[index]
     assert lines == clusters.start_seconds[1:].tolist()
     assert curve.get_xlim() == (0.0, pytest.approx(32 / 25))
@@ -184,7 +184,7 @@ def test_no_peak_of_a_long_video_is_lost() -> None:
     steps = np.zeros(9999, dtype=np.int64)
     steps[7777] = 500
     clusters = sample_clusters(10_000, 16, step_distances=steps)
-    curve = filmstrip_figure(clusters, grey_pictures(8, 8)).axes[1]
+    curve = filmstrip_figure(clusters, gray_pictures(8, 8)).axes[1]
     (bars,) = (patch for patch in curve.patches if hasattr(patch, "get_data"))
     values, edges, _ = bars.get_data()
     assert len(values) < 1600
@@ -195,7 +195,7 @@ def test_no_peak_of_a_long_video_is_lost() -> None:
 
 def test_more_clusters_than_fit_are_said() -> None:
     """With 100 clusters the film shows 64 and says so; the curve shows them all."""
-    figure = filmstrip_figure(sample_clusters(100, 100), grey_pictures(8, 8))
+    figure = filmstrip_figure(sample_clusters(100, 100), gray_pictures(8, 8))
     assert f"film: clusters 0 to {MAX_SHOWN - 1} of 100" in texts_of(figure)
     assert len(figure.axes[1].lines) == 99
 
@@ -203,19 +203,19 @@ def test_more_clusters_than_fit_are_said() -> None:
 @pytest.mark.parametrize(("num_frames", "text"), [(9, "nothing changes"), (1, "a single frame")])
 def test_a_still_video_says_so(num_frames: int, text: str) -> None:
     """A video without change is drawn, and says why its curve is empty."""
-    figure = filmstrip_figure(sample_clusters(num_frames, 3, still=True), grey_pictures())
+    figure = filmstrip_figure(sample_clusters(num_frames, 3, still=True), gray_pictures())
     assert text in texts_of(figure)
 
 
 def test_frames_at_one_moment_are_drawn() -> None:
     """A video whose frames all claim the same time, at no rate, has an axis of one second and no warning."""
     clusters = sample_clusters(5, 2, pts_seconds=np.full(5, 3.0), fps=None)
-    assert filmstrip_figure(clusters, grey_pictures()).axes[1].get_xlim() == (3.0, 4.0)
+    assert filmstrip_figure(clusters, gray_pictures()).axes[1].get_xlim() == (3.0, 4.0)
 
 
 def test_long_captions_shrink() -> None:
     """With 16 columns and clusters of 1,000 frames a caption leaves out the noun rather than overlap."""
-    texts = texts_of(filmstrip_figure(sample_clusters(160_000, 16), grey_pictures(2, 2)))
+    texts = texts_of(filmstrip_figure(sample_clusters(160_000, 16), gray_pictures(2, 2)))
     assert "10000" in texts
     assert "150000–159999" in texts  # noqa: RUF001  # a span
 
@@ -225,11 +225,11 @@ def test_file_names_the_video(tmp_path: Path) -> None:
     path = tmp_path / "film.png"
     clusters = sample_clusters(id="$x$ 日本 <b>", label="wave", predicted="clap")
     with warnings.catch_warnings(action="error"):
-        write_filmstrip(path, clusters, grey_pictures())
+        write_filmstrip(path, clusters, gray_pictures())
     with Image.open(path) as image:
         assert image.size[0] == 1600
         assert image.info["Title"] == "$x$ 日本 <b>"
         assert image.info["Description"] == "label wave, predicted clap"
     first = path.read_bytes()
-    write_filmstrip(path, clusters, grey_pictures())
+    write_filmstrip(path, clusters, gray_pictures())
     assert path.read_bytes() == first

@@ -1,4 +1,4 @@
-"""Laws of the record of one video's clusters."""
+"""Laws of the clusters of one video."""
 
 from dataclasses import replace
 
@@ -33,13 +33,13 @@ def test_cumulative_fractions_sum_the_normalized_distances(num_frames: int, seed
     np.testing.assert_allclose(clusters.cumulative_fractions, expected, atol=1e-12)
 
 
-def test_a_still_video_has_no_shares() -> None:
-    """A video that never changes has cumulative shares of 0, not nan."""
+def test_a_still_video_has_no_change() -> None:
+    """A video that never changes has cumulative fractions of 0, not nan."""
     assert not sample_clusters(still=True).cumulative_fractions.any()
 
 
 def test_intervals_in_seconds_touch_and_end_after_the_last_frame() -> None:
-    """A run stops when the next one starts; the last frame lasts the median step: here 0.04 of .04 .04 .5."""
+    """A cluster stops when the next starts; the last frame lasts the median step: 0.04 of .04 .04 .5."""
     clusters = sample_clusters(4, 2, pts_seconds=np.array([1.0, 1.04, 1.08, 1.58]))
     assert clusters.start_seconds.tolist() == [1.0, 1.08]
     assert clusters.stop_seconds.tolist() == [1.08, pytest.approx(1.62)]
@@ -47,8 +47,8 @@ def test_intervals_in_seconds_touch_and_end_after_the_last_frame() -> None:
 
 
 @pytest.mark.parametrize(("fps", "seconds"), [(25.0, 0.04), (None, 0.0)])
-def test_a_single_frame_lasts_what_the_rate_says(fps: float | None, seconds: float) -> None:
-    """With one frame there is no step: it lasts 1 / fps, or no time where the file claims no rate."""
+def test_a_single_frame_lasts_one_period(fps: float | None, seconds: float) -> None:
+    """A single frame lasts 1 / fps, or no time if the file claims no rate."""
     clusters = sample_clusters(1, fps=fps)
     assert clusters.frame_seconds == seconds
     assert clusters.stop_seconds.tolist() == [seconds]
@@ -97,7 +97,7 @@ def _int64(*values: int) -> np.ndarray:
     ],
 )
 def test_nonsense_is_refused(changes: dict[str, object], problem: str) -> None:
-    """What is not a partition of all frames is refused with the video, the value and the rule."""
+    """Anything but a partition of all frames is refused with the video, the value and the rule."""
     with pytest.raises(InputError) as caught:
         replace(sample_clusters(4, 2), **changes)  # type: ignore[arg-type]  # the point of it
     assert str(caught.value).startswith("clusters of video 'clip-0': ")
