@@ -22,12 +22,10 @@ class ClusterPictures:
     """The pictures shown of one cluster.
 
     Attributes:
-        frames: Numbers of the frames shown, in order.
-        thumbnails: Pictures of these frames.
+        thumbnails: Pictures of some of its frames, in order.
         mean: Mean picture of all frames of the cluster, or of `MEAN_FRAMES` of them.
     """
 
-    frames: list[int]
     thumbnails: list[Picture]
     mean: Picture
 
@@ -70,7 +68,7 @@ def film(
             if frame in averaged:
                 total += current
         mean = np.rint(total / len(averaged)).astype(np.uint8)
-        yield ClusterPictures(shown, [thumbnails[frame] for frame in shown], mean)
+        yield ClusterPictures([thumbnails[frame] for frame in shown], mean)
 
 
 def _check_picture(picture: Picture, *, shape: tuple[int, ...], thing: str) -> None:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from fvar.config import InspectConfig
 from fvar.errors import ConfigError
 from fvar.model.recognizer import Inference
@@ -149,8 +151,7 @@ def _draw_each(
             id=entry.id,
             label=entry.label,
             predicted=classes[int(inference.logits.argmax())],
-            starts=inference.starts,
-            stops=inference.stops,
+            boundaries=np.append(inference.starts, inference.stops[-1]),
             step_distances=inference.step_distances,
             num_bits=inference.num_bits,
             pts_seconds=encoded.pts_seconds,

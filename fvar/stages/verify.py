@@ -149,7 +149,7 @@ def verify(run: Path, config: VerifyConfig, reporter: Reporter) -> Verdict:
     for note in notes:
         reporter.info(f"note: {note}")
     done: Counter[str] = Counter()
-    total = sum(_num_frames(one) for one in chain)
+    total = sum(check.num_frames for one in chain for check in _checks(one))
     with reporter.progress("verify", total=total or None, unit="frames") as progress:
         checks = (check for one in chain for check in _checks(one))
         for check, found in in_processes(checks, _Check.faults, workers=config.workers):
@@ -249,13 +249,3 @@ def _shard_checks(folder: Path, shard: str, videos: Sequence[VideoEntry]) -> Ite
     for video in videos:
         action = partial(video_faults, folder, shard, video)
         yield _Check(action, video.id, num_videos=1, num_frames=video.num_frames)
-
-
-def _num_frames(run: Run) -> int:
-    """Return the number of frames in the shards that exist."""
-    return sum(
-        video.num_frames
-        for shard, videos in run.by_shard().items()
-        if (run.folder / shard).is_file()
-        for video in videos
-    )

@@ -51,15 +51,8 @@ def video_faults(folder: Path, shard: str, entry: VideoEntry) -> Iterator[FrameS
 
 
 def _figure_problems(video: EncodedVideo, entry: VideoEntry) -> Iterator[str]:
-    stored = {
-        "num_frames": video.num_frames,
-        "width": video.width,
-        "height": video.height,
-        "fps": video.fps,
-        "num_bytes": len(video.jpeg),
-    }
-    for name, found in stored.items():
-        listed = getattr(entry, name)
+    for name in ("num_frames", "width", "height", "fps", "num_bytes"):
+        found, listed = getattr(video, name), getattr(entry, name)
         if found != listed:
             yield f"{name} is {found}, the manifest says {listed}"
 

@@ -83,6 +83,11 @@ class EncodedVideo:
         """Number of frames, T."""
         return len(self.pts_seconds)
 
+    @property
+    def num_bytes(self) -> int:
+        """Number of bytes of the pictures."""
+        return len(self.jpeg)
+
     def frame(self, index: int) -> npt.NDArray[np.uint8]:
         """Return the JPEG bytes of frame `index` in 0..T-1, a view of `jpeg`.
 
@@ -103,5 +108,5 @@ class EncodedVideo:
     def __repr__(self) -> str:
         return (
             f"EncodedVideo({self.num_frames} frames of {self.width}x{self.height} px, "
-            f"{len(self.jpeg)} bytes, {self.pts_seconds[0]:.3f}..{self.pts_seconds[-1]:.3f} s)"
+            f"{self.num_bytes} bytes, {self.pts_seconds[0]:.3f}..{self.pts_seconds[-1]:.3f} s)"
         )

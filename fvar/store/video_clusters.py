@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fvar.errors import InputError
 
-ARRAYS = {"starts": "<i8", "stops": "<i8", "step_distances": "<i8", "pts_seconds": "<f8"}
+_ARRAYS = {"boundaries": "<i8", "step_distances": "<i8", "pts_seconds": "<f8"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -22,8 +22,8 @@ class VideoClusters:
         id: Of the video, as in the source CSV.
         label: Its class in the source CSV.
         predicted: The class that the network predicts.
-        starts: First frame of every cluster, int64, shape (K,); starts[0] is 0.
-        stops: The frame after the last frame of every cluster, int64, shape (K,); stops[-1] is T.
+        boundaries: First frame of every cluster, then T: int64, shape (K + 1,); cluster j is the frames
+            [boundaries[j], boundaries[j + 1]).
         step_distances: Number of bits of the activation pattern that change from frame t to t + 1,
             int64, shape (T - 1,).
         num_bits: Number of bits in a pattern: C * H * W of the activations that are clustered.
@@ -37,8 +37,7 @@ class VideoClusters:
     id: str
     label: str
     predicted: str
-    starts: npt.NDArray[np.int64]
-    stops: npt.NDArray[np.int64]
+    boundaries: npt.NDArray[np.int64]
     step_distances: npt.NDArray[np.int64]
     num_bits: int
     pts_seconds: npt.NDArray[np.float64]
@@ -54,34 +53,28 @@ class VideoClusters:
             )
 
     def _problems(self) -> Iterator[str]:
-        for name, dtype in ARRAYS.items():
+        for name, dtype in _ARRAYS.items():
             array = getattr(self, name)
             if array.ndim != 1 or array.dtype != np.dtype(dtype):
                 yield f"{name} is {array.dtype}{list(array.shape)}, must be {np.dtype(dtype)}[:]"
         if not len(self.pts_seconds):
             yield "pts_seconds is empty, a video has at least 1 frame"
-        yield from self._partition_problems()
-        yield from self._measure_problems()
-
-    def _partition_problems(self) -> Iterator[str]:
-        if len(self.starts) != len(self.stops) or not len(self.starts):
-            yield f"{len(self.starts)} starts and {len(self.stops)} stops, must be equally many, at least 1"
-        if self.starts[0] != 0 or self.stops[-1] != self.num_frames:
+        if self.num_clusters < 1:
+            yield "boundaries has no cluster, must have at least 1"
+        if self.boundaries[0] != 0 or self.boundaries[-1] != self.num_frames:
             yield (
-                f"clusters run from frame {self.starts[0]} to {self.stops[-1]}, "
+                f"clusters run from frame {self.boundaries[0]} to {self.boundaries[-1]}, "
                 f"must run from 0 to {self.num_frames}"
             )
-        if (empty := np.flatnonzero(self.stops <= self.starts)).size:
+        if (empty := np.flatnonzero(self.sizes < 1)).size:
             j = empty[0]
             yield f"cluster {j} is [{self.starts[j]}, {self.stops[j]}), must hold a frame"
-        if (apart := np.flatnonzero(self.starts[1:] != self.stops[:-1])).size:
-            j = apart[0]
-            yield (
-                f"cluster {j} stops at {self.stops[j]} and the next starts at {self.starts[j + 1]}, "
-                "must be the same frame"
-            )
+        yield from self._distance_problems()
+        # Stated as what must hold, so that nan is refused too.
+        if not (np.isfinite(self.pts_seconds).all() and (np.diff(self.pts_seconds) >= 0).all()):
+            yield "pts_seconds must be finite and never fall"
 
-    def _measure_problems(self) -> Iterator[str]:
+    def _distance_problems(self) -> Iterator[str]:
         if len(self.step_distances) != self.num_frames - 1:
             yield f"{len(self.step_distances)} step distances for {self.num_frames} frames"
         if self.num_bits < 1:
@@ -92,9 +85,6 @@ class VideoClusters:
                 f"step distance {wrong[0]} is {self.step_distances[wrong[0]]}, "
                 f"must be within 0 and num_bits ({self.num_bits})"
             )
-        # Stated as what must hold, so that nan is refused too.
-        if not (np.isfinite(self.pts_seconds).all() and (np.diff(self.pts_seconds) >= 0).all()):
-            yield "pts_seconds must be finite and never fall"
 
     @property
     def num_frames(self) -> int:
@@ -104,7 +94,7 @@ class VideoClusters:
     @property
     def num_clusters(self) -> int:
         """Number of clusters, K: the number asked for, or T if the video is shorter."""
-        return len(self.starts)
+        return len(self.boundaries) - 1
 
     @property
     def is_right(self) -> bool:
@@ -112,9 +102,14 @@ class VideoClusters:
         return self.predicted == self.label
 
     @property
-    def boundaries(self) -> npt.NDArray[np.int64]:
-        """First frame of every cluster, then T: int64, shape (K + 1,); cluster j is [b[j], b[j + 1])."""
-        return np.append(self.starts, self.stops[-1])
+    def starts(self) -> npt.NDArray[np.int64]:
+        """First frame of every cluster, int64, shape (K,)."""
+        return self.boundaries[:-1]
+
+    @property
+    def stops(self) -> npt.NDArray[np.int64]:
+        """The frame after the last frame of every cluster, int64, shape (K,)."""
+        return self.boundaries[1:]
 
     @property
     def sizes(self) -> npt.NDArray[np.int64]:

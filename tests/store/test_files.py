@@ -72,13 +72,6 @@ def test_failure_at_the_last_step_leaves_the_old_file(
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_folder_that_is_a_file_stops(tmp_path: Path) -> None:
-    """Where the folder cannot be made, the error is still one of ours."""
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(StoppedError, match=r"file/out\.txt: cannot be written \(File exists\)"):
-        write_json(tmp_path / "file" / "out.txt", {})
-
-
 def test_json_refuses_what_is_not_json(tmp_path: Path) -> None:
     """Nan and infinity never reach the disk."""
     with pytest.raises(ValueError, match="nan"):
@@ -128,11 +121,13 @@ def test_a_folder_has_one_writer(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    """One line names the folder and the system's reason."""
+    """Where a file is in the way, one line names what cannot be made and the system's reason."""
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "out"
     with pytest.raises(StoppedError, match=r"file/out: .* \(Not a directory\)"), sole_writer(out):
         pass
+    with pytest.raises(StoppedError, match=r"file/out\.txt: cannot be written \(File exists\)"):
+        write_json(tmp_path / "file" / "out.txt", {})
 
 
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
