@@ -214,22 +214,24 @@ def test_picture_with_right_checksums_is_still_decoded(
     assert "this shard alone" in fault.fix
 
 
-def test_changed_byte_of_a_picture_names_the_video(chain: Path) -> None:
-    """Where even the manifest was made to agree, the video's own checksum does not."""
-    path = chain / "frames" / SHARD
+def _change_a_picture(path: Path) -> None:
     _flip_byte(path, at=path.read_bytes().index(b"\xff\xd8\xff") + 300)
-    vouch(chain / "frames", SHARD)
-    (fault,) = _verify(chain / "frames").faults
-    assert "checksum differs" in fault.problem
-    assert fault.thing.startswith(f"{path}: video '")
 
 
-def test_shard_that_cannot_be_opened_is_one_fault(chain: Path) -> None:
-    """The videos of a damaged file do not repeat what is wrong with the file."""
-    _cut(chain / "frames" / SHARD)
+@pytest.mark.parametrize(
+    ("damage", "video", "problem"),
+    [(_change_a_picture, ": video '", "checksum differs"), (_cut, "", "cannot be read")],
+)
+def test_damage_that_the_manifest_agrees_with(
+    chain: Path, damage: Callable[[Path], None], video: str, problem: str
+) -> None:
+    """A video's own checksum still names it, and a shard that cannot be opened is a single fault."""
+    path = chain / "frames" / SHARD
+    damage(path)
     vouch(chain / "frames", SHARD)
     (fault,) = _verify(chain / "frames").faults
-    assert fault.thing == str(chain / "frames" / SHARD)
+    assert fault.thing.startswith(f"{path}{video}")
+    assert problem in fault.problem
 
 
 @pytest.mark.parametrize(

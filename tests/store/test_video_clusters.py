@@ -60,14 +60,10 @@ def test_frames_shown_at_one_moment_do_not_count_as_steps() -> None:
     assert sample_clusters(5, pts_seconds=times).frame_seconds == pytest.approx(0.1)
 
 
-def test_right_means_predicted_is_the_label() -> None:
-    """A prediction is right when it names the label and wrong otherwise."""
+def test_a_prediction_is_right_when_it_is_the_label() -> None:
+    """Any other class is wrong, and the repr prints counts, not arrays."""
     assert sample_clusters(predicted="left").is_right
     assert not sample_clusters(predicted="right").is_right
-
-
-def test_repr_shows_the_shape() -> None:
-    """The repr prints counts, not arrays."""
     text = repr(sample_clusters(32, 8))
     assert text == "VideoClusters('clip-0', 32 frames in 8 clusters of 4 to 4, 1000 bits)"
 
