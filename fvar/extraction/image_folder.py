@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from fvar.extraction.collect import Size
 from fvar.extraction.ffmpeg import FfmpegInput
 from fvar.extraction.probe.claims import MAX_PIXELS, Glance, UnreadableError
-from fvar.store.files import sha256_of
+from fvar.store.hashing import sha256_of
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # Pillow's names, recognized by content

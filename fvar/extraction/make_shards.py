@@ -16,7 +16,8 @@ from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.shards import FOLDER, Job, Shard, ShardRecord, hash_source, write_record
 from fvar.processes import taken_ahead
 from fvar.sources.source_csv import SourceRow
-from fvar.store.frame_store import EncodedVideo, write_shard
+from fvar.store.encoded_video import EncodedVideo
+from fvar.store.frame_store import write_shard
 from fvar.store.manifest import VideoEntry
 from fvar.system import usable_processors
 

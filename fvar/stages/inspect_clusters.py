@@ -4,10 +4,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fvar.config import InspectConfig
 from fvar.errors import ConfigError, InputError, stopped_by
 from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import StoredVideo
+from fvar.model.clusterings import load_clustering
 from fvar.model.recognizer import Inference
 from fvar.names import clustering_names
 from fvar.report.filmstrip import THUMBNAIL_PX, write_filmstrip
@@ -17,15 +20,8 @@ from fvar.reporting import Progress, Reporter
 from fvar.store.clusters_file import read_clusters, write_clusters, write_clusters_csv
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.files import remove_outputs
-from fvar.store.manifest import (
-    ClustersManifest,
-    ClustersSummary,
-    check_out,
-    input_file,
-    output_file,
-    tool_versions,
-    write_manifest,
-)
+from fvar.store.manifest import ClustersManifest, ClustersSummary, check_out, write_manifest
+from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.store.video_clusters import VideoClusters
 from fvar.training.distributed import join_world
 from fvar.training.inputs import StoredFrames
@@ -120,7 +116,7 @@ def _inspect(
         out_dir / PAGE,
         clusters,
         paths,
-        clustering=run.config.clustering,
+        explanation=load_clustering(run.config.clustering).EXPLANATION,
         settings={
             "clustering": f"{run.config.clustering}, k = {run.config.clusters}",
             "network": f"{run.config.backbone}, cut after stage {run.config.stage}",
@@ -165,8 +161,7 @@ def _draw_each(
             id=clip.id,
             label=classes[clip.label],
             predicted=classes[int(inference.logits.argmax())],
-            starts=inference.starts,
-            stops=inference.stops,
+            boundaries=np.append(inference.starts, inference.stops[-1]),
             step_distances=inference.step_distances,
             num_bits=inference.num_bits,
             pts_seconds=clip.video.pts_seconds,

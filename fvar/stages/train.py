@@ -18,15 +18,8 @@ from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Reporter
 from fvar.store.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs
-from fvar.store.manifest import (
-    CheckpointManifest,
-    TrainSummary,
-    check_out,
-    input_file,
-    output_file,
-    tool_versions,
-    write_manifest,
-)
+from fvar.store.manifest import CheckpointManifest, TrainSummary, check_out, write_manifest
+from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
 from fvar.training.distributed import World, autocast, join_world
 from fvar.training.inputs import StoredFrames, open_frames

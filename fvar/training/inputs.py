@@ -8,8 +8,9 @@ from fvar.config import Split
 from fvar.errors import ManifestError
 from fvar.loading.dataset import StoredVideo
 from fvar.reporting import Reporter
-from fvar.store.files import sha256_of
-from fvar.store.manifest import FramesManifest, VideoEntry, check_files, locate, read_manifest
+from fvar.store.hashing import sha256_of
+from fvar.store.manifest import FramesManifest, VideoEntry, locate, read_manifest
+from fvar.store.provenance import check_files
 from fvar.training.distributed import World
 from fvar.training.shared_files import check_same_files
 

@@ -12,7 +12,8 @@ from fvar.model.build import build_recognizer, build_sweep
 from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.store.files import is_complete
-from fvar.store.manifest import CheckpointManifest, check_files, locate, read_manifest
+from fvar.store.manifest import CheckpointManifest, locate, read_manifest
+from fvar.store.provenance import check_files
 from fvar.training.checkpoint import BEST, LAST, load_checkpoint
 from fvar.training.distributed import World
 from fvar.training.inputs import StoredFrames, open_frames

@@ -18,16 +18,8 @@ from fvar.loading.view import View, evaluation_view
 from fvar.reporting import SilentReporter
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.frame_store import write_shard
-from fvar.store.manifest import (
-    FramesManifest,
-    FramesSummary,
-    Status,
-    VideoEntry,
-    input_file,
-    output_file,
-    tool_versions,
-    write_manifest,
-)
+from fvar.store.manifest import FramesManifest, FramesSummary, Status, VideoEntry, write_manifest
+from fvar.store.provenance import input_file, output_file, tool_versions
 
 HEIGHT, WIDTH = 40, 48
 CLASSES = ("down", "left", "up")

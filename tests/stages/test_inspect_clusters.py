@@ -24,7 +24,8 @@ from fvar.errors import ConfigError, FrameStoreError, ManifestError, StoppedErro
 from fvar.reporting import SilentReporter
 from fvar.stages.train import train
 from fvar.store.clusters_file import read_clusters
-from fvar.store.manifest import ClustersManifest, check_files, read_manifest
+from fvar.store.manifest import ClustersManifest, read_manifest
+from fvar.store.provenance import check_files
 
 LENGTHS = (5, 12, 1, 30)
 ROWS = [
@@ -121,7 +122,7 @@ def test_complete_runs_are_kept(run: Path) -> None:
 def test_a_training_without_clusters_is_refused(run: Path, tmp_path: Path, clustering: str) -> None:
     """`uniform` and `none` make no clusters: the error says so and nothing is written."""
     copy = _copy(run, tmp_path / "run")
-    edit_manifest(copy / "train", lambda data: data["config"].update(clustering=clustering))
+    edit_manifest(copy / "train", "config.clustering", clustering)
     with pytest.raises(ConfigError, match=f"--clustering {clustering}, which makes no clusters"):
         _inspect(copy, tmp_path / "clusters")
     assert not (tmp_path / "clusters").exists()

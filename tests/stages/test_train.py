@@ -14,7 +14,8 @@ from fvar.errors import FrameStoreError, FvarError, StoppedError, WeightsError
 from fvar.model.build import build_recognizer
 from fvar.reporting import SilentReporter
 from fvar.stages.train import train
-from fvar.store.manifest import CheckpointManifest, check_files, read_manifest
+from fvar.store.manifest import CheckpointManifest, read_manifest
+from fvar.store.provenance import check_files
 from fvar.training import loop
 from fvar.training.checkpoint import Checkpoint, load_checkpoint
 from fvar.training.loop import Trainer
