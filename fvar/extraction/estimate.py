@@ -184,13 +184,13 @@ def _try(
     path, trial = job.path, _Trial(found.frames)
     limit = min(_TRIAL_LIMIT_SECONDS, settings.time_limit_seconds)
     try:
-        source = (
+        video = (
             Feeder(read_series(path)).input()
             if path.is_dir()
             else FfmpegInput(f"file:{path}", found.format, _CLOCK, {"t": str(seconds)})
         )
         run_ffmpeg(
-            source,
+            video,
             trial.offer,
             program=program,
             settings=replace(settings, time_limit_seconds=limit),
