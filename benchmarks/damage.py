@@ -29,7 +29,7 @@ from fvar.extraction.probe.pool import ProbePool
 from fvar.processes import ChildProcesses
 
 STEP_PERCENT = 5
-UNITS = {"whole-packets.ts": 188}  # cut between two packets: nothing in the file tells
+UNITS = {"whole-packets.ts": 188}  # cut between two packets: nothing in the file shows it
 SAMPLE_EVERY = 12  # damaged clips of which one is extracted again and again
 _SMALL = "-vf scale=320:-2 -frames:v 120"
 _X264 = f"{_SMALL} -c:v libx264 -preset veryfast -crf 28"

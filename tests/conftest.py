@@ -14,7 +14,7 @@ from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
 from fvar.extraction.probe.pool import ProbePool
 from fvar.processes import ChildProcesses
 
-# Without deadline, because machines are shared; derandomised, so that every run tries the same examples.
+# Without deadline, because machines are shared; derandomized, so that every run tries the same examples.
 settings.register_profile("fvar", deadline=None, derandomize=True, max_examples=50, print_blob=True)
 # For `make mutants`, where what matters is that a test fails, not the smallest example that makes it fail.
 settings.register_profile(

@@ -93,12 +93,12 @@ class Decoder:
     def _decode_file(self, path: Path, intervals: Sequence[Interval], sha256: str) -> list[Decoded]:
         limit = self.settings.time_limit_seconds
         claims = self.probes.claims(path, time_limit_seconds=limit)
-        source = FfmpegInput(f"file:{path}", claims.format, claims.time_base, hdr=claims.hdr)
-        outcome, segments = self._run(source, intervals)
+        video = FfmpegInput(f"file:{path}", claims.format, claims.time_base, hdr=claims.hdr)
+        outcome, segments = self._run(video, intervals)
         note = None
         if others := [size for size in outcome.new_sizes if size != claims.size]:
             # All frames get one size: ffmpeg would stretch the later ones to the shape of the first.
-            outcome, segments = self._run(replace(source, box=outcome.size), intervals)
+            outcome, segments = self._run(replace(video, box=outcome.size), intervals)
             note = _size_note(claims.size, others[0], outcome)
         reason = _joined(claims.doubt(outcome.num_frames), outcome.problem)
         verdict = partial(self._verdict, outcome, sha256, reason=reason, note=note, claims=claims)
@@ -117,7 +117,7 @@ class Decoder:
         return list(map(verdict, segments))
 
     def _run(
-        self, source: FfmpegInput, intervals: Sequence[Interval]
+        self, video: FfmpegInput, intervals: Sequence[Interval]
     ) -> tuple[Outcome, list[Segment]]:
         def on_frame(jpeg: bytes, seconds: float) -> None:
             self.count_frame()
@@ -126,11 +126,11 @@ class Decoder:
 
         with ExitStack() as files:
             segments = [
-                files.enter_context(closing(self._segment(interval, source)))
+                files.enter_context(closing(self._segment(interval, video)))
                 for interval in intervals
             ]
             outcome = run_ffmpeg(
-                source,
+                video,
                 on_frame,
                 program=self.program,
                 settings=self.settings,
@@ -140,11 +140,11 @@ class Decoder:
                 segment.finish()
         return outcome, segments
 
-    def _segment(self, interval: Interval, source: FfmpegInput) -> Segment:
+    def _segment(self, interval: Interval, video: FfmpegInput) -> Segment:
         keeps_frame = keep_frames(
             fps=self.settings.fps,
             stride=self.settings.stride,
-            clock_seconds=float(source.time_base),
+            clock_seconds=float(video.time_base),
         )
         return Segment(interval, keeps_frame, folder=self.folder, check_room=self.check_room)
 

@@ -142,13 +142,13 @@ def _trial(
     trial = _Trial(header.frames)
     limit = min(_TRIAL_LIMIT_SECONDS, settings.time_limit_seconds)
     try:
-        source = (
+        video = (
             Feeder(read_series(path)).input()
             if path.is_dir()
             else FfmpegInput(f"file:{path}", header.format, _CLOCK, {"t": str(_TRIAL_SECONDS)})
         )
         run_ffmpeg(
-            source,
+            video,
             trial.offer,
             program=program,
             settings=replace(settings, time_limit_seconds=limit),

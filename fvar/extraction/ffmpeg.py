@@ -109,35 +109,35 @@ class FfmpegInput:
     box: Size | None = None
 
 
-def build_command(source: FfmpegInput, *, program: Ffmpeg, settings: DecodeSettings) -> list[str]:
-    """Return the command that decodes `source` and writes its frames to standard output, as JPEG in NUT."""
-    words = cast("list[str]", _stream(source, settings).get_args())
-    words[words.index(_PLACEHOLDER)] = source.url
+def build_command(video: FfmpegInput, *, program: Ffmpeg, settings: DecodeSettings) -> list[str]:
+    """Return the command that decodes `video` and writes its frames to standard output, as JPEG in NUT."""
+    words = cast("list[str]", _stream(video, settings).get_args())
+    words[words.index(_PLACEHOLDER)] = video.url
     switches = ["-hide_banner", "-nostats", "-loglevel", "level+info", "-xerror"]
-    if source.feed is None:
+    if video.feed is None:
         switches.append("-nostdin")
     return [program.path, *switches, "-filter_threads", str(settings.threads), *words]
 
 
-def _stream(source: FfmpegInput, settings: DecodeSettings) -> Any:
-    clock = source.time_base
+def _stream(video: FfmpegInput, settings: DecodeSettings) -> Any:
+    clock = video.time_base
     quality: dict[str, int] = {"q:v": settings.quality}
     if settings.quality == 1:
         quality["qmin"] = 1  # otherwise the encoder stays at 2
     opened = ffmpeg.input(
         _PLACEHOLDER,
         # Only the input itself: no other file, no network, no giant frame.
-        protocol_whitelist="file" if source.feed is None else "pipe",
-        format_whitelist=source.format,
+        protocol_whitelist="file" if video.feed is None else "pipe",
+        format_whitelist=video.format,
         max_pixels=MAX_PIXELS,
         # One thread decodes: several disagree about where an error was, and whether there was one.
         threads=1,
-        **source.options,
+        **video.options,
     )
     return opened["V:0"].output(
         "pipe:1",
         map_metadata=-1,
-        vf=",".join(_filters(settings.short_side, source.box, source.hdr)),
+        vf=",".join(_filters(settings.short_side, video.box, video.hdr)),
         vcodec="mjpeg",
         fps_mode="passthrough",
         enc_time_base=f"{clock.numerator}:{clock.denominator}",
@@ -162,7 +162,7 @@ def _filters(side: int, box: Size | None, hdr: str | None) -> Iterator[str]:
     if hdr is None:
         yield f"scale=w='{width}':h='{height}':{colors}"
     else:
-        # Without this it would look grey: to linear light, to the ordinary range, back to a frame.
+        # Without this it would look gray: convert to linear light, to the ordinary range, and back.
         yield f"scale=w='{width}':h='{height}',format=yuv444p10"
         yield f"zscale=tin={hdr}:min=bt2020nc:pin=bt2020:t=linear:npl={_WHITE_NITS}"
         yield "format=gbrpf32le,zscale=p=bt709,tonemap=tonemap=hable:desat=0"

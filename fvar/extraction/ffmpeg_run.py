@@ -23,7 +23,7 @@ OnFrame = Callable[[bytes, float], None]
 
 _ASKED_TO_END = {-signal.SIGHUP, -signal.SIGINT, -signal.SIGTERM}  # as exit codes
 _LINE_BYTES, _KEPT_LINES, _SHOWN = 4096, 64, 300
-# Before the level, ffmpeg prints who speaks and at which address, which says nothing: h264 @ 0x55ee01245f80.
+# Before the level, ffmpeg prints which part of it speaks, with a useless address: h264 @ 0x55ee01245f80.
 _ERROR = re.compile(r"((?:\[[^\]]*\] )*)\[(?:error|fatal|panic)\] (.*)")
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+(?=\])")
 _SIGNAL = re.compile(r"\[info\] Exiting normally, received signal (\d+)")
@@ -52,7 +52,7 @@ class Outcome:
 
 
 def run_ffmpeg(
-    source: FfmpegInput,
+    video: FfmpegInput,
     on_frame: OnFrame,
     *,
     program: Ffmpeg,
@@ -62,7 +62,7 @@ def run_ffmpeg(
     """Decode a video to its end or to the first error.
 
     Args:
-        source: The video.
+        video: What to decode.
         on_frame: Called with each frame in order; an exception that it raises ends ffmpeg.
         program: From `find_ffmpeg`.
         settings: Size, quality and limits.
@@ -71,18 +71,18 @@ def run_ffmpeg(
     Raises:
         StoppedError: Somebody asked ffmpeg to end.
     """
-    command = build_command(source, program=program, settings=settings)
+    command = build_command(video, program=program, settings=settings)
     outcome, messages = Outcome(), _Messages()
-    with running.start(command, with_input=source.feed is not None) as process:
+    with running.start(command, with_input=video.feed is not None) as process:
         threads = [threading.Thread(target=messages.read, args=(process.stderr,), daemon=True)]
-        if source.feed is not None:
-            feeding = threading.Thread(target=source.feed, args=(process.stdin,), daemon=True)
+        if video.feed is not None:
+            feeding = threading.Thread(target=video.feed, args=(process.stdin,), daemon=True)
             threads.append(feeding)
         for thread in threads:
             thread.start()
         pipe = _Pipe(process.stdout, settings.time_limit_seconds)
         try:
-            broken = _read_frames(pipe, source, on_frame, outcome)
+            broken = _read_frames(pipe, video, on_frame, outcome)
             code = _wait(process, pipe)
         finally:
             end(process)  # so that the threads end
@@ -91,37 +91,39 @@ def run_ffmpeg(
     asked = -code if code in _ASKED_TO_END else messages.signal
     if asked is not None:
         # A batch system asks all processes of a job to end, ours and ffmpeg: that is no verdict on the video.
-        raise StoppedError(
-            source.url,
-            f"its ffmpeg was ended by signal {asked}",
-            fix="run the same command again: finished shards are kept",
-        )
+        fix = "run the same command again: finished shards are kept"
+        raise StoppedError(video.url, f"its ffmpeg was ended by signal {asked}", fix=fix)
     outcome.new_sizes = messages.new_sizes
-    outcome.may_pass = pipe.timed_out or (pipe.ended and code == -signal.SIGKILL)
-    if pipe.timed_out:
-        limit = settings.time_limit_seconds
-        outcome.problem = f"ffmpeg gave no frame for {limit:g} s (--time-limit)"
-    elif outcome.may_pass:
-        outcome.problem = "ffmpeg was killed, perhaps because memory ran out"
-    else:
-        # Errors count even if ffmpeg ends with code 0: some of its readers skip what they cannot read.
-        outcome.problem = (
-            broken or messages.error or (f"ffmpeg: ended with code {code}" if code else None)
-        )
+    may_pass = pipe.problem
+    if pipe.ended and code == -signal.SIGKILL:  # by somebody else
+        may_pass = may_pass or "ffmpeg was killed, perhaps because memory ran out"
+    outcome.may_pass = may_pass is not None
+    # Errors count even if ffmpeg ends with code 0: some of its readers skip what they cannot read.
+    wrong = broken or messages.error or (f"ffmpeg: ended with code {code}" if code else None)
+    outcome.problem = may_pass or wrong
     return outcome
 
 
 class _Pipe:
-    """The output of ffmpeg as PyAV reads it; it ends early if nothing comes for `limit_seconds`."""
+    """The output of ffmpeg as PyAV reads it; it stops if nothing comes for `limit_seconds`.
+
+    Attributes:
+        ended: Whether ffmpeg ended it.
+        problem: Why it stopped before, or None.
+    """
 
     def __init__(self, pipe: Any, limit_seconds: float) -> None:
         self._pipe, self.limit_seconds = pipe, limit_seconds
-        self.ended = self.timed_out = False
+        self.ended = False
+        self.problem: str | None = None
+
+    def give_up(self) -> None:
+        self.problem = f"ffmpeg gave no frame for {self.limit_seconds:g} s (--time-limit)"
 
     def read(self, num_bytes: int) -> bytes:
-        # PyAV reads on after the end.
-        self.timed_out = self.timed_out or not wait_for_data(self._pipe, self.limit_seconds)
-        if self.timed_out:
+        if self.problem is None and not wait_for_data(self._pipe, self.limit_seconds):
+            self.give_up()
+        if self.problem is not None:  # PyAV reads on after the end
             return b""
         # Past the buffer, which would wait until it is full.
         data = os.read(self._pipe.fileno(), num_bytes)
@@ -136,13 +138,13 @@ def _wait(process: "subprocess.Popen[bytes]", pipe: _Pipe) -> int:
     try:
         return process.wait(pipe.limit_seconds)
     except subprocess.TimeoutExpired:
-        pipe.timed_out = True
+        pipe.give_up()
         end(process)
         return process.wait()
 
 
 def _read_frames(
-    pipe: _Pipe, source: FfmpegInput, on_frame: OnFrame, outcome: Outcome
+    pipe: _Pipe, video: FfmpegInput, on_frame: OnFrame, outcome: Outcome
 ) -> str | None:
     """Read the pipe to its end; return why that was not possible, or None."""
     try:
@@ -150,7 +152,8 @@ def _read_frames(
             if not outcome.num_frames:  # ffmpeg scales the frames that follow to this size
                 height, width = picture_size(data) or (0, 0)
                 outcome.size = (width, height)
-            seconds = source.seconds[outcome.num_frames] if source.seconds else nut_seconds
+            known = video.seconds
+            seconds = nut_seconds if known is None else known[outcome.num_frames]
             outcome.num_frames += 1
             outcome.last_seconds = seconds
             on_frame(data, seconds)

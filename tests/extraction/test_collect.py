@@ -42,12 +42,12 @@ def test_what_went_in_comes_out(frames: list[bytes], memory: int) -> None:
 
 def test_many_frames_lie_in_a_file_without_a_name(tmp_path: Path) -> None:
     """Beyond 16 MB the frames lie on the disk: we are asked before every 16 MB, and no file stays behind."""
-    told: list[int] = []
+    asked: list[int] = []
     frames = [os.urandom(1 << 20) for _ in range(40)]
-    segment = _collect(frames, tmp_path, told.append)
+    segment = _collect(frames, tmp_path, asked.append)
     assert isinstance(segment.jpeg, np.memmap)
     assert segment.jpeg.tobytes() == b"".join(frames)
-    assert told == [16 << 20, 32 << 20]
+    assert asked == [16 << 20, 32 << 20]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -163,7 +163,7 @@ def test_an_interval_is_half_open(
 
 @pytest.mark.parametrize(("name", "bars"), [("wider.h264", 24), ("larger.h264", 0)])
 def test_a_change_of_size_is_noted(decode: Decode, name: str, bars: int) -> None:
-    """If the frame size changes midway, nothing is lost or stretched, and a note says so."""
+    """If the frame size changes within a video, nothing is lost or stretched, and a note says so."""
     decoded = decode(name, short_side=48)
     assert (decoded.status, _frames(decoded).num_frames) == ("ok", 20)
     assert "its frame size changes from 64x48 to 128x" in (decoded.note or "")

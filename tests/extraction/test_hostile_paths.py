@@ -94,7 +94,7 @@ def test_a_path_is_not_interpreted(videos: Path, video: str) -> None:
 
 
 def test_none_of_the_videos_and_a_long_name(videos: Path) -> None:
-    """When no video is there, a name that is too long for the system is told as a missing one."""
+    """When no video is there, a name that is too long for the system counts as a missing one."""
     ended = _extract(_csv(videos.parent, ("a", "y" * 300, "x")), videos, videos.parent / "out")
     assert ended.exit_code == 2
     assert "holds none of the 1 videos" in ended.stderr

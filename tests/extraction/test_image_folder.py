@@ -1,4 +1,4 @@
-"""Folders of numbered pictures: which pictures, in which order, and what is said of the rest."""
+"""Folders of numbered pictures: which pictures, in which order, and the verdict on the rest."""
 
 import io
 import shutil
@@ -63,7 +63,7 @@ def _levels(decoded: Decoded) -> list[int]:
     ],
 )
 def test_a_folder_is_a_video(folder: Path, take: Extract, names: list[str]) -> None:
-    """Pictures come in the order of their numbers, which are their times; no rate is made up."""
+    """Pictures come in the order of their numbers, which are their times; no rate is invented."""
     for level, name in zip((0, 100, 200), names, strict=True):
         _gray(level).save(folder / name, lossless=True, quality=95)
     (folder / "Thumbs.db").write_text("x")
@@ -95,7 +95,7 @@ def test_gaps_and_unreadable_pictures_are_named(folder: Path, take: Extract) -> 
 
 
 def test_other_sizes_are_not_stretched(folder: Path, take: Extract) -> None:
-    """A picture of another shape keeps its shape, in black bars, and the user is told."""
+    """A picture of another shape keeps its shape, in black bars, and a note says so."""
     _gray(200).save(folder / "1.png")
     _gray(200, size=(128, 48)).save(folder / "2.png")
     decoded = take()

@@ -1,4 +1,4 @@
-"""Extraction that is cut off, cut short or changed under way: one line, the right code, nothing lost."""
+"""Extraction that is interrupted or changed while it runs: one line, the right code, nothing lost."""
 
 import errno
 import os
@@ -102,7 +102,7 @@ def _script(folder: Path, body: str) -> Path:
 
 
 def test_an_ffmpeg_asked_to_end_is_no_verdict(videos: Path, tmp_path: Path) -> None:
-    """Where a batch system ends ffmpeg before us, the video is not called partial: we stop."""
+    """If a batch system ends ffmpeg before us, the video is not called partial: we stop."""
     program = _script(tmp_path, "kill -TERM $$")
     with pytest.raises(StoppedError, match=r"its ffmpeg was ended by signal 15; run the same"):
         _run(tmp_path, videos, settings={"ffmpeg": str(program)})
@@ -120,7 +120,7 @@ def test_an_ffmpeg_asked_to_end_is_no_verdict(videos: Path, tmp_path: Path) -> N
 def test_an_ffmpeg_that_hangs_or_is_killed(
     videos: Path, tmp_path: Path, body: str, reason: str
 ) -> None:
-    """Its video has failed and says why, the others are extracted, and `update` tries it alone again."""
+    """Its video is failed with a reason, the others are extracted, and `update` tries it alone again."""
     real = imageio_ffmpeg.get_ffmpeg_exe()
     ill = tmp_path / "ill"
     ill.touch()
@@ -139,7 +139,7 @@ def test_an_ffmpeg_that_hangs_or_is_killed(
 
 
 def test_another_time_limit_redoes_nothing(videos: Path, tmp_path: Path) -> None:
-    """Whoever raises the limit for one video keeps what the others became."""
+    """A higher limit for one video keeps the results of the others."""
     _run(tmp_path, videos)
     before = finished_shards(tmp_path / "out")
     _run(tmp_path, videos, settings={"time_limit_seconds": 1000}, update=True)
@@ -219,7 +219,7 @@ def test_a_full_disk(
     assert finished_shards(out).items() >= before.items()
 
 
-def test_too_little_room_is_foretold(
+def test_too_little_room_is_refused(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is written: what it needs, what is free where, the reserve, what to do."""
@@ -235,7 +235,7 @@ def test_too_little_room_is_foretold(
 
 
 def test_the_disk_is_watched(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where others fill the disk meanwhile, it stops before the reserve is touched."""
+    """If others fill the disk meanwhile, it stops before the reserve is touched."""
     free = iter([5_000_000_000, 5_000_000_000, 1_000_000_001])
     monkeypatch.setattr(budget, "free_bytes", lambda _: next(free))
     with pytest.raises(StoppedError, match="1 GB is free there, of which --reserve-gb 1 stays"):
@@ -246,7 +246,7 @@ def test_the_disk_is_watched(videos: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_a_source_that_vanishes(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its video has failed and says why; when it is back, `update` extracts it alone."""
+    """It is failed with a reason; when it is back, `update` extracts it alone."""
     decode = Decoder.decode
 
     def vanish(decoder: Decoder, path: Path, *rest: Any, **hashed: Any) -> list[Decoded]:
@@ -273,10 +273,10 @@ class _Warnings(SilentReporter):
     """Remembers warnings."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.warnings: list[str] = []
 
     def warning(self, message: str) -> None:
-        self.heard.append(message)
+        self.warnings.append(message)
 
 
 @pytest.mark.parametrize("update", [False, True])
@@ -296,12 +296,12 @@ def test_sources_put_away(videos: Path, tmp_path: Path, update: bool) -> None:
     manifest = extract(*arguments, update=update)
     assert manifest.summary.ok == 4
     assert finished_shards(tmp_path / "out").items() >= before.items()
-    told = "3 videos are no longer there, first plain.mp4: their frames are kept"
-    assert reporter.heard == [told, told]
+    expected = "3 videos are no longer there, first plain.mp4: their frames are kept"
+    assert reporter.warnings == [expected, expected]
 
 
 def test_frames_that_could_not_be_made_again(videos: Path, tmp_path: Path) -> None:
-    """Where a shard would be made again without a video that is gone, nothing is touched."""
+    """If a shard would be made again without a video that is gone, nothing is touched."""
     settings = {"videos_per_shard": 3}
     _run(tmp_path, videos, settings=settings)
     before = finished_shards(tmp_path / "out")
@@ -320,7 +320,7 @@ def test_frames_that_could_not_be_made_again(videos: Path, tmp_path: Path) -> No
 def test_a_source_that_changes(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file replaced after it was hashed is no frames under a wrong hash: failed, until `update`."""
+    """Frames of a file that was replaced after hashing get no wrong hash: it is failed, until `update`."""
     decode = Decoder.decode
 
     def replace(decoder: Decoder, path: Path, *rest: Any, **hashed: Any) -> list[Decoded]:
@@ -408,7 +408,7 @@ def test_rows_added_afterwards(
 
 
 def test_a_preview_writes_nothing(videos: Path, tmp_path: Path) -> None:
-    """What is absent, done, to be done and to be redone is told, and no file is touched."""
+    """It shows what is absent, done, to be done and to be redone, and touches no file."""
     names = [*NAMES, "gone.mp4"]
     source = write_source(tmp_path, names)
     seen = preview(source, tmp_path / "out", _config(videos), SilentReporter())
@@ -466,7 +466,7 @@ def test_update_and_overwrite_exclude_each_other(videos: Path, tmp_path: Path) -
 def test_a_long_video_shows_that_it_goes_on(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a video takes its time, the frames decoded so far are told, and no row is counted for it."""
+    """While a long video is decoded, the progress shows its frames so far and counts no row."""
     real = imageio_ffmpeg.get_ffmpeg_exe()
     program = _script(tmp_path, f'exec "{real}" -readrate 1 "$@"')
     monkeypatch.setattr(making, "_PROGRESS_SECONDS", 0.2)
@@ -484,8 +484,8 @@ def test_a_long_video_shows_that_it_goes_on(
     config = _config(videos, ffmpeg=str(program))
     extract(source, tmp_path / "out", config, Listener())
     assert sum(amount for amount, _ in notes) == 1
-    told = [re.search(r"^0 frames, .* (\d+) decoded in this run$", note) for _, note in notes[:-1]]
-    decoded = [int(found[1]) for found in told if found]
+    found = [re.search(r"^0 frames, .* (\d+) decoded in this run$", note) for _, note in notes[:-1]]
+    decoded = [int(match[1]) for match in found if match]
     assert len(decoded) == len(notes) - 1 > 2
     assert 0 < decoded[-1] <= 50
     assert sorted(decoded) == decoded

@@ -1,4 +1,4 @@
-"""Probe processes: what reading a file costs or breaks stays in them, and they never outlive who asks."""
+"""Probe processes: they alone suffer from the files that they read, and they never outlive the command."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""MP4 files taken apart and put together with other boxes (ISO/IEC 14496-12)."""
+"""MP4 files rebuilt with other boxes (ISO/IEC 14496-12)."""
 
 import struct
 from collections.abc import Callable, Mapping

@@ -18,7 +18,7 @@ _HEADER = struct.Struct("iIII")
 def opened_in(folder: Path) -> Iterator[list[str]]:
     """Yield a list that holds, after the block, the names of the files that were opened in `folder`."""
     if not sys.platform.startswith("linux"):
-        pytest.skip("inotify tells which files are opened, and is Linux's")
+        pytest.skip("only Linux has inotify, which shows the files that are opened")
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.inotify_init1(_IN_NONBLOCK)
     assert libc.inotify_add_watch(descriptor, os.fsencode(folder), _IN_OPEN) > 0

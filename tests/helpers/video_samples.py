@@ -47,7 +47,7 @@ def make_samples(folder: Path) -> Path:
     # A copy that begins between two key frames: the edit list hides the 10 frames before.
     (folder / "trimmed.mp4").rename(folder / "whole.mp4")
     _ffmpeg(folder, "-ss", "0.4", "-i", "whole.mp4", "-c", "copy", "trimmed.mp4")
-    # Bare streams may be joined byte by byte: the size of the picture changes midway.
+    # Bare streams may be joined byte by byte: the frame size changes in the middle.
     for change, second in (("wider.h264", "wide.h264"), ("larger.h264", "large.h264")):
         joined = (folder / "small.h264").read_bytes() + (folder / second).read_bytes()
         (folder / change).write_bytes(joined)
