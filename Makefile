@@ -87,7 +87,7 @@ OWN := $(if $(FRAMES),$(GRADIENTS)/$(NAME))
 
 gradients: $(GRADIENTS)/toy/manifest.json $(RUN)/train/manifest.json $(if $(OWN),$(OWN)/manifest.json)  ## cosine of each method's gradient to the gradient over all frames: table and plot
 	@$(if $(OWN),,echo "FRAMES is not set: the toy set alone; see the Makefile for videos of your own")
-	$(BIN)/python benchmarks/gradients.py --out $(GRADIENTS) --videos $(VIDEOS) \
+	$(BIN)/python benchmarks/gradients/gradients.py --out $(GRADIENTS) --videos $(VIDEOS) \
 		toy=$(GRADIENTS)/toy toy-trained=$(RUN)/train $(if $(OWN),$(NAME)=$(OWN)) $(TRAININGS)
 
 $(GRADIENTS)/toy/manifest.json: $(RUN)/frames/manifest.json

@@ -1,11 +1,11 @@
-"""A backward pass over a share of each cluster's frames: how near the exact gradient, how much faster.
+"""A backward pass over a fraction of each cluster's frames: how near the exact gradient, how much faster.
 
 Usage: python benchmarks/cheaper_backward.py [--frames RUN/frames --id VIDEO]
        [--backbone resnet50] [--size 112] [--draws 20] [--keep-mb 1024]
 
-``--frames`` is an extraction; without it 128 made-up frames stand in. Frames are drawn anew each time, so the
+``--frames`` is an extraction; without it 128 made-up frames are used. Each draw picks other frames, so the
 expected gradient is the exact one. ``cosine`` is that of a draw with the exact gradient of the stem,
-``deviation`` the standard deviation of a draw as a share of the exact gradient's length, ``bias`` how far the
+``deviation`` the standard deviation of a draw as a fraction of the exact gradient's length, ``bias`` how far the
 mean of all draws is from the exact gradient, in standard errors: about 1 if there is none.
 """
 

@@ -51,13 +51,13 @@ def draw_cosines(path: Path, found: Mapping[str, Sequence[Cosine]]) -> None:
 
 
 def _panel(axes: Axes, results: Sequence[Cosine]) -> None:
-    for name, (colour, line, marker) in _LINES.items():
+    for name, (color, line, marker) in _LINES.items():
         points = [result for result in results if result.method == name]
         axes.errorbar(
             [point.clusters or 0 for point in points],
             [point.mean for point in points],
             yerr=[point.error or 0.0 for point in points],
-            color=colour,
+            color=color,
             linestyle=line,
             marker=marker,
             markersize=4,

@@ -1,6 +1,6 @@
 """The paper's claim, measured: how close the gradient through the clustering is to that over all frames.
 
-Usage: python benchmarks/gradients.py --out FOLDER [--videos 16] NAME=TRAINING [NAME=TRAINING ...]
+Usage: python benchmarks/gradients/gradients.py --out FOLDER [--videos 16] NAME=TRAINING [NAME=TRAINING ...]
 
 Each TRAINING is a folder that `fvar train` wrote; its network is measured as it was after its last epoch, on
 videos it was trained on, with and without temporal shift. Prints a table for each and writes gradients.csv
