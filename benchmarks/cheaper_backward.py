@@ -1,11 +1,11 @@
-"""A backward pass over a share of each cluster's frames: how near the exact gradient, how much faster.
+"""A backward pass over a fraction of each cluster's frames: how near the exact gradient, how much faster.
 
 Usage: python benchmarks/cheaper_backward.py [--frames RUN/frames --id VIDEO]
        [--backbone resnet50] [--size 112] [--draws 20] [--keep-mb 1024]
 
-``--frames`` is an extraction; without it 128 made-up frames stand in. Frames are drawn anew each time, so the
+``--frames`` is an extraction; without it 128 made-up frames stand in. Frames are drawn again each time, so the
 expected gradient is the exact one. ``cosine`` is that of a draw with the exact gradient of the stem,
-``deviation`` the standard deviation of a draw as a share of the exact gradient's length, ``bias`` how far the
+``deviation`` the standard deviation of a draw as a fraction of the exact gradient's length, ``bias`` how far the
 mean of all draws is from the exact gradient, in standard errors: about 1 if there is none.
 """
 
@@ -22,7 +22,7 @@ from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 
 ONE_FRAME = 1e-6  # of a cluster: rounded up, one
-SHARES = {"1": 1.0, "1/2": 0.5, "1/4": 0.25, "1/8": 0.125, "one frame": ONE_FRAME}
+FRACTIONS = {"1": 1.0, "1/2": 0.5, "1/4": 0.25, "1/8": 0.125, "one frame": ONE_FRAME}
 
 
 def stem_gradient(network: Recognizer, sweep: Sweep, clip: StillClip) -> Tensor:
@@ -63,16 +63,16 @@ def main() -> None:
     clip = StillClip(encoded.pictures(range(encoded.num_frames)))
     exact = stem_gradient(network, sweep, clip)
     rows, whole = [], 0.0
-    for name, share in SHARES.items():
-        cheaper = replace(sweep, backward_fraction=share)
+    for name, fraction in FRACTIONS.items():
+        cheaper = replace(sweep, backward_fraction=fraction)
         seconds = fastest(partial(step, network, cheaper, encoded), repeats=3)
         whole = whole or seconds
-        fidelity = compare(network, cheaper, clip, exact, draws=flags.draws if share < 1 else 1)
+        fidelity = compare(network, cheaper, clip, exact, draws=flags.draws if fraction < 1 else 1)
         rows.append((name, *fidelity, f"{seconds:.2f}", f"{whole / seconds:.2f}"))
     print_table(
-        f"backward over a share of each cluster: {flags.backbone}, {flags.size} px, "
+        f"backward over a fraction of each cluster: {flags.backbone}, {flags.size} px, "
         f"{clip.num_frames} frames, k = 8",
-        ("share", "cosine", "deviation", "bias", "step s", "faster by"),
+        ("fraction", "cosine", "deviation", "bias", "step s", "faster by"),
         rows,
     )
     print_machine()

@@ -46,18 +46,18 @@ def draw_cosines(path: Path, found: Mapping[str, Sequence[Cosine]]) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=80)
-    with Image.open(drawn) as picture:  # lines need few colours: a third of the bytes
+    with Image.open(drawn) as picture:  # lines need few colors: a third of the bytes
         picture.convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def _panel(axes: Axes, results: Sequence[Cosine]) -> None:
-    for name, (colour, line, marker) in _LINES.items():
+    for name, (color, line, marker) in _LINES.items():
         points = [result for result in results if result.method == name]
         axes.errorbar(
             [point.clusters or 0 for point in points],
             [point.mean for point in points],
             yerr=[point.error or 0.0 for point in points],
-            color=colour,
+            color=color,
             linestyle=line,
             marker=marker,
             markersize=4,

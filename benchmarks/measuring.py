@@ -1,4 +1,4 @@
-"""What the benchmarks share: clips of real JPEG pictures, recognisers, clocks, fresh processes and tables."""
+"""What the benchmarks share: clips of real JPEG pictures, recognizers, clocks, fresh processes and tables."""
 
 import io
 import os
