@@ -3,10 +3,10 @@
 Usage: python benchmarks/cheaper_backward.py [--frames RUN/frames --id VIDEO]
        [--backbone resnet50] [--size 112] [--draws 20] [--keep-mb 1024]
 
-``--frames`` is an extraction; without it 128 made-up frames are used. Each draw picks other frames, so the
-expected gradient is the exact one. ``cosine`` is that of a draw with the exact gradient of the stem,
-``deviation`` the standard deviation of a draw relative to the exact gradient's length, ``bias`` how far the
-mean of all draws is from the exact gradient, in standard errors: about 1 if there is none.
+``--frames`` is an extraction; without it 128 made-up frames are used. Each draw takes other frames, so the
+expected gradient is the exact one. ``cosine`` is that of a draw with the exact gradient of the stem.
+``deviation`` is the standard deviation of a draw as a fraction of the exact gradient's length. ``bias`` is
+how far the mean of all draws is from the exact gradient, in standard errors: about 1 if there is none.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""One optimisation step on all frames of one long video: seconds, peak memory, and that every frame counts.
+"""One optimization step on all frames of one long video: seconds, peak memory, and that every frame counts.
 
 Usage: python benchmarks/long.py [--frames RUN/frames --id VIDEO] [--alter 4999]
        [--backbone resnet50] [--size 112]

@@ -73,7 +73,7 @@ def measure(
 ) -> list[Cosine]:
     """Compare every method with `none`, video by video and summed over batches, and videos among them.
 
-    The recogniser is put into evaluation mode, and all its parameters want gradients afterwards.
+    The recognizer is put into evaluation mode, and all its parameters have gradients afterwards.
 
     Args:
         recognizer: Its own clustering is not used.
