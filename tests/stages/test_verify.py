@@ -52,12 +52,9 @@ def chain(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "chain"))
 
 
-def _state(folder: Path) -> dict[str, tuple[int, int, str]]:
-    return {
-        str(path): (path.stat().st_mtime_ns, path.stat().st_size, sha256_of(path))
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+def _state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    files = filter(Path.is_file, folder.rglob("*"))
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,8 @@ def _video(sizes: list[int], *, fps: float | None = 25.0) -> EncodedVideo:
 
 
 def _same(a: EncodedVideo, b: EncodedVideo) -> bool:
-    arrays = all(
-        np.array_equal(getattr(a, name), getattr(b, name))
-        for name in ("jpeg", "offsets", "pts_seconds")
-    )
-    attributes = ("width", "height", "fps", "rotation", "source_sha256", "ffmpeg_version")
-    return arrays and all(getattr(a, name) == getattr(b, name) for name in attributes)
+    names = [field.name for field in fields(EncodedVideo)]
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in names)
 
 
 @pytest.fixture
