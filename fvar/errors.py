@@ -1,36 +1,36 @@
-"""Every error a user can meet, one line each: the thing, what is wrong with it, what to do next.
+"""All errors that a user can meet. Each is one line: the thing, what is wrong with it, what to do next.
 
 ::
 
-    FvarError                  the base that the command line catches
-    ├── InputError             exit 2: wrong input or usage; nothing was written
-    │   ├── ConfigError        a setting, a flag, a recipe
-    │   ├── SourceError        a source CSV: file, line, column, value
-    │   ├── ManifestError      a manifest.json, or a file it vouches for
+    FvarError                  the base class that the command line catches
+    ├── InputError             exit code 2: wrong input or usage; nothing was written
+    │   ├── ConfigError        a setting, a flag or a recipe
+    │   ├── SourceError        a source CSV or an annotation list: file, line, column, value
+    │   ├── ManifestError      a manifest.json, or a file that one lists
     │   ├── FrameStoreError    an HDF5 shard of frames
     │   ├── VideoError         a video file that cannot be read
-    │   └── WeightsError       a state dict or checkpoint that does not fit
-    └── StoppedError           exit 3: stopped midway; a rerun goes on
+    │   └── WeightsError       a state dict or checkpoint that does not fit the network
+    └── StoppedError           exit code 3: stopped midway; a rerun continues
 """
 
 import re
 
 UNPRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u2028\u2029"  # line breaks, terminal escapes
-    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that turn the writing direction
-    r"\u00ad\u180e\u200b\u2060-\u2065\ufeff\U000e0000-\U000e007f"  # not seen; joiners have a use in words
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that change the writing direction
+    r"\u00ad\u180e\u200b\u2060-\u2065\ufeff\U000e0000-\U000e007f"  # invisible; words need the joiners
     r"\ud800-\udfff]"  # halves of surrogate pairs: file names that are not UTF-8
 )
-"""Characters that make a terminal, a table or a path show something else than it holds."""
+"""Characters with which a terminal, a table or a path shows something else than it contains."""
 
 
 def one_line(text: object) -> str:
-    """Return `text` as one line that a terminal prints as it is: control characters escaped."""
+    """Return `text` as one line that a terminal prints unchanged: control characters are escaped."""
     return UNPRINTABLE.sub(lambda match: match.group().encode("unicode_escape").decode(), str(text))
 
 
 def in_brief(error: Exception) -> str:
-    """Return another library's error as its class and the beginning of its first line."""
+    """Return the class and the beginning of the first line of another library's error."""
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])[:160]
 
 
@@ -38,21 +38,21 @@ class FvarError(Exception):
     """An error whose message is complete on one line: ``thing: problem; next step``."""
 
     exit_code = 2
-    is_echo = False  # of several processes, the main one tells the user of the same error
+    is_echo = False  # another process reports the same error
 
     def __init__(self, thing: object, problem: str, *, fix: str) -> None:
-        """Compose the line.
+        """Compose the message.
 
         Args:
-            thing: What is wrong: a file, a flag, a row and column.
-            problem: The offending value and the rule it breaks.
-            fix: What the user does next, as a command or an instruction.
+            thing: The file, flag, or row and column that is wrong.
+            problem: The wrong value and the rule that it breaks.
+            fix: What the user does next: a command or an instruction.
         """
         self.thing, self.problem, self.fix = str(thing), problem, fix
         super().__init__(one_line(f"{thing}: {problem}; {fix}"))
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Survive the way from a worker process."""
+        """Return how to rebuild the error in another process."""
         return _rebuild, (type(self), self.thing, self.problem, self.fix)
 
 
@@ -65,30 +65,30 @@ class InputError(FvarError):
 
 
 class ConfigError(InputError):
-    """A setting, a flag or a recipe."""
+    """A setting, a flag or a recipe is wrong."""
 
 
 class SourceError(InputError):
-    """A source CSV or an annotation list."""
+    """A source CSV or an annotation list is wrong."""
 
 
 class ManifestError(InputError):
-    """A manifest, or a file whose content is not what a manifest vouches for."""
+    """A manifest is wrong, or a file differs from what its manifest lists."""
 
 
 class FrameStoreError(InputError):
-    """A shard of the frame store."""
+    """A shard of the frame store is wrong."""
 
 
 class VideoError(InputError):
-    """A video file that cannot be read."""
+    """A video file cannot be read."""
 
 
 class WeightsError(InputError):
-    """A state dict or checkpoint that does not fit the network."""
+    """A state dict or checkpoint does not fit the network."""
 
 
 class StoppedError(FvarError):
-    """Stopped midway: a rerun goes on from what is complete."""
+    """Stopped midway; a rerun continues from what is complete."""
 
     exit_code = 3
