@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fvar.report.colours import FAINT_INK, INK, PALETTE, RULE
+from fvar.report.colors import FAINT_INK, INK, PALETTE, RULE
 
 # Adaptive cuts solid, the others dashed; what samples frames dotted.
 _LINES = {
@@ -46,7 +46,7 @@ def draw_cosines(path: Path, found: Mapping[str, Sequence[Cosine]]) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=80)
-    with Image.open(drawn) as picture:  # lines need few colours: a third of the bytes
+    with Image.open(drawn) as picture:  # lines need few colors: a third of the bytes
         picture.convert("RGB").quantize(64).save(path, optimize=True)
 
 

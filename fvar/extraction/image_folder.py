@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 from fvar.extraction.collect import Size
 from fvar.extraction.ffmpeg import Footage
 from fvar.extraction.probe.claims import Glance, UnreadableError
-from fvar.store.files import sha256_of
+from fvar.store.hashing import sha256_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

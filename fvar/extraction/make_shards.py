@@ -18,7 +18,8 @@ from fvar.extraction.program import Ffmpeg
 from fvar.extraction.shards import FOLDER, Job, Shard, ShardRecord, hash_source, write_record
 from fvar.extraction.spool import Spool
 from fvar.sources.source_csv import SourceRow
-from fvar.store.frame_store import EncodedVideo, write_shard
+from fvar.store.encoded_video import EncodedVideo
+from fvar.store.frame_store import write_shard
 from fvar.store.manifest import VideoEntry
 from fvar.system import usable_processors
 

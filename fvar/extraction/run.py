@@ -31,10 +31,9 @@ from fvar.store.manifest import (
     InputFile,
     VideoEntry,
     check_out,
-    input_file,
-    tool_versions,
     write_manifest,
 )
+from fvar.store.provenance import input_file, tool_versions
 
 _PACKAGES = ("av", "h5py", "imageio-ffmpeg", "numpy")
 

@@ -14,9 +14,11 @@ from fvar.errors import ConfigError, FvarError, ManifestError
 from fvar.extraction.image_folder import hash_series
 from fvar.extraction.probe.claims import UnreadableError
 from fvar.sources.source_csv import SourceRow
-from fvar.store.files import sha256_of, write_json
+from fvar.store.files import write_json
 from fvar.store.frame_store import VERSION
-from fvar.store.manifest import OutputFile, Sha256, VideoEntry, output_file
+from fvar.store.hashing import sha256_of
+from fvar.store.manifest import OutputFile, Sha256, VideoEntry
+from fvar.store.provenance import output_file
 
 FOLDER = "shards"
 _OURS = re.compile(r"\.?shard-\d{5,}\.(h5|json)(\.[0-9a-f]+\.partial)?")

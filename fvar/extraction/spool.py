@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fvar.errors import StoppedError
-from fvar.store.files import mend
+from fvar.store.files import write_fix
 
 _BLOCK_BYTES = 16 << 20  # in memory at most; a clip of a minute fits
 
@@ -59,7 +59,7 @@ class Spool:
             raise StoppedError(
                 self._folder or tempfile.gettempdir(),
                 f"cannot take the pictures of the next video ({error.strerror or error})",
-                fix=f"{mend(error)} and run the same command again",
+                fix=f"{write_fix(error)} and run the same command again",
             ) from error
         self._block.clear()
 

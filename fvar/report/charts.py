@@ -1,9 +1,10 @@
-"""The small charts over all videos, as bars in the coordinates of an SVG of 360 x 190."""
+"""The small charts over all videos: bars in the coordinates of an SVG of 360 x 190."""
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ _MAX_NAMES = 16  # names under the bars that fit side by side
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar, and where 80 % of what it sums up lie, in SVG units; `hint` says its numbers."""
+    """One bar in SVG units; `whisker` is the range of the middle 80 %, `hint` gives the numbers."""
 
     x: float
     y: float
@@ -42,99 +43,75 @@ class Chart:
 
 
 def charts(videos: Sequence[VideoClusters]) -> list[Chart]:
-    """Return what is worth seeing over all `videos`, at least one: how unequal clusters are, how large.
+    """Return the charts over all `videos` (at least one): how unequal clusters are, and how large.
 
-    Shares are of those videos that have as many clusters as any has: shorter ones are cut into single frames.
+    Fractions are those of the videos with the most clusters; shorter videos are cut into single frames.
     """
     most = max(video.num_clusters for video in videos)
     full = [video for video in videos if video.num_clusters == most]
-    shares = np.stack([video.sizes / video.num_frames for video in full])  # (videos, K)
-    noun = "video" if len(full) == 1 else "videos"
-    note = f"Median of {len(full):,} {noun}; whiskers: middle 80 %; dashed: if all were equal"
-    return [
-        _share_chart(
-            "Share of a video in its clusters, largest first",
-            np.sort(shares, axis=1)[:, ::-1],
-            note=note,
-            x_title="rank, 1 is the largest",
-            first=1,
-        ),
-        _share_chart(
-            "Share of a video in its clusters, in order of time",
-            shares,
-            note=note,
-            x_title="number of the cluster",
-            first=0,
-        ),
-        _size_chart(videos),
-    ]
+    in_time = np.stack([video.sizes / video.num_frames for video in full])  # (videos, K)
+    by_rank = np.sort(in_time, axis=1)[:, ::-1]
+    titles = "Fraction of a video per cluster, largest first", "rank, 1 is the largest"
+    largest_first = _fraction_chart(*titles, by_rank, first=1)
+    titles = "Fraction of a video per cluster, in time", "number of the cluster"
+    return [largest_first, _fraction_chart(*titles, in_time, first=0), _size_chart(videos)]
 
 
-def _share_chart(
-    title: str, shares: npt.NDArray[np.float64], *, note: str, x_title: str, first: int
+def _fraction_chart(
+    title: str, x_title: str, fractions: npt.NDArray[np.float64], *, first: int
 ) -> Chart:
-    low, middle, high = np.quantile(shares, (0.1, 0.5, 0.9), axis=0)
+    """Draw the median of each column of `fractions`, (videos, K); columns are numbered from `first`."""
+    num_videos, num_clusters = fractions.shape
+    noun = "video" if num_videos == 1 else "videos"
+    note = f"Median of {num_videos:,} {noun}; whiskers: middle 80 %; dashed line: equal clusters"
+    low, middle, high = np.quantile(fractions, (0.1, 0.5, 0.9), axis=0)
     top = _nice_ceiling(float(high.max()))
-    bars = [
-        _bar(
-            i,
-            shares.shape[1],
-            middle[i] / top,
-            name=str(i + first),
-            hint=f"{i + first}: median {middle[i]:.1%}, {low[i]:.1%} to {high[i]:.1%}",
-            whisker=(_y(low[i] / top), _y(high[i] / top)),
-        )
-        for i in range(shares.shape[1])
+    names = [str(i + first) for i in range(num_clusters)]
+    hints = [
+        f"{name}: median {middle[i]:.1%}, {low[i]:.1%} to {high[i]:.1%}"
+        for i, name in enumerate(names)
     ]
-    equal = 1 / shares.shape[1]
+    whiskers = [(_y(a / top), _y(b / top)) for a, b in zip(low, high, strict=True)]
+    bars = _bars(middle / top, names, hints, whiskers)
     ticks = [(_y(part), f"{100 * top * part:.4g} %") for part in (0, 0.5, 1)]
-    return Chart(title, note, x_title, bars, ticks, rule=_y(equal / top))
+    return Chart(title, note, x_title, bars, ticks, rule=_y(1 / num_clusters / top))
 
 
 def _size_chart(videos: Sequence[VideoClusters]) -> Chart:
     """Count clusters by size, in doubling ranges: 1, 2 to 3, 4 to 7, ..."""
     counts = Counter(size.bit_length() - 1 for video in videos for size in video.sizes.tolist())
-    ranges = range(max(counts) + 1)
+    powers = range(max(counts) + 1)
     top = _nice_ceiling(max(counts.values()), whole=True)
-    names = [
-        "1" if power == 0 else f"{2**power}\N{EN DASH}{2 ** (power + 1) - 1}" for power in ranges
-    ]
-    bars = [
-        _bar(
-            i,
-            len(names),
-            counts[i] / top,
-            name=names[i] if len(names) <= 7 else f"{2**i}+",
-            hint=f"{counts[i]:,} clusters of {names[i]} frames",
-        )
-        for i in ranges
-    ]
+    spans = [f"{2**power}\N{EN DASH}{2 ** (power + 1) - 1}" if power else "1" for power in powers]
+    names = spans if len(spans) <= 7 else [f"{2**power}+" for power in powers]
+    hints = [f"{counts[power]:,} clusters of {spans[power]} frames" for power in powers]
+    bars = _bars([counts[power] / top for power in powers], names, hints)
     ticks = [(_y(part), f"{top * part:,.4g}") for part in (0, 0.5, 1)]
-    note = f"Number of clusters of each size, {sum(counts.values()):,} in all"
+    note = f"Number of clusters of each size, {counts.total():,} in all"
     return Chart("Sizes of all clusters", note, "frames in a cluster", bars, ticks)
 
 
-def _bar(
-    index: int,
-    number: int,
-    part: float,
-    *,
-    name: str,
-    hint: str,
-    whisker: tuple[float, float] | None = None,
-) -> Bar:
-    """Place bar `index` of `number`, as high as `part` of the plot."""
-    pitch = _PLOT_WIDTH / number
-    is_named = index % math.ceil(number / _MAX_NAMES) == 0
-    return Bar(
-        x=round(LEFT + (index + 0.14) * pitch, 2),
-        y=_y(part),
-        width=round(0.72 * pitch, 2),
-        height=round(_PLOT_HEIGHT * part, 2),
-        name=name if is_named else "",
-        hint=hint,
-        whisker=whisker,
-    )
+def _bars(
+    parts: Iterable[float],
+    names: Sequence[str],
+    hints: Sequence[str],
+    whiskers: Iterable[tuple[float, float] | None] = repeat(None),
+) -> list[Bar]:
+    """Return bars side by side, each as high as its fraction of the plot in `parts`."""
+    pitch = _PLOT_WIDTH / len(names)
+    every = math.ceil(len(names) / _MAX_NAMES)
+    return [
+        Bar(
+            x=round(LEFT + (i + 0.14) * pitch, 2),
+            y=_y(part),
+            width=round(0.72 * pitch, 2),
+            height=round(_PLOT_HEIGHT * part, 2),
+            name=names[i] if i % every == 0 else "",
+            hint=hints[i],
+            whisker=whisker,
+        )
+        for i, (part, whisker) in enumerate(zip(parts, whiskers, strict=False))
+    ]
 
 
 def _y(part: float) -> float:
@@ -142,7 +119,7 @@ def _y(part: float) -> float:
 
 
 def _nice_ceiling(value: float, *, whole: bool = False) -> float:
-    """Return 1, 2, 4, 5 or 10 times a power of ten, the least that is not below `value` (positive)."""
+    """Return the smallest number not below `value` (positive) that is 1, 2, 4 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value))
     if whole and value <= 2:
         return 2

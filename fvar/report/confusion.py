@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture: which class is taken for which."""
+"""The confusion matrix as a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from fvar.errors import InputError, one_line
-from fvar.report.colours import FAINT_INK, INK, RULE, ink_on
+from fvar.report.colors import FAINT_INK, INK, RULE, ink_on
 from fvar.store.files import atomic_path
 
-MAX_WRITTEN = 20  # classes up to which the counts are written into the cells
-MAX_NAMED = 120  # classes up to which the axes carry names; above, their numbers
+MAX_WRITTEN = 20  # with more classes, the cells are too small for counts
+MAX_NAMED = 120  # with more classes, the axes show numbers instead of names
 
-_COLOURS = "Blues"
-_LONGEST_NAME = 28  # letters of a name that fit beside the axis; confusion.csv has it in full
+_COLORS = "Blues"
+_LONGEST_NAME = 28  # letters that fit beside the axis; confusion.csv has the full names
 _DPI = 150
 
 
@@ -33,7 +33,7 @@ def write_confusion_png(path: Path, matrix: npt.NDArray[np.int64], classes: Sequ
         classes: The names of the C classes, in order.
 
     Raises:
-        InputError: `matrix` is not of that kind, or the number of names is another.
+        InputError: `matrix` has another type or shape, or a negative count.
         StoppedError: The disk is full.
     """
     figure = confusion_figure(matrix, classes)
@@ -50,8 +50,8 @@ def write_confusion_png(path: Path, matrix: npt.NDArray[np.int64], classes: Sequ
 def confusion_figure(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """Draw the confusion matrix; arguments and errors as in `write_confusion_png`.
 
-    Colours are shares of the row: of the videos that have the class. A class without videos has a white row.
-    Counts are written for at most 20 classes, names for at most 120.
+    The color of a cell is its fraction of the row, that is of the videos of the class. A class without videos
+    has a white row. Counts are written for at most 20 classes, names for at most 120.
     """
     _check(matrix, classes)
     figure = Figure(
@@ -60,11 +60,11 @@ def confusion_figure(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> F
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     totals = matrix.sum(axis=1, keepdims=True)
-    shares = matrix / np.maximum(totals, 1)
-    image = axes.imshow(shares, cmap=_COLOURS, norm=_norm(len(classes)), interpolation="nearest")
+    fractions = matrix / np.maximum(totals, 1)
+    image = axes.imshow(fractions, cmap=_COLORS, norm=_norm(len(classes)), interpolation="nearest")
     bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, pad=0.02)
-    bar.set_label("share of the videos of the class", color=FAINT_INK)
-    bar.ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    bar.set_label("fraction of the videos of the class", color=FAINT_INK)
+    bar.ax.yaxis.set_major_formatter(lambda fraction, _: f"{100 * fraction:.0f} %")
     bar.outline.set_edgecolor(RULE)
     right, total = int(np.trace(matrix)), int(matrix.sum())
     verdict = f"{right:,} of {total:,} right" + (f", {right / total:.1%}" if total else "")
@@ -72,12 +72,12 @@ def confusion_figure(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> F
     axes.set(xlabel="predicted", ylabel="class")
     _name_axes(axes, classes, totals[:, 0])
     if len(classes) <= MAX_WRITTEN:
-        _write_counts(axes, matrix, shares)
+        _write_counts(axes, matrix, fractions)
     return figure
 
 
 def _norm(num_classes: int) -> Normalize:
-    """Return the scale of the colours: with cells too small for a count, rare mistakes are made darker."""
+    """Return the color scale; without counts in the cells, rare mistakes are made darker."""
     return PowerNorm(1 if num_classes <= MAX_WRITTEN else 0.5, vmin=0, vmax=1)
 
 
@@ -87,16 +87,16 @@ def _check(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
         raise InputError(
             "confusion matrix",
             f"is {matrix.dtype}{list(matrix.shape)}, must be int64{list(wanted)} for {len(classes)} classes",
-            fix="pass a row and a column for each class, at least one",
+            fix="pass one row and one column per class, at least one",
         )
     if (matrix < 0).any():
         raise InputError(
-            "confusion matrix", f"holds {matrix.min()}, counts are not negative", fix="pass counts"
+            "confusion matrix", f"holds {matrix.min()}, must hold counts from 0", fix="pass counts"
         )
 
 
 def _inches(num_classes: int) -> tuple[float, float]:
-    """Return width and height: cells wide enough for a count, then for a name, then as the figure allows."""
+    """Return the figure's width and height: cells fit a count or a name until the figure is full."""
     cell = 0.52 if num_classes <= MAX_WRITTEN else 0.15
     side = min(max(cell * num_classes, 3.2), 17.0)
     return side + 3.4, side + 1.9
@@ -127,7 +127,7 @@ def _name_axes(axes: Axes, classes: Sequence[str], totals: npt.NDArray[np.int64]
 
 
 def _printable(name: str) -> str:
-    """Return the name on one line, not too long, with what the font cannot draw written as its code."""
+    """Return the name on one line, cut if too long; letters that the font lacks become their codes."""
     known = get_font(findfont(FontProperties(family=mpl.rcParams["font.family"]))).get_charmap()
     line = one_line(name)
     drawn = "".join(
@@ -142,11 +142,11 @@ def _printable(name: str) -> str:
 
 
 def _write_counts(
-    axes: Axes, matrix: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]
+    axes: Axes, matrix: npt.NDArray[np.int64], fractions: npt.NDArray[np.float64]
 ) -> None:
-    colours = mpl.colormaps[_COLOURS]
+    colors = mpl.colormaps[_COLORS]
     for row, column in zip(*(places.tolist() for places in np.nonzero(matrix)), strict=True):
         count = f"{matrix[row, column]:,}"
         fontsize = 10 if len(count) <= 4 else 40 / len(count)
-        ink = ink_on(*colours(float(shares[row, column]))[:3])
+        ink = ink_on(*colors(float(fractions[row, column]))[:3])
         axes.text(column, row, count, ha="center", va="center", fontsize=fontsize, color=ink)

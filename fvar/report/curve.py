@@ -1,4 +1,4 @@
-"""The curve of a video's change over time, with its clusters as bands."""
+"""The curve of a video's change over time, with its clusters as colored bands."""
 
 import math
 
@@ -7,37 +7,37 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from fvar.report.colours import FAINT_INK, INK, RULE, cluster_colour
+from fvar.report.colors import FAINT_INK, INK, RULE, cluster_color
 from fvar.store.video_clusters import VideoClusters
 
 _BARS = "#98a1aa"
 
 
 def time_limits(clusters: VideoClusters) -> tuple[float, float]:
-    """Return the first and last moment on the axis, seconds; a video without duration gets one second."""
+    """Return the limits of the time axis in seconds; a video without duration gets one second."""
     start = float(clusters.pts_seconds[0])
     return start, start + (clusters.duration_seconds or 1.0)
 
 
 def draw_curve(axes: Axes, clusters: VideoClusters, *, width_px: int) -> None:
-    """Draw bands for the clusters, bars for the steps, and the line of the change so far.
+    """Draw a band per cluster, a bar per step distance, and the line of the cumulative change.
 
     Args:
         axes: To draw on, `width_px` pixels wide.
-        clusters: The partition and its distances.
-        width_px: With more steps than pixels a bar is the highest of its neighbours.
+        clusters: The clusters and their step distances.
+        width_px: With more steps than pixels, a bar shows the largest of several steps.
     """
     _set_up(axes, clusters, width_px=width_px)
     for j, (start, stop) in enumerate(
         zip(clusters.start_seconds, clusters.stop_seconds, strict=True)
     ):
-        axes.axvspan(start, stop, color=cluster_colour(j), alpha=(0.1, 0.22)[j % 2], linewidth=0)
+        axes.axvspan(start, stop, color=cluster_color(j), alpha=(0.1, 0.22)[j % 2], linewidth=0)
         if j:
             axes.axvline(start, color=INK, linewidth=0.8, alpha=0.55)
     if clusters.num_frames > 1:
         values, edges = _bars(clusters, most=width_px)
         axes.stairs(values, edges, fill=True, color=_BARS, linewidth=0)
-    highest = float(clusters.normalised_distances.max(initial=0.0))
+    highest = float(clusters.normalized_distances.max(initial=0.0))
     axes.set_ylim(0, highest * 1.12 or 1.0)
     if highest == 0:
         text = "nothing changes" if clusters.num_frames > 1 else "a single frame"
@@ -48,24 +48,24 @@ def draw_curve(axes: Axes, clusters: VideoClusters, *, width_px: int) -> None:
 def _bars(
     clusters: VideoClusters, *, most: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return heights (n,) and edges (n + 1,) of bars, each around the moment at which the change is seen.
+    """Return heights (n,) and edges (n + 1,) of bars; each bar surrounds the time of the later frame.
 
-    With more than `most` steps a bar is the highest of its neighbours, so that no peak is lost.
+    With more than `most` steps, a bar shows the largest of several steps, so that no peak is lost.
     """
     times = clusters.pts_seconds
     edges = np.append((times[:-1] + times[1:]) / 2, times[-1] + clusters.frame_seconds / 2)
-    values = clusters.normalised_distances
+    values = clusters.normalized_distances
     first = np.arange(0, len(values), math.ceil(len(values) / most))
     return np.maximum.reduceat(values, first), np.append(edges[first], edges[-1])
 
 
 def _draw_cumulative(axes: Axes, clusters: VideoClusters, *, width_px: int) -> None:
-    shares = clusters.cumulative_shares
+    fractions = clusters.cumulative_fractions
     right = axes.twinx()
-    right.plot(clusters.pts_seconds, shares, color=INK, linewidth=1.5)
+    right.plot(clusters.pts_seconds, fractions, color=INK, linewidth=1.5)
     right.plot(
         clusters.start_seconds,
-        shares[clusters.starts],
+        fractions[clusters.starts],
         linestyle="none",
         marker="o",
         markersize=5.5,
@@ -84,7 +84,7 @@ def _set_up(axes: Axes, clusters: VideoClusters, *, width_px: int) -> None:
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("seconds", fontsize=11, color=FAINT_INK, labelpad=4)
-    axes.set_ylabel("change of pattern\n(share of bits)", fontsize=11, color=INK)
+    axes.set_ylabel("change of pattern\n(fraction of bits)", fontsize=11, color=INK)
     axes.yaxis.set_label_coords(-56 / width_px, 0.5)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, min_n_ticks=3))
     _quiet(axes)
@@ -92,6 +92,6 @@ def _set_up(axes: Axes, clusters: VideoClusters, *, width_px: int) -> None:
 
 def _quiet(axes: Axes) -> None:
     axes.tick_params(labelsize=10, colors=FAINT_INK, length=3)
-    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g} %")
+    axes.yaxis.set_major_formatter(lambda fraction, _: f"{100 * fraction:.4g} %")
     for side in axes.spines.values():
         side.set_color(RULE)

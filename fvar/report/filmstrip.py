@@ -1,4 +1,4 @@
-"""The picture of one video's clusters: how much changes when, where it was cut, what was averaged."""
+"""The picture of one video's clusters: its change over time, its clusters, and their frames."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,16 +11,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 
-from fvar.report.colours import FAINT_INK, INK, cluster_colour, ink_on, rgb
+from fvar.report.colors import FAINT_INK, INK, cluster_color, ink_on, rgb
 from fvar.report.curve import draw_curve, time_limits
 from fvar.report.thumbnails import MEAN_FRAMES, ClusterPictures, Picture, film, resized
 from fvar.store.files import atomic_path
 from fvar.store.video_clusters import VideoClusters
 
-MAX_SHOWN = 64  # clusters whose frames are shown; the curve shows them all
-THUMBNAIL_PX = 220  # widest picture of the film
+MAX_SHOWN = 64  # clusters whose frames are shown; the curve shows all clusters
+THUMBNAIL_PX = 220  # width of the widest picture of the film
 
-# All in pixels of the picture; a point of a font is DPI / 72 of them.
+# All in pixels of the filmstrip; a point of a font is _DPI / 72 pixels.
 _DPI = 100
 _WIDTH = 1600
 _LEFT, _RIGHT = 108, 84
@@ -30,7 +30,7 @@ _STRIP_TOP, _STRIP_HEIGHT = _CURVE_TOP + _CURVE_HEIGHT + 4, 20
 _CONNECTOR_HEIGHT = 52
 _CAPTION = 50
 _GAP = 10  # between columns, and between the frames and their mean
-_BORDER = 3  # the frame in the cluster's colour
+_BORDER = 3  # around each picture, in the cluster's color
 _PER_ROW = 16
 _THUMBNAIL_WANTED, _THUMBNAIL_HIGHEST, _MEAN_HIGHEST = 80, 130, 190
 _MIN_SHOWN = 3  # first, middle and last
@@ -38,7 +38,7 @@ _MIN_SHOWN = 3  # first, middle and last
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the film's parts lie, px; `columns` clusters side by side in each of `rows` rows."""
+    """Positions of the film's parts, px; there are `columns` clusters in each of `rows` rows."""
 
     rows: int
     columns: int
@@ -65,13 +65,13 @@ class _Layout:
         return self.film_top + self.rows * self.row_height
 
     def corner(self, cluster: int) -> tuple[int, int]:
-        """Return left and top of the cluster's column."""
+        """Return the left and top edge of the cluster's column."""
         row, column = divmod(cluster, self.columns)
         return round(_LEFT + column * self.pitch + _GAP / 2), self.film_top + row * self.row_height
 
 
 def _layout(clusters: VideoClusters, *, height: int, width: int) -> _Layout:
-    """Fit as many frames as the width has room for, at least three a cluster where it has them."""
+    """Return the layout that shows as many frames as fit, at least three per cluster if it has them."""
     shown = min(clusters.num_clusters, MAX_SHOWN)
     rows = math.ceil(shown / _PER_ROW)
     columns = math.ceil(shown / rows)
@@ -91,7 +91,7 @@ def _layout(clusters: VideoClusters, *, height: int, width: int) -> _Layout:
 
 
 def _fitted(width: int, ratio: float, *, highest: int) -> tuple[int, int]:
-    """Return width and height of a box of height / width `ratio`, within both limits, at least a few px."""
+    """Return the width and height of a box: height / width is `ratio`, within both limits."""
     width = min(width, round(highest / ratio))
     smallest = 2 * _BORDER + 2
     return max(width, smallest), max(round(width * ratio), smallest)
@@ -100,17 +100,17 @@ def _fitted(width: int, ratio: float, *, highest: int) -> tuple[int, int]:
 def write_filmstrip(path: Path, clusters: VideoClusters, picture: Callable[[int], Picture]) -> None:
     """Write the picture of `clusters` as the PNG file `path`, 1600 px wide.
 
-    Top: the normalised Hamming distance of neighbouring frames over time, the share of the whole change so
-    far, and a band for each cluster. Below: a few of each cluster's frames, and the mean of all of them (of
-    64 evenly spaced ones where it has more). Id, label and prediction are in the file's own text fields.
+    At the top are the normalized Hamming distances of neighboring frames over time, the cumulative change,
+    and a band per cluster. Below are a few frames of each cluster, and the mean of its frames (of 64 evenly
+    spaced ones if it has more). Id, label and prediction are in the text fields of the file.
 
     Args:
         path: The file.
-        clusters: The partition of the video.
-        picture: Returns the picture of a frame, uint8 in 0..255, shape (H, W, 3), all of one size.
+        clusters: The clusters of the video.
+        picture: Takes a frame's number; returns its picture, uint8 in 0..255, shape (H, W, 3).
 
     Raises:
-        InputError: `picture` returned something else.
+        InputError: `picture` returned something else, or pictures of several sizes.
         StoppedError: The disk is full.
     """
     figure = filmstrip_figure(clusters, picture)
@@ -124,7 +124,7 @@ def write_filmstrip(path: Path, clusters: VideoClusters, picture: Callable[[int]
 
 
 def filmstrip_figure(clusters: VideoClusters, picture: Callable[[int], Picture]) -> Figure:
-    """Draw the picture of `clusters`; arguments and errors as in `write_filmstrip`."""
+    """Return the picture of `clusters`; arguments and errors as in `write_filmstrip`."""
     height, width = picture(0).shape[:2]
     layout = _layout(clusters, height=height, width=width)
     figure = Figure(figsize=(_WIDTH / _DPI, layout.height / _DPI), dpi=_DPI, facecolor="white")
@@ -134,7 +134,7 @@ def filmstrip_figure(clusters: VideoClusters, picture: Callable[[int], Picture])
     draw_curve(_curve_axes(figure, layout), clusters, width_px=_INNER)
     _draw_strip(canvas, clusters, layout)
     _draw_film(canvas, clusters, picture, layout)
-    # Last, because drawing pictures moves the limits.
+    # Last, because drawing pictures changes the limits.
     canvas.set(xlim=(0, _WIDTH), ylim=(layout.height, 0), aspect="auto")
     return figure
 
@@ -146,28 +146,28 @@ def _curve_axes(figure: Figure, layout: _Layout) -> Axes:
 
 
 def _draw_strip(canvas: Axes, clusters: VideoClusters, layout: _Layout) -> None:
-    """Draw every cluster's span of time in its colour and, with one row of film, lead it to its column."""
+    """Draw every cluster's span of time in its color; with one row of film, connect it to its column."""
     first, last = time_limits(clusters)
     scale = _INNER / (last - first)
     lefts = _LEFT + (clusters.start_seconds - first) * scale
     rights = _LEFT + (clusters.stop_seconds - first) * scale
     for j, (left, right) in enumerate(zip(lefts.tolist(), rights.tolist(), strict=True)):
-        colour, width = cluster_colour(j), right - left
+        color, width = cluster_color(j), right - left
         canvas.add_patch(
-            Rectangle((left, _STRIP_TOP), width, _STRIP_HEIGHT, color=colour, linewidth=0)
+            Rectangle((left, _STRIP_TOP), width, _STRIP_HEIGHT, color=color, linewidth=0)
         )
         if layout.rows == 1:
             canvas.add_patch(_connector(left, right, layout, cluster=j))
         if width > 9 * len(str(j)) + 8:
             middle = _STRIP_TOP + _STRIP_HEIGHT / 2
-            _label(canvas, left + width / 2, middle, str(j), on=colour)
+            _label(canvas, left + width / 2, middle, str(j), on=color)
 
 
 def _connector(left: float, right: float, layout: _Layout, *, cluster: int) -> Polygon:
     top, bottom = _STRIP_TOP + _STRIP_HEIGHT, layout.film_top - 6
     column = layout.corner(cluster)[0]
     corners = [(left, top), (right, top), (column + layout.pitch - _GAP, bottom), (column, bottom)]
-    return Polygon(corners, color=cluster_colour(cluster), alpha=0.16, linewidth=0)
+    return Polygon(corners, color=cluster_color(cluster), alpha=0.16, linewidth=0)
 
 
 def _label(canvas: Axes, x: float, y: float, text: str, *, on: str) -> None:
@@ -185,7 +185,7 @@ def _draw_film(
     for j, shown in zip(range(layout.rows * layout.columns), pictures, strict=False):
         _draw_caption(canvas, clusters, layout, cluster=j)
         _paste_cluster(pixels, shown, layout, cluster=j)
-    top = layout.film_top - 4  # above it lie strip and connectors
+    top = layout.film_top - 4  # the strip and the connectors are above it
     extent = (0, _WIDTH, layout.height, top)
     canvas.imshow(pixels[top:], extent=extent, interpolation="nearest", zorder=0)
     _draw_margin(canvas, clusters, layout)
@@ -193,13 +193,13 @@ def _draw_film(
 
 def _draw_caption(canvas: Axes, clusters: VideoClusters, layout: _Layout, *, cluster: int) -> None:
     left, top = layout.corner(cluster)
-    colour, chip = cluster_colour(cluster), 12 + 9 * len(str(cluster))
+    color, chip = cluster_color(cluster), 12 + 9 * len(str(cluster))
     canvas.add_patch(
         FancyBboxPatch(
-            (left, top + 2), chip, 18, boxstyle="round,pad=0,rounding_size=4", color=colour
+            (left, top + 2), chip, 18, boxstyle="round,pad=0,rounding_size=4", color=color
         )
     )
-    _label(canvas, left + chip / 2, top + 11, str(cluster), on=colour)
+    _label(canvas, left + chip / 2, top + 11, str(cluster), on=color)
     start, stop = int(clusters.starts[cluster]), int(clusters.stops[cluster])
     size, room = stop - start, layout.pitch - chip - 10
     noun = "frame" if size == 1 else "frames"
@@ -220,9 +220,9 @@ def _paste_cluster(
     for i, thumbnail in enumerate(shown.thumbnails):
         row, column = divmod(i, layout.across)
         corner = (left + column * (width + 4), top + _CAPTION + row * (height + 4))
-        _paste(pixels, thumbnail, corner, layout.thumbnail, colour=cluster_colour(cluster))
+        _paste(pixels, thumbnail, corner, layout.thumbnail, color=cluster_color(cluster))
     mean_top = top + layout.row_height - 26 - layout.mean[1]
-    _paste(pixels, shown.mean, (left, mean_top), layout.mean, colour=cluster_colour(cluster))
+    _paste(pixels, shown.mean, (left, mean_top), layout.mean, color=cluster_color(cluster))
 
 
 def _paste(
@@ -231,16 +231,16 @@ def _paste(
     corner: tuple[int, int],
     size: tuple[int, int],
     *,
-    colour: str,
+    color: str,
 ) -> None:
     (x, y), (width, height) = corner, size
-    pixels[y : y + height, x : x + width] = rgb(colour)
+    pixels[y : y + height, x : x + width] = rgb(color)
     inside = resized(picture, width=width - 2 * _BORDER, height=height - 2 * _BORDER)
     pixels[y + _BORDER : y + height - _BORDER, x + _BORDER : x + width - _BORDER] = inside
 
 
 def _draw_margin(canvas: Axes, clusters: VideoClusters, layout: _Layout) -> None:
-    """Say at the left of each row what its lines are, and what is not shown."""
+    """Label the lines of each row at its left, and name the clusters that are not shown."""
     for text, y in _margin_texts(clusters, layout):
         canvas.text(
             _LEFT - 8, y, text, ha="right", va="center", fontsize=10.5, color=FAINT_INK, zorder=3

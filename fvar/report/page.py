@@ -1,4 +1,4 @@
-"""The page of a run's clusters: one HTML file with its pictures inside, no network, JavaScript optional."""
+"""The page of a run's clusters: one HTML file that needs no network and works without JavaScript."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -10,28 +10,17 @@ import jinja2
 from PIL import Image
 
 from fvar.report import charts
-from fvar.report.colours import cluster_colour
+from fvar.report.colors import cluster_color
 from fvar.store.files import atomic_open
 from fvar.store.video_clusters import VideoClusters
 
-MAX_EMBEDDED = (
-    300  # filmstrips inside the page, about 0.15 MB each; the others are loaded from beside it
-)
-
-HOW_CUT = {
-    "cumulative": (
-        "The video is cut wherever the change so far has grown by another 1/k of the whole: "
-        "the dots on the line rise in about equal steps, and busy moments get short clusters."
-    ),
-    "slope": "The video is cut at its k-1 largest steps: a boundary stands on each of the highest bars.",
-    "even": "The video is cut into runs of equal length, whatever it shows.",
-    "random": "The video is cut at random places, for comparison with the other clusterings.",
-}
+# Number of filmstrips inside the page, about 0.15 MB each; it loads the others from files beside it.
+MAX_EMBEDDED = 300
 
 
 @dataclass(frozen=True)
 class Card:
-    """What the page shows of one video."""
+    """The part of the page about one video; `link` is the path of the filmstrip from the page."""
 
     number: int
     clusters: VideoClusters
@@ -40,32 +29,32 @@ class Card:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether the filmstrip is inside the page."""
+        """Whether the page contains the filmstrip."""
         return self.number < MAX_EMBEDDED
 
     def picture(self) -> tuple[str, int, int]:
-        """Return the source of the filmstrip, its width and its height; read only now, one at a time."""
+        """Return the source, width and height of the filmstrip; it is read only now, one at a time."""
         with Image.open(self.filmstrip) as image:
             source = _data_uri(image) if self.is_embedded else self.link
             return source, *image.size
 
     @property
     def ratio(self) -> float:
-        """Frames in the largest cluster for one in the smallest."""
+        """Size of the largest cluster divided by that of the smallest."""
         return float(self.clusters.sizes.max() / self.clusters.sizes.min())
 
     @property
     def mean_change(self) -> float:
-        """Mean normalised Hamming distance of neighbours, 0 for a single frame."""
-        steps = self.clusters.normalised_distances
+        """Mean normalized Hamming distance of neighboring frames; 0 for a single frame."""
+        steps = self.clusters.normalized_distances
         return float(steps.mean()) if len(steps) else 0.0
 
     @property
     def stripes(self) -> str:
-        """The partition as the colours of a CSS gradient."""
-        share = 100 / self.clusters.num_frames
+        """The clusters as the colors of a CSS gradient."""
+        percent = 100 / self.clusters.num_frames
         parts = (
-            f"{cluster_colour(j)} {start * share:.3f}% {stop * share:.3f}%"
+            f"{cluster_color(j)} {start * percent:.3f}% {stop * percent:.3f}%"
             for j, (start, stop) in enumerate(
                 zip(self.clusters.starts.tolist(), self.clusters.stops.tolist(), strict=True)
             )
@@ -78,22 +67,22 @@ def write_page(
     videos: Sequence[VideoClusters],
     filmstrips: Sequence[Path],
     *,
-    clustering: str,
+    explanation: str,
     settings: Mapping[str, str],
     num_available: int,
 ) -> None:
     """Write the HTML file `path`.
 
-    The filmstrips of the first `MAX_EMBEDDED` videos are inside it, as WebP; those of the others are loaded
-    from where they lie beside it, and the page says so.
+    It contains the filmstrips of the first `MAX_EMBEDDED` videos, as WebP; it loads those of the others from
+    the files beside it, and says so.
 
     Args:
         path: The file, ``index.html``.
-        videos: What was inspected, in order, at least one.
-        filmstrips: The picture of each, below the folder of `path`.
-        clustering: The name of the clustering, a key of `HOW_CUT`.
-        settings: What the head of the page says of the run: name and value, in order.
-        num_available: Videos that could have been inspected.
+        videos: The inspected videos in order, at least one.
+        filmstrips: The picture of each video, below the folder of `path`.
+        explanation: How the clustering cuts a video, in a sentence.
+        settings: Name and value of each setting at the top of the page, in order.
+        num_available: Number of videos in the split.
 
     Raises:
         StoppedError: The disk is full.
@@ -113,7 +102,7 @@ def write_page(
         ],
         charts=charts.charts(videos),
         geometry=charts,
-        how_cut=HOW_CUT[clustering],
+        explanation=explanation,
         settings=settings,
         figures=_figures(videos, num_right=num_right, num_available=num_available),
         num_videos=len(videos),
@@ -133,7 +122,7 @@ def _data_uri(image: Image.Image) -> str:
 def _figures(
     videos: Sequence[VideoClusters], *, num_right: int, num_available: int
 ) -> list[tuple[str, str, str]]:
-    """Return the headline figures: name, value, what it counts."""
+    """Return the headline figures: name, value, explanation."""
     sizes = [size for video in videos for size in video.sizes.tolist()]
     frames = sum(video.num_frames for video in videos)
     singles = sum(size == 1 for size in sizes)

@@ -1,4 +1,4 @@
-"""The frames that stand for each cluster, and the picture that is their mean."""
+"""The pictures shown of each cluster: some of its frames, and their mean."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,26 +14,24 @@ from fvar.store.video_clusters import VideoClusters
 Picture = npt.NDArray[np.uint8]
 """A picture, uint8 in 0..255, shape (H, W, 3): red, green, blue."""
 
-MEAN_FRAMES = 64  # of a cluster, evenly spaced: more are not told apart in its mean picture
+MEAN_FRAMES = 64  # evenly spaced in a cluster; more do not change its mean picture visibly
 
 
 @dataclass(frozen=True, eq=False)
 class ClusterPictures:
-    """What is shown of one cluster.
+    """The pictures shown of one cluster.
 
     Attributes:
-        frames: The frames that stand for it, in order, at most as many as asked for.
-        thumbnails: Their pictures.
-        mean: The mean of its frames' pictures, or of `MEAN_FRAMES` of them.
+        thumbnails: Pictures of some of its frames, in order.
+        mean: Mean picture of all frames of the cluster, or of `MEAN_FRAMES` of them.
     """
 
-    frames: list[int]
     thumbnails: list[Picture]
     mean: Picture
 
 
 def spread(start: int, stop: int, *, number: int) -> list[int]:
-    """Return at most `number` distinct frames of [start, stop): from first to last, or the middle one."""
+    """Return at most `number` distinct frames of [start, stop), evenly spaced; one is the middle frame."""
     if number == 1:
         return [(start + stop - 1) // 2]
     number = min(number, stop - start)
@@ -43,15 +41,16 @@ def spread(start: int, stop: int, *, number: int) -> list[int]:
 def film(
     clusters: VideoClusters, picture: Callable[[int], Picture], *, per_cluster: int
 ) -> Iterator[ClusterPictures]:
-    """Collect what is shown of each cluster, one after the other.
+    """Yield the pictures to show of each cluster, in order.
 
     Args:
-        clusters: The partition of the video.
-        picture: Returns the picture of a frame, all of one size. Each is asked for once, the first twice.
-        per_cluster: Frames to show of each, at most.
+        clusters: The clusters of the video.
+        picture: Takes a frame's number; returns its picture, all of one size. It is called once per frame,
+            and twice for frame 0.
+        per_cluster: Largest number of frames to show of each cluster.
 
     Raises:
-        InputError: `picture` returned something that is no picture, or another size than before.
+        InputError: `picture` returned no picture, or one of another size than before.
     """
     shape = picture(0).shape
     for start, stop in zip(clusters.starts.tolist(), clusters.stops.tolist(), strict=True):
@@ -69,7 +68,7 @@ def film(
             if frame in averaged:
                 total += current
         mean = np.rint(total / len(averaged)).astype(np.uint8)
-        yield ClusterPictures(shown, [thumbnails[frame] for frame in shown], mean)
+        yield ClusterPictures([thumbnails[frame] for frame in shown], mean)
 
 
 def _check_picture(picture: Picture, *, shape: tuple[int, ...], thing: str) -> None:
@@ -78,14 +77,14 @@ def _check_picture(picture: Picture, *, shape: tuple[int, ...], thing: str) -> N
         raise InputError(
             thing,
             f"is {picture.dtype}{list(picture.shape)}, must be uint8{rule}",
-            fix="pass the pictures of one video",
+            fix="pass pictures of one video",
         )
 
 
 def decode_thumbnail(jpeg: npt.NDArray[np.uint8], *, side_px: int) -> Picture:
-    """Decode a JPEG to a picture with sides of at least `side_px`, or of what it has where that is less.
+    """Return a JPEG as a picture with sides of at least `side_px`, or in full size if it is smaller.
 
-    A large one is decoded at a half, a quarter or an eighth, which is several times quicker than in full.
+    A large picture is decoded at a half, a quarter or an eighth of its size, which is several times faster.
 
     Raises:
         InputError: The bytes are no JPEG picture.
@@ -101,7 +100,7 @@ def decode_thumbnail(jpeg: npt.NDArray[np.uint8], *, side_px: int) -> Picture:
 
 
 def resized(picture: Picture, *, width: int, height: int) -> Picture:
-    """Return `picture` at another size, px: smooth both ways, without ringing beside black."""
+    """Return `picture` resized to `width` and `height`, px, without ringing beside black."""
     size, source = (width, height), Image.fromarray(picture)
     smaller = width * height < picture.shape[0] * picture.shape[1]
     method = Image.Resampling.HAMMING if smaller else Image.Resampling.BICUBIC

@@ -8,15 +8,8 @@ from fvar.errors import StoppedError
 from fvar.report.confusion import write_confusion_png
 from fvar.reporting import Reporter
 from fvar.store.files import remove_outputs
-from fvar.store.manifest import (
-    EvalSummary,
-    PredictionsManifest,
-    check_out,
-    input_file,
-    output_file,
-    tool_versions,
-    write_manifest,
-)
+from fvar.store.manifest import EvalSummary, PredictionsManifest, check_out, write_manifest
+from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.training.distributed import Team, team
 from fvar.training.inputs import report_thinning, testing_view
 from fvar.training.metrics import (

@@ -4,11 +4,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from fvar.config import InspectConfig
 from fvar.errors import ConfigError
 from fvar.model.recognizer import Inference
 from fvar.report.filmstrip import THUMBNAIL_PX, write_filmstrip
-from fvar.report.page import HOW_CUT, write_page
+from fvar.report.page import write_page
 from fvar.report.thumbnails import decode_thumbnail
 from fvar.reporting import Progress, Reporter
 from fvar.store.clusters_file import read_clusters, write_clusters, write_clusters_csv
@@ -19,17 +21,25 @@ from fvar.store.manifest import (
     ClustersSummary,
     VideoEntry,
     check_out,
-    input_file,
-    output_file,
-    tool_versions,
     write_manifest,
 )
+from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.store.video_clusters import VideoClusters
 from fvar.training.distributed import Team, team
 from fvar.training.inputs import report_thinning
 from fvar.training.trained_run import Trained, open_training
 
 H5, CSV, PAGE, FILMSTRIPS = "clusters.h5", "clusters.csv", "index.html", "filmstrips"
+
+EXPLANATIONS = {  # of every clustering that can be inspected: how it cuts a video
+    "cumulative": (
+        "The video is cut wherever its cumulative change has grown by another 1/k of the total: "
+        "the dots on the line rise in about equal steps, and busy moments get short clusters."
+    ),
+    "slope": "The video is cut at its k-1 largest steps: a boundary stands at each of the highest bars.",
+    "even": "The video is cut into clusters of equal length, whatever it shows.",
+    "random": "The video is cut at random places, for comparison with the other clusterings.",
+}
 
 _PACKAGES = (
     "torch",
@@ -82,11 +92,11 @@ def inspect_clusters(
 
 
 def _check_has_clusters(trained: Trained, train: Path) -> None:
-    if trained.config.clustering not in HOW_CUT:
+    if trained.config.clustering not in EXPLANATIONS:
         raise ConfigError(
             train,
             f"was trained with --clustering {trained.config.clustering}, which makes no clusters",
-            fix=f"inspect a training with one of: {', '.join(HOW_CUT)}",
+            fix=f"inspect a training with one of: {', '.join(EXPLANATIONS)}",
         )
 
 
@@ -116,7 +126,7 @@ def _inspect(
         out_dir / PAGE,
         videos,
         paths,
-        clustering=trained.config.clustering,
+        explanation=EXPLANATIONS[trained.config.clustering],
         settings=_settings(trained, config),
         num_available=len(trained.videos),
     )
@@ -141,8 +151,7 @@ def _draw_each(
             id=entry.id,
             label=entry.label,
             predicted=classes[int(inference.logits.argmax())],
-            starts=inference.starts,
-            stops=inference.stops,
+            boundaries=np.append(inference.starts, inference.stops[-1]),
             step_distances=inference.step_distances,
             num_bits=inference.num_bits,
             pts_seconds=encoded.pts_seconds,

@@ -9,21 +9,19 @@ from fvar.errors import ConfigError, ManifestError
 from fvar.model.build import build_recognizer, freezes_stem, load_weights, starting_files
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Reporter
-from fvar.store.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs, sha256_of
+from fvar.store.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs
+from fvar.store.hashing import sha256_of
 from fvar.store.manifest import (
     CheckpointManifest,
     FramesManifest,
     TrainSummary,
     VideoEntry,
-    check_files,
     check_out,
-    input_file,
     locate,
-    output_file,
     read_manifest,
-    tool_versions,
     write_manifest,
 )
+from fvar.store.provenance import check_files, input_file, output_file, tool_versions
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
 from fvar.training.distributed import Team, team
 from fvar.training.inputs import report_thinning, select_videos, stored_videos

@@ -1,29 +1,21 @@
-"""The clusters of a run on disk: ``clusters.h5``, and the ``clusters.csv`` derived from it.
+"""The clusters of all inspected videos on disk: ``clusters.h5``, and ``clusters.csv``, derived from it.
 
-Layout of ``clusters.h5``: attributes ``format``, ``version``, ``num_videos``; a group a video,
-``/videos/<number, 8 digits>``, in the order of the source CSV. Its attributes are ``id``, ``label``,
-``predicted``, ``num_bits`` and, where the video file claims a rate, ``fps``; its datasets ``boundaries``
-(K + 1) int64, ``assignment`` (T) int32, ``sizes`` (K) int64, ``step_distances`` (T - 1) int64 and
-``pts_seconds`` (T) float64.
+``clusters.h5`` has the attributes ``format``, ``version``, ``num_videos`` and one group per video,
+``/videos/<number, 8 digits>``, in the order of the source CSV. ``data_manifests/README.md`` specifies it.
 """
 
 import csv
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
-from fvar.errors import InputError, ManifestError
+from fvar.errors import ManifestError
 from fvar.store.files import atomic_open
-from fvar.store.hdf5 import atomic_hdf5
+from fvar.store.hdf5 import Hdf5Format, atomic_hdf5, new_group
 from fvar.store.video_clusters import VideoClusters
 
-FORMAT = "fvar.clusters"
-VERSION = 1
 CSV_COLUMNS = (
     "id",
     "cluster",
@@ -35,6 +27,7 @@ CSV_COLUMNS = (
 )
 
 _FIX = "restore it, or rerun `fvar inspect-clusters` with --overwrite"
+_CLUSTERS = Hdf5Format("fvar.clusters", 1, ManifestError, fix=_FIX, text="O")
 _DTYPES = {
     "boundaries": "<i8",
     "assignment": "<i4",
@@ -42,8 +35,6 @@ _DTYPES = {
     "step_distances": "<i8",
     "pts_seconds": "<f8",
 }
-_STORED_AS: dict[type, type] = {int: np.integer, float: np.floating, str: str}
-_Value = TypeVar("_Value", int, float, str)
 
 
 def write_clusters(path: Path, videos: Iterable[VideoClusters]) -> None:
@@ -57,123 +48,69 @@ def write_clusters(path: Path, videos: Iterable[VideoClusters]) -> None:
         StoppedError: The disk is full; `path` is as it was before.
     """
     with atomic_hdf5(path) as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["version"] = VERSION
-        group = file.create_group("videos")
+        file.attrs["format"] = _CLUSTERS.name
+        file.attrs["version"] = _CLUSTERS.version
+        parent = file.create_group("videos")
         num_videos = 0
         for num_videos, video in enumerate(videos, start=1):
-            _write_video(group.create_group(f"{num_videos - 1:08d}"), video)
+            _write_video(parent, f"{num_videos - 1:08d}", video)
         file.attrs["num_videos"] = num_videos
 
 
-def _write_video(group: h5py.Group, video: VideoClusters) -> None:
-    for name in ("id", "label", "predicted", "num_bits"):
-        group.attrs[name] = getattr(video, name)
+def _write_video(parent: h5py.Group, name: str, video: VideoClusters) -> None:
+    arrays = {name: np.asarray(getattr(video, name), dtype) for name, dtype in _DTYPES.items()}
+    group = new_group(parent, name, num_bytes=sum(array.nbytes for array in arrays.values()))
+    for attribute in ("id", "label", "predicted", "num_bits"):
+        group.attrs[attribute] = getattr(video, attribute)
     if video.fps is not None:
         group.attrs["fps"] = video.fps
-    for name, dtype in _DTYPES.items():
-        group.create_dataset(name, data=getattr(video, name), dtype=dtype)
+    for dataset, array in arrays.items():
+        group.create_dataset(dataset, data=array)
 
 
 def read_clusters(path: Path) -> Iterator[VideoClusters]:
     """Yield the videos of the HDF5 file `path` in order, one in memory at a time.
 
     Raises:
-        ManifestError: It is not a file that `write_clusters` wrote, whole; the message names the group.
+        ManifestError: It is not a whole file written by `write_clusters`; the message names the group.
     """
-    with _open(path) as file:
-        for number in range(_attribute(path, file, "num_videos", int)):
-            name = f"videos/{number:08d}"
-            yield _read_video(path, _child(path, file, name, h5py.Group))
+    with _CLUSTERS.open(path) as file:
+        with _CLUSTERS.refusing(path):
+            parent = _CLUSTERS.child(file, "videos", h5py.Group)
+            num_videos = _CLUSTERS.attribute(file, "num_videos", int)
+        for number in range(num_videos):
+            name = f"{number:08d}"
+            with _CLUSTERS.refusing(f"{path}: /videos/{name}"):
+                video = _read_video(_CLUSTERS.child(parent, name, h5py.Group))
+            yield video
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    try:
-        file = h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
-        raise ManifestError(path, f"is not a readable HDF5 file ({error})", fix=_FIX) from error
-    with file:
-        found = _attribute(path, file, "format", str), _attribute(path, file, "version", int)
-        if found != (FORMAT, VERSION):
-            raise ManifestError(
-                path,
-                f"has format {found[0]!r:.40} version {found[1]}, must be {FORMAT!r} version {VERSION}",
-                fix="read it with the fvar that wrote it",
-            )
-        yield file
-
-
-def _read_video(path: Path, group: h5py.Group) -> VideoClusters:
-    arrays = {name: _array(path, group, name) for name in _DTYPES}
-    try:
-        video = VideoClusters(
-            id=_attribute(path, group, "id", str),
-            label=_attribute(path, group, "label", str),
-            predicted=_attribute(path, group, "predicted", str),
-            starts=arrays["boundaries"][:-1],
-            stops=arrays["boundaries"][1:],
-            step_distances=arrays["step_distances"],
-            num_bits=_attribute(path, group, "num_bits", int),
-            pts_seconds=arrays["pts_seconds"],
-            fps=_attribute(path, group, "fps", float) if "fps" in group.attrs else None,
-        )
-    except ManifestError:
-        raise
-    except InputError as error:
-        raise ManifestError(f"{path}: {group.name}", error.problem, fix=_FIX) from None
+def _read_video(group: h5py.Group) -> VideoClusters:
+    arrays = {name: _CLUSTERS.array(group, name, dtype) for name, dtype in _DTYPES.items()}
+    video = VideoClusters(
+        id=_CLUSTERS.attribute(group, "id", str),
+        label=_CLUSTERS.attribute(group, "label", str),
+        predicted=_CLUSTERS.attribute(group, "predicted", str),
+        boundaries=arrays["boundaries"],
+        step_distances=arrays["step_distances"],
+        num_bits=_CLUSTERS.attribute(group, "num_bits", int),
+        pts_seconds=arrays["pts_seconds"],
+        fps=_CLUSTERS.attribute(group, "fps", float) if "fps" in group.attrs else None,
+    )
     for name in ("assignment", "sizes"):
         if not np.array_equal(arrays[name], getattr(video, name)):
-            raise ManifestError(f"{path}: {group.name}", f"{name} contradicts boundaries", fix=_FIX)
+            raise ManifestError(name, f"{name} contradicts boundaries", fix=_FIX)
     return video
 
 
-def _child(path: Path, parent: h5py.Group, name: str, kind: type[Any]) -> Any:
-    """Open a member that lies in this very file: no link is followed out of it."""
-    where = f"{path}: {parent.name.rstrip('/')}/{name}"
-    link = parent.get(name, getlink=True) if name in parent else None
-    found = parent[name] if isinstance(link, h5py.HardLink) else None
-    if not isinstance(found, kind):
-        problem = "is missing" if link is None else f"must be a {kind.__name__} in the file itself"
-        raise ManifestError(where, problem, fix=_FIX)
-    return found
-
-
-def _array(path: Path, group: h5py.Group, name: str) -> npt.NDArray[Any]:
-    """Read a dataset whose numbers are all stored here: a claimed size takes no memory."""
-    dataset = _child(path, group, name, h5py.Dataset)
-    where, wanted = f"{path}: {dataset.name}", np.dtype(_DTYPES[name])
-    if dataset.dtype != wanted or dataset.ndim != 1:
-        found = f"{dataset.dtype}{list(dataset.shape or ())}"
-        raise ManifestError(where, f"is {found}, must be {wanted}[:]", fix=_FIX)
-    # Written contiguous: what is chunked, virtual or external stores another number of bytes, or elsewhere.
-    if dataset.external or dataset.chunks or dataset.id.get_storage_size() != dataset.nbytes:
-        raise ManifestError(
-            where, f"does not store the {dataset.nbytes} bytes it claims in the file", fix=_FIX
-        )
-    return np.asarray(dataset[:])
-
-
-def _attribute(path: Path, owner: h5py.Group | h5py.File, name: str, kind: type[_Value]) -> _Value:
-    value: Any = owner.attrs.get(name)
-    is_known = isinstance(value, _STORED_AS[kind])
-    if not is_known:
-        raise ManifestError(
-            f"{path}: {owner.name}",
-            f"attribute {name} is {value!r:.60}, must be of type {kind.__name__}",
-            fix=_FIX,
-        )
-    return kind(value)
-
-
 def write_clusters_csv(path: Path, clusters: Path) -> None:
-    """Write one row a run of every partition in the HDF5 file `clusters` to the CSV file `path`.
+    """Write one row per cluster of the HDF5 file `clusters` to the CSV file `path`.
 
     Frames are counted from 0; intervals are [start, stop), in frames and in seconds. Seconds are written
     with as many digits as a float64 needs, so reading them gives the same numbers.
 
     Raises:
-        ManifestError: `clusters` is not a file that `write_clusters` wrote.
+        ManifestError: `clusters` was not written by `write_clusters`.
         StoppedError: The disk is full.
     """
     with atomic_open(path, newline="") as file:

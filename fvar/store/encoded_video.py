@@ -1,4 +1,4 @@
-"""All frames of one video as JPEG, with their times: what extraction makes and training reads."""
+"""All frames of one video as JPEG, with their times: the record that extraction makes and training reads."""
 
 import hashlib
 import math
@@ -12,10 +12,8 @@ from fvar.errors import FrameStoreError
 
 ARRAYS = {"jpeg": "|u1", "offsets": "<i8", "pts_seconds": "<f8"}  # name -> dtype, also on disk
 
-MAX_SHORT_SIDE, MAX_SIDE = (
-    4320,
-    65500,
-)  # px: the largest that extraction offers, what ffmpeg's JPEG can be
+MAX_SHORT_SIDE = 4320  # px: the largest that extraction offers
+MAX_SIDE = 65500  # px: the largest that ffmpeg writes as JPEG
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,15 +21,15 @@ class EncodedVideo:
     """All frames of one video, T of them, as JPEG.
 
     Attributes:
-        jpeg: The pictures' bytes one after the other, uint8, shape (num_bytes,).
-        offsets: Where each picture starts in `jpeg`, and where the last one ends: int64, shape (T + 1,).
-        pts_seconds: When each picture is shown, by the file's own clock: float64, shape (T,), never falling.
-        width: Of every picture, px.
-        height: Of every picture, px.
-        fps: The average rate that the file claims; None where it claims none.
+        jpeg: Bytes of the pictures, one after the other, uint8, shape (num_bytes,).
+        offsets: Start of each picture in `jpeg`, then the end of the last one: int64, shape (T + 1,).
+        pts_seconds: Time of each picture by the file's own clock: float64, shape (T,), never falling.
+        width: Width of every picture, px.
+        height: Height of every picture, px.
+        fps: Average frame rate that the file claims; None if it claims none.
         rotation: Degrees, clockwise, by which the pictures were turned upright.
-        source_sha256: Of the video file.
-        ffmpeg_version: Of the program that decoded it.
+        source_sha256: SHA-256 of the video file.
+        ffmpeg_version: Version of the ffmpeg that decoded it.
 
     Raises:
         FrameStoreError: The parts do not fit together.
@@ -75,15 +73,20 @@ class EncodedVideo:
         if self.offsets[0] != 0 or self.offsets[-1] != len(self.jpeg):
             yield (
                 f"offsets run from {self.offsets[0]} to {self.offsets[-1]}, "
-                f"must run from 0 to the {len(self.jpeg)} bytes there are"
+                f"must run from 0 to {len(self.jpeg)}, the bytes of jpeg"
             )
         if (flat := np.flatnonzero(self.offsets[1:] <= self.offsets[:-1])).size:
             yield f"frame {flat[0]} takes no bytes, offsets must rise"
 
     @property
     def num_frames(self) -> int:
-        """T."""
+        """Number of frames, T."""
         return len(self.pts_seconds)
+
+    @property
+    def num_bytes(self) -> int:
+        """Number of bytes of the pictures."""
+        return len(self.jpeg)
 
     def frame(self, index: int) -> npt.NDArray[np.uint8]:
         """Return the JPEG bytes of frame `index` in 0..T-1, a view of `jpeg`.
@@ -105,5 +108,5 @@ class EncodedVideo:
     def __repr__(self) -> str:
         return (
             f"EncodedVideo({self.num_frames} frames of {self.width}x{self.height} px, "
-            f"{len(self.jpeg)} bytes, {self.pts_seconds[0]:.3f}..{self.pts_seconds[-1]:.3f} s)"
+            f"{self.num_bytes} bytes, {self.pts_seconds[0]:.3f}..{self.pts_seconds[-1]:.3f} s)"
         )

@@ -1,11 +1,11 @@
-"""The size that a JPEG claims, read from its header alone, before any decoder makes room for its pixels."""
+"""The size of a JPEG, read from its header alone, before a decoder allocates memory for its pixels."""
 
 _START, _SCAN, _END = 0xD8, 0xDA, 0xD9
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the others are tables
 
 
 def picture_size(data: bytes) -> tuple[int, int] | None:
-    """Return (height, width), px, of a JPEG; None: it has no header that says so (ITU T.81, B.2.2)."""
+    """Return (height, width), px, of a JPEG; None if no frame header is found (ITU T.81, B.2.2)."""
     if data[:2] != bytes((0xFF, _START)):
         return None
     at = 2
@@ -16,6 +16,6 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
             return int.from_bytes(height, "big"), int.from_bytes(width, "big")
         if marker in (_SCAN, _END):
             return None
-        # a fill byte stands alone, a segment says how long it is
+        # A fill byte stands alone; a segment begins with its length.
         at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fvar.errors import ManifestError
-from fvar.store.files import sha256_of
+from fvar.store.hashing import sha256_of
 from fvar.store.manifest import OutputFile
 from fvar.training.distributed import Team
 

@@ -17,10 +17,10 @@ from fvar.store.manifest import (
     CheckpointManifest,
     FramesManifest,
     VideoEntry,
-    check_files,
     locate,
     read_manifest,
 )
+from fvar.store.provenance import check_files
 from fvar.training.checkpoint import BEST, LAST, load_checkpoint
 from fvar.training.distributed import Team
 from fvar.training.inputs import select_videos, stored_videos, testing_view

@@ -23,9 +23,10 @@ from fvar.extraction import shards
 from fvar.extraction.decode import Decoded, Decoder, Source
 from fvar.reporting import Progress, SilentReporter
 from fvar.stages.extract import extract
-from fvar.store.files import sha256_of
 from fvar.store.frame_store import FrameStore
-from fvar.store.manifest import FramesManifest, VideoEntry, check_files, read_manifest
+from fvar.store.hashing import sha256_of
+from fvar.store.manifest import FramesManifest, VideoEntry, read_manifest
+from fvar.store.provenance import check_files
 
 WHOLE = ["plain.mp4", "b frames.avi", "vfr.mp4", "turned.mp4", "wide pixels.mp4"]
 FVAR = Path(sys.executable).with_name("fvar")

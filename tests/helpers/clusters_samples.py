@@ -1,4 +1,4 @@
-"""Made-up videos with their clusters, for the tests of what is shown of them."""
+"""Made-up videos with their clusters, for the tests of tables, pictures and pages."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,9 @@ Picture = npt.NDArray[np.uint8]
 
 
 def partition(num_frames: int, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return starts and stops of min(k, T) runs that are as even as can be."""
-    runs = min(k, num_frames)
-    boundaries = np.arange(runs + 1, dtype=np.int64) * num_frames // runs
+    """Return starts and stops of min(k, T) clusters of nearly equal size."""
+    number = min(k, num_frames)
+    boundaries = np.arange(number + 1, dtype=np.int64) * num_frames // number
     return boundaries[:-1], boundaries[1:]
 
 
@@ -28,8 +28,7 @@ def sample_clusters(
         "id": f"clip-{seed}",
         "label": "left",
         "predicted": "left" if seed % 2 == 0 else "right",
-        "starts": starts,
-        "stops": stops,
+        "boundaries": np.append(starts, stops[-1]),
         "step_distances": steps,
         "num_bits": 1000,
         "pts_seconds": np.arange(num_frames) / 25,
@@ -38,6 +37,6 @@ def sample_clusters(
     return VideoClusters(**{**fields, **changes})  # type: ignore[arg-type]  # a test changes any of them
 
 
-def grey_pictures(height: int = 64, width: int = 64) -> Callable[[int], Picture]:
-    """Return pictures of which frame t is grey level t modulo 256 throughout."""
+def gray_pictures(height: int = 64, width: int = 64) -> Callable[[int], Picture]:
+    """Return a function from t to the picture of frame t, all of gray level t modulo 256."""
     return lambda frame: np.full((height, width, 3), frame % 256, dtype=np.uint8)

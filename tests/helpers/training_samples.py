@@ -13,16 +13,8 @@ from PIL import Image
 from fvar.config import ExtractConfig, Split, TrainConfig
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.frame_store import write_shard
-from fvar.store.manifest import (
-    FramesManifest,
-    FramesSummary,
-    Status,
-    VideoEntry,
-    input_file,
-    output_file,
-    tool_versions,
-    write_manifest,
-)
+from fvar.store.manifest import FramesManifest, FramesSummary, Status, VideoEntry, write_manifest
+from fvar.store.provenance import input_file, output_file, tool_versions
 
 HEIGHT, WIDTH = 40, 48
 CLASSES = ("down", "left", "up")

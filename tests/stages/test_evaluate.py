@@ -27,7 +27,8 @@ from fvar.reporting import SilentReporter
 from fvar.stages import evaluate as stage
 from fvar.stages.evaluate import evaluate
 from fvar.stages.train import train
-from fvar.store.manifest import EvalSummary, PredictionsManifest, check_files, read_manifest
+from fvar.store.manifest import EvalSummary, PredictionsManifest, read_manifest
+from fvar.store.provenance import check_files
 from fvar.training import inputs as views
 from fvar.training import loop
 from fvar.training.checkpoint import load_checkpoint, save_checkpoint

@@ -22,7 +22,8 @@ from fvar.model.recognizer import Inference
 from fvar.reporting import SilentReporter
 from fvar.store.clusters_file import read_clusters
 from fvar.store.encoded_video import EncodedVideo
-from fvar.store.manifest import ClustersManifest, VideoEntry, check_files, read_manifest
+from fvar.store.manifest import ClustersManifest, VideoEntry, read_manifest
+from fvar.store.provenance import check_files
 
 CLASSES = ["left", "right"]
 LENGTHS = [5, 12, 1, 30]

@@ -14,7 +14,8 @@ from fvar.config import TrainConfig
 from fvar.errors import StoppedError, WeightsError
 from fvar.reporting import SilentReporter
 from fvar.stages.train import train
-from fvar.store.manifest import CheckpointManifest, check_files, read_manifest
+from fvar.store.manifest import CheckpointManifest, read_manifest
+from fvar.store.provenance import check_files
 from fvar.training import loop
 from fvar.training.checkpoint import Checkpoint, load_checkpoint
 from fvar.training.loop import Trainer

@@ -1,22 +1,19 @@
 """The frame store: what is written is read, and nothing else is ever taken for it."""
 
-import contextlib
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fvar.errors import FrameStoreError, StoppedError
-from fvar.store.frame_store import EncodedVideo, FrameStore, write_shard
+from fvar.errors import FrameStoreError
+from fvar.store.encoded_video import EncodedVideo
+from fvar.store.frame_store import FrameStore, write_shard
 
 SHARD = "shards/shard-00000.h5"
 
@@ -30,12 +27,8 @@ def _video(sizes: list[int], *, fps: float | None = 25.0) -> EncodedVideo:
 
 
 def _same(a: EncodedVideo, b: EncodedVideo) -> bool:
-    arrays = all(
-        np.array_equal(getattr(a, name), getattr(b, name))
-        for name in ("jpeg", "offsets", "pts_seconds")
-    )
-    attributes = ("width", "height", "fps", "rotation", "source_sha256", "ffmpeg_version")
-    return arrays and all(getattr(a, name) == getattr(b, name) for name in attributes)
+    names = [field.name for field in fields(EncodedVideo)]
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in names)
 
 
 @pytest.fixture
@@ -43,11 +36,6 @@ def store(tmp_path: Path) -> Iterator[FrameStore]:
     write_shard(tmp_path / SHARD, [("a/b", _video([3, 1, 4])), ("other", _video([2]))])
     with FrameStore(tmp_path) as opened:
         yield opened
-
-
-def _edit(store: FrameStore, change: Callable[[h5py.Group], object]) -> None:
-    with h5py.File(store.folder / SHARD, "a") as file:
-        change(file["a%2Fb"])
 
 
 @settings(
@@ -63,6 +51,7 @@ def _edit(store: FrameStore, change: Callable[[h5py.Group], object]) -> None:
     sizes=st.lists(st.integers(1, 300), min_size=1, max_size=20),
     fps=st.one_of(st.none(), st.floats(0.01, 1e4)),
 )
+@example(ids=[".", "..", "/", "a/./b", "../x", "%2E"], sizes=[1], fps=None)  # paths, to HDF5
 def test_what_is_written_is_read(
     tmp_path: Path, ids: list[str], sizes: list[int], fps: float | None
 ) -> None:
@@ -72,14 +61,6 @@ def test_what_is_written_is_read(
     with FrameStore(tmp_path) as store:
         for name, video in reversed(videos):
             assert _same(store.read(SHARD, name), video)
-
-
-def test_ids_that_hdf5_reads_as_paths(tmp_path: Path) -> None:
-    """`.`, `..` and slashes are ids like any other."""
-    ids = [".", "..", "/", "a/./b", "../x", "%2E"]
-    write_shard(tmp_path / SHARD, [(name, _video([n + 1])) for n, name in enumerate(ids)])
-    with FrameStore(tmp_path) as store:
-        assert [len(store.read(SHARD, name).jpeg) for name in ids] == [1, 2, 3, 4, 5, 6]
 
 
 def test_frames_are_views() -> None:
@@ -104,13 +85,14 @@ def test_frames_are_views() -> None:
         ({"offsets": np.zeros((2, 2), np.int64)}, "offsets is int64[2, 2], must be int64[:]"),
         ({"offsets": np.zeros(1, np.int64)}, "offsets holds 1 numbers"),
         ({"pts_seconds": np.zeros(2)}, "2 times for 3 frames"),
-        ({"offsets": np.array([0, 3, 4, 9])}, "run from 0 to 9, must run from 0 to the 8 bytes"),
+        ({"offsets": np.array([0, 3, 4, 9])}, "run from 0 to 9, must run from 0 to 8"),
         ({"offsets": np.array([1, 3, 4, 8])}, "run from 1 to 8"),
         ({"offsets": np.array([0, 4, 4, 8])}, "frame 1 takes no bytes"),
         ({"offsets": np.array([0, 5, 4, 8])}, "frame 1 takes no bytes"),
         ({"pts_seconds": np.array([0, np.nan, 1])}, "pts_seconds must be finite"),
         ({"pts_seconds": np.array([0, 2.0, 1])}, "pts_seconds must be finite and never fall"),
         ({"width": 0}, "pictures of 0x48 px"),
+        ({"width": 65500, "height": 65500}, "at most 4320x65500"),  # agrees with bombs of that size
         ({"fps": float("nan")}, "fps is nan"),
         ({"fps": 0.0}, "fps is 0.0"),
     ],
@@ -122,107 +104,19 @@ def test_a_video_refuses_nonsense(change: dict[str, Any], problem: str) -> None:
     assert problem in str(caught.value)
 
 
-def _replace(group: h5py.Group, name: str, **arguments: Any) -> None:
-    del group[name]
-    group.create_dataset(name, **arguments)
-
-
-def _link(group: h5py.Group, link: object) -> None:
-    del group["jpeg"]
-    group["jpeg"] = link
-
-
 @pytest.mark.parametrize(
-    ("change", "problem"),
+    ("shard", "problem"),
     [
-        (lambda g: g["jpeg"].write_direct(np.ones(8, np.uint8)), "checksum differs"),
-        (lambda g: g["pts_seconds"].__setitem__(1, 0.05), "checksum differs"),
-        (lambda g: g["offsets"].__setitem__(3, 9), "must run from 0 to the 8 bytes"),
-        (lambda g: _link(g, h5py.ExternalLink("/etc/x.h5", "/")), "'jpeg' is a ExternalLink"),
-        (lambda g: _link(g, h5py.SoftLink("/other/jpeg")), "'jpeg' is a SoftLink"),
-        (lambda g: g.pop("offsets"), "'offsets' is missing"),
-        (lambda g: (g.pop("jpeg"), g.create_group("jpeg")), "is a Group, must be a Dataset"),
-        (lambda g: _replace(g, "jpeg", data=np.zeros(8, np.int64)), "jpeg is int64[8]"),
-        (lambda g: _replace(g, "jpeg", data=np.uint8(1)), "jpeg is uint8[]"),
-        (lambda g: _replace(g, "jpeg", shape=None, dtype="u1"), "jpeg is uint8[]"),
-        (lambda g: _replace(g, "jpeg", shape=(1 << 40,), dtype="u1"), "claims 1099511627776 bytes"),
-        (
-            lambda g: _replace(g, "jpeg", shape=(1 << 40,), dtype="u1", chunks=(1 << 20,)),
-            "jpeg is chunked, virtual or external",
-        ),
-        (
-            lambda g: _replace(
-                g, "jpeg", shape=(8,), dtype="u1", external=[("/etc/hostname", 0, 8)]
-            ),
-            "jpeg is chunked, virtual or external",
-        ),
-        (
-            lambda g: g.attrs.__setitem__("width", "wide"),
-            "attribute width is object[], must be one int",
-        ),
-        (lambda g: g.attrs.__delitem__("checksum"), "attribute checksum is missing"),
-        (lambda g: g.attrs.__setitem__("fps", np.inf), "fps is inf"),
-        (lambda g: g.attrs.__setitem__("id", np.bytes_("b/a")), "its group is that of 'b/a'"),
+        ("shards/shard-00001.h5", "does not exist"),
+        (SHARD, "video 'nobody': 'nobody' is missing"),
+        ("../x.h5", "lies outside the store"),
+        ("/x.h5", "lies outside the store"),
     ],
 )
-def test_damage_is_refused(
-    store: FrameStore, change: Callable[[h5py.Group], object], problem: str
-) -> None:
-    """Whatever is wrong in a shard is an error with shard, video, problem and next step."""
-    _edit(store, change)
-    with pytest.raises(FrameStoreError) as caught:
-        store.read(SHARD, "a/b")
-    message = str(caught.value)
-    assert f"{store.folder / SHARD}: video 'a/b': " in message
-    assert problem in message
-    assert "rerun fvar extract" in message
-    assert store.read(SHARD, "other").num_frames == 1
-
-
-def test_a_group_that_is_a_link_is_refused(store: FrameStore) -> None:
-    """A link in the place of a video's group is not followed."""
-    with h5py.File(store.folder / SHARD, "a") as file:
-        file["link"] = h5py.SoftLink("/other")
-    with pytest.raises(FrameStoreError, match="'link' is a SoftLink"):
-        store.read(SHARD, "link")
-
-
-def test_a_video_that_is_not_there(store: FrameStore) -> None:
-    """An unknown id is an error that names it."""
-    with pytest.raises(FrameStoreError, match="video 'nobody': 'nobody' is missing"):
-        store.read(SHARD, "nobody")
-
-
-@pytest.mark.parametrize(
-    ("attribute", "value", "problem"),
-    [
-        ("format", np.bytes_("else"), "has format 'else' version 1"),
-        ("version", 2, "has format 'fvar.shard' version 2, must be 'fvar.shard' version 1"),
-        ("version", "1", "attribute version is object[]"),
-    ],
-)
-def test_other_formats_are_refused(
-    store: FrameStore, attribute: str, value: object, problem: str
-) -> None:
-    """A file of another format or version is not read."""
-    with h5py.File(store.folder / SHARD, "a") as file:
-        file.attrs[attribute] = value
-    with pytest.raises(FrameStoreError) as caught:
-        store.read(SHARD, "other")
-    assert problem in str(caught.value)
-
-
-def test_files_that_are_no_shards(store: FrameStore) -> None:
-    """A missing, a cut and an outside file each have their message."""
-    with pytest.raises(FrameStoreError, match="does not exist; restore it"):
-        store.read("shards/shard-00001.h5", "a")
-    for outside in ("../x.h5", "/x.h5"):
-        with pytest.raises(FrameStoreError, match="lies outside the store"):
-            store.read(outside, "a")
-    path = store.folder / SHARD
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(FrameStoreError, match="is not a whole HDF5 file"):
-        store.read(SHARD, "other")
+def test_what_is_not_there(store: FrameStore, shard: str, problem: str) -> None:
+    """A missing video, a missing shard and one outside the store each have their message."""
+    with pytest.raises(FrameStoreError, match=problem):
+        store.read(shard, "nobody")
 
 
 def test_few_files_stay_open(tmp_path: Path) -> None:
@@ -252,63 +146,4 @@ def test_ids_come_once(tmp_path: Path) -> None:
     """A second video of the same id is refused, and no shard is left."""
     with pytest.raises(FrameStoreError, match="id 'v' comes twice"):
         write_shard(tmp_path / "s.h5", [("v", _video([1])), ("v", _video([2]))])
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_writer_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
-    """When the source of the videos fails, the old shard stays and no temporary file does."""
-    write_shard(tmp_path / "s.h5", [("old", _video([1]))])
-
-    def failing() -> Iterator[tuple[str, EncodedVideo]]:
-        yield "new", _video([1])
-        raise StoppedError("x", "y", fix="z")
-
-    with pytest.raises(StoppedError):
-        write_shard(tmp_path / "s.h5", failing())
-    assert [path.name for path in tmp_path.iterdir()] == ["s.h5"]
-    with FrameStore(tmp_path) as store:
-        assert store.read("s.h5", "old").num_frames == 1
-
-
-_FULL_DISK = """
-import resource, signal, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_frame_store import _video
-from fvar.store.frame_store import write_shard
-from fvar.errors import StoppedError
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-try:
-    write_shard(Path({path!r}), [("v", _video([300_000]))])
-except StoppedError as error:
-    sys.exit(f"stopped: {{error}}")
-"""
-
-
-def test_random_damage_is_refused(tmp_path: Path) -> None:
-    """Whatever bytes of a shard change, reading returns the very frames or refuses."""
-    video = _video([30, 10, 40])
-    write_shard(tmp_path / SHARD, [("v", video)])
-    whole = (tmp_path / SHARD).read_bytes()
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        data = np.frombuffer(whole, np.uint8).copy()
-        places = rng.integers(0, len(data), rng.integers(1, 6))
-        data[places] = rng.integers(0, 256, len(places), dtype=np.uint8)
-        (tmp_path / SHARD).write_bytes(data[: rng.integers(0, 4 * len(data))].tobytes())
-        with FrameStore(tmp_path) as store, contextlib.suppress(FrameStoreError):
-            assert _same(store.read(SHARD, "v"), video)
-
-
-def test_a_full_disk_stops(tmp_path: Path) -> None:
-    """A file that may not grow is a StoppedError with the cause; nothing is left behind."""
-    code = _FULL_DISK.format(
-        tests=str(Path(__file__).parents[1] / "helpers"), path=str(tmp_path / "s.h5")
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert "stopped: " in ended.stderr
-    assert "File too large); raise the limit on the size of files (ulimit -f)" in ended.stderr
     assert not list(tmp_path.iterdir())

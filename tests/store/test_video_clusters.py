@@ -1,4 +1,4 @@
-"""Laws of the record of one video's clusters."""
+"""Laws of the clusters of one video."""
 
 from dataclasses import replace
 
@@ -24,22 +24,22 @@ def test_every_frame_is_in_exactly_one_cluster(num_frames: int, k: int, seed: in
 
 
 @given(num_frames=st.integers(2, 300), seed=st.integers(0, 9))
-def test_cumulative_shares_sum_the_normalised_distances(num_frames: int, seed: int) -> None:
+def test_cumulative_fractions_sum_the_normalized_distances(num_frames: int, seed: int) -> None:
     """D[t] / D[T - 1] is the running sum of h divided by its total, in any unit, from 0 to 1."""
     clusters = sample_clusters(num_frames, seed=seed)
-    h = clusters.normalised_distances
+    h = clusters.normalized_distances
     assert np.array_equal(h * clusters.num_bits, clusters.step_distances)
     expected = [sum(h[:t]) / sum(h) if sum(h) else 0.0 for t in range(num_frames)]
-    np.testing.assert_allclose(clusters.cumulative_shares, expected, atol=1e-12)
+    np.testing.assert_allclose(clusters.cumulative_fractions, expected, atol=1e-12)
 
 
-def test_a_still_video_has_no_shares() -> None:
-    """A video that never changes has cumulative shares of 0, not nan."""
-    assert not sample_clusters(still=True).cumulative_shares.any()
+def test_a_still_video_has_no_change() -> None:
+    """A video that never changes has cumulative fractions of 0, not nan."""
+    assert not sample_clusters(still=True).cumulative_fractions.any()
 
 
 def test_intervals_in_seconds_touch_and_end_after_the_last_frame() -> None:
-    """A run stops when the next one starts; the last frame lasts the median step: here 0.04 of .04 .04 .5."""
+    """A cluster stops when the next starts; the last frame lasts the median step: 0.04 of .04 .04 .5."""
     clusters = sample_clusters(4, 2, pts_seconds=np.array([1.0, 1.04, 1.08, 1.58]))
     assert clusters.start_seconds.tolist() == [1.0, 1.08]
     assert clusters.stop_seconds.tolist() == [1.08, pytest.approx(1.62)]
@@ -47,8 +47,8 @@ def test_intervals_in_seconds_touch_and_end_after_the_last_frame() -> None:
 
 
 @pytest.mark.parametrize(("fps", "seconds"), [(25.0, 0.04), (None, 0.0)])
-def test_a_single_frame_lasts_what_the_rate_says(fps: float | None, seconds: float) -> None:
-    """With one frame there is no step: it lasts 1 / fps, or no time where the file claims no rate."""
+def test_a_single_frame_lasts_one_period(fps: float | None, seconds: float) -> None:
+    """A single frame lasts 1 / fps, or no time if the file claims no rate."""
     clusters = sample_clusters(1, fps=fps)
     assert clusters.frame_seconds == seconds
     assert clusters.stop_seconds.tolist() == [seconds]
@@ -60,14 +60,10 @@ def test_frames_shown_at_one_moment_do_not_count_as_steps() -> None:
     assert sample_clusters(5, pts_seconds=times).frame_seconds == pytest.approx(0.1)
 
 
-def test_right_means_predicted_is_the_label() -> None:
-    """A prediction is right when it names the label and wrong otherwise."""
+def test_a_prediction_is_right_when_it_is_the_label() -> None:
+    """Any other class is wrong, and the repr prints counts, not arrays."""
     assert sample_clusters(predicted="left").is_right
     assert not sample_clusters(predicted="right").is_right
-
-
-def test_repr_shows_the_shape() -> None:
-    """The repr prints counts, not arrays."""
     text = repr(sample_clusters(32, 8))
     assert text == "VideoClusters('clip-0', 32 frames in 8 clusters of 4 to 4, 1000 bits)"
 
@@ -79,15 +75,15 @@ def _int64(*values: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"starts": np.array([0.0, 2.0])}, "starts is float64[2], must be int64[:]"),
+        ({"boundaries": np.array([0.0, 4.0])}, "boundaries is float64[2], must be int64[:]"),
         ({"pts_seconds": np.zeros((2, 2))}, "pts_seconds is float64[2, 2], must be float64[:]"),
         ({"pts_seconds": np.zeros(0)}, "pts_seconds is empty"),
-        ({"starts": _int64(0)}, "1 starts and 2 stops"),
-        ({"starts": _int64(), "stops": _int64()}, "0 starts and 0 stops"),
-        ({"starts": _int64(1, 2)}, "clusters run from frame 1 to 4, must run from 0 to 4"),
-        ({"stops": _int64(2, 3)}, "clusters run from frame 0 to 3, must run from 0 to 4"),
-        ({"starts": _int64(0, 4), "stops": _int64(4, 4)}, "cluster 1 is [4, 4), must hold a frame"),
-        ({"starts": _int64(0, 3)}, "cluster 0 stops at 2 and the next starts at 3"),
+        ({"boundaries": _int64()}, "boundaries has no cluster"),
+        ({"boundaries": _int64(4)}, "boundaries has no cluster"),
+        ({"boundaries": _int64(1, 2, 4)}, "clusters run from frame 1 to 4, must run from 0 to 4"),
+        ({"boundaries": _int64(0, 2, 3)}, "clusters run from frame 0 to 3, must run from 0 to 4"),
+        ({"boundaries": _int64(0, 4, 4)}, "cluster 1 is [4, 4), must hold a frame"),
+        ({"boundaries": _int64(0, 3, 2, 4)}, "cluster 1 is [3, 2), must hold a frame"),
         ({"step_distances": _int64(1, 2)}, "2 step distances for 4 frames"),
         ({"num_bits": 0}, "num_bits is 0"),
         ({"step_distances": _int64(1, -7, 3)}, "step distance 1 is -7, must be within 0 and"),
@@ -97,7 +93,7 @@ def _int64(*values: int) -> np.ndarray:
     ],
 )
 def test_nonsense_is_refused(changes: dict[str, object], problem: str) -> None:
-    """What is not a partition of all frames is refused with the video, the value and the rule."""
+    """Anything but a partition of all frames is refused with the video, the value and the rule."""
     with pytest.raises(InputError) as caught:
         replace(sample_clusters(4, 2), **changes)  # type: ignore[arg-type]  # the point of it
     assert str(caught.value).startswith("clusters of video 'clip-0': ")

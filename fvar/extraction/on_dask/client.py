@@ -22,7 +22,7 @@ from fvar.extraction.make_shards import Work
 from fvar.extraction.on_dask.task import Made, is_busy, make_shard, mark_of
 from fvar.extraction.shards import Shard, ShardRecord, discard
 from fvar.reporting import Reporter
-from fvar.store.manifest import output_file
+from fvar.store.provenance import output_file
 
 _CONNECT_SECONDS = 10.0
 _END_SECONDS = 10.0  # for tasks that were told to stop

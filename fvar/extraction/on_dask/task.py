@@ -17,7 +17,7 @@ from fvar.extraction.probe.pool import Probes
 from fvar.extraction.program import find_ffmpeg
 from fvar.extraction.shards import FOLDER, Shard, ShardRecord, finished
 from fvar.processes import ChildProcesses
-from fvar.store.manifest import output_file
+from fvar.store.provenance import output_file
 
 _LOOK_SECONDS = 0.5
 _UNDER_WAY = ("executing", "long-running")
