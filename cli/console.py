@@ -27,7 +27,7 @@ from fvar.reporting import Progress as ProgressProtocol
 from fvar.reporting import Reporter, SilentReporter
 
 _PLAIN_LINE_EVERY_SECONDS = 10.0
-_WARNINGS = 5  # printed of a kind; manifest.json or the CSV holds them all
+_WARNINGS = 5  # printed of each kind; manifest.json or the CSV holds them all
 
 
 class OutputConsole(Console):
