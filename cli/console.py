@@ -3,9 +3,8 @@
 import os
 import shlex
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
+    MofNCompleteColumn,
     Progress,
-    ProgressColumn,
     SpinnerColumn,
     Task,
     TextColumn,
@@ -28,21 +27,14 @@ from fvar.reporting import Progress as ProgressProtocol
 from fvar.reporting import Reporter, SilentReporter
 
 _PLAIN_LINE_EVERY_SECONDS = 10.0
-_WARNINGS = 5  # printed of a kind; manifest.json or the CSV holds them all
-
-
-class _RateColumn(ProgressColumn):
-    """The mean rate so far, in units per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{_rate(task.completed, task.elapsed)} {task.fields['unit']}/s", style="dim")
+_WARNINGS = 5  # printed of each kind; manifest.json or the CSV holds them all
 
 
 class OutputConsole(Console):
     """A console that raises an error of ours when its output cannot be written."""
 
     def on_broken_pipe(self) -> None:
-        """Raise the error again, so that `cli.boundary` chooses the exit code: rich would end with 1."""
+        """Raise the error again, so that `cli.exit_codes` chooses the exit code: rich would end with 1."""
         raise  # noqa: PLE0704  # called while the error is handled
 
     def print(self, *objects: Any, **style: Any) -> None:
@@ -64,46 +56,31 @@ class OutputConsole(Console):
             ) from error
 
 
-class _BarTask:
+class _Task:
+    """A task of a progress bar; without a terminal it prints a line every ten seconds instead."""
+
     def __init__(self, progress: Progress, task: Task) -> None:
-        self._progress, self._id = progress, task.id
+        self._progress, self._task = progress, task
+        self._printed_at_seconds = 0.0
 
     def advance(self, amount: float = 1.0, *, note: str | None = None) -> None:
-        if note is not None:
-            self._progress.update(self._id, note=escape(one_line(note)))
-        self._progress.advance(self._id, amount)
+        task, elapsed = self._task, self._task.elapsed or 0.0
+        rate = f"{(task.completed + amount) / elapsed:.1f}/s" if elapsed else "-/s"
+        note = task.fields["note"] if note is None else one_line(note)
+        self._progress.update(task.id, advance=amount, rate=rate, note=note)
+        is_due = elapsed - self._printed_at_seconds >= _PLAIN_LINE_EVERY_SECONDS
+        if self._progress.disable and (is_due or task.completed == task.total):
+            self._printed_at_seconds = elapsed
+            _print_line(self._progress.console, _plain_line(task, elapsed))
 
 
-class _PlainTask:
-    """Prints one line every ten seconds, for logs and pipes."""
-
-    def __init__(
-        self, console: Console, description: str, *, total: float | None, unit: str
-    ) -> None:
-        self._console, self._description = console, description
-        self._total, self._unit = total, unit
-        self._done, self._note = 0.0, ""
-        self._started = self._printed = time.monotonic()
-
-    def advance(self, amount: float = 1.0, *, note: str | None = None) -> None:
-        self._done += amount
-        self._note = one_line(note) if note is not None else self._note
-        now = time.monotonic()
-        if now - self._printed >= _PLAIN_LINE_EVERY_SECONDS or self._done == self._total:
-            self._printed = now
-            self._line(now - self._started)
-
-    def _line(self, elapsed: float) -> None:
-        of_total = f"/{self._total:g}" if self._total is not None else ""
-        rate = _rate(self._done, elapsed)
-        text = f"{self._description}: {self._done:g}{of_total} {self._unit}, {rate}/s {self._note}".rstrip()
-        if self._total is not None and 0 < self._done < self._total:
-            text += f", {elapsed * (self._total - self._done) / self._done:.0f} s left"
-        _print_line(self._console, text)
-
-
-def _rate(done: float, elapsed: float | None) -> str:
-    return f"{done / elapsed:.1f}" if elapsed else "-"
+def _plain_line(task: Task, elapsed: float) -> str:
+    of_total = f"/{task.total:g}" if task.total is not None else ""
+    text = f"{task.description}: {task.completed:g}{of_total} {task.fields['unit']}"
+    text = f"{text}, {task.fields['rate']} {task.fields['note']}".rstrip()
+    if task.total is not None and 0 < task.completed < task.total:
+        text += f", {elapsed * (task.total - task.completed) / task.completed:.0f} s left"
+    return text
 
 
 class ConsoleReporter:
@@ -125,23 +102,23 @@ class ConsoleReporter:
         self, description: str, *, total: float | None, unit: str
     ) -> Iterator[ProgressProtocol]:
         """Show a bar with rate and time left; without a terminal, print a line now and then."""
-        if not self._console.is_terminal:
-            yield _PlainTask(self._console, description, total=total, unit=unit)
-            return
-        columns = (
+        on_terminal = self._console.is_terminal
+        bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn(
-                "{task.completed:g}/{task.total:g}" if total is not None else "{task.completed:g}"
-            ),
-            _RateColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[rate]}", style="dim"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
+            console=self._console,
+            transient=True,
+            disable=not on_terminal,
         )
-        with Progress(*columns, console=self._console, transient=True) as progress:
-            task = progress.add_task(escape(description), total=total, unit=unit, note="")
-            yield _BarTask(progress, progress.tasks[progress.task_ids.index(task)])
+        bar.add_task(description, total=total, unit=unit, rate="", note="")
+        with bar if on_terminal else nullcontext():
+            yield _Task(bar, bar.tasks[0])
 
 
 def reporter_of_this_process() -> Reporter:

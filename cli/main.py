@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 import fvar
-from cli.boundary import Boundary
 from cli.eval import evaluate
+from cli.exit_codes import Boundary
 from cli.extract import extract
 from cli.inspect_clusters import inspect_clusters
 from cli.manifest import manifest

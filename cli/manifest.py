@@ -10,11 +10,12 @@ import typer
 
 from cli.console import ConsoleReporter, print_summary, warn_of_first
 from cli.exit_codes import NOT_ALL_OK
-from cli.options import with_default
+from cli.options import Overwrite, with_default
 from fvar.config import Split
 from fvar.errors import ConfigError
 from fvar.sources.official import datasets, find_videos, read_official
 from fvar.sources.source_csv import SourceRow, write_source
+from fvar.store.files import REPLACE
 
 _NAMES = list(datasets())
 
@@ -36,7 +37,7 @@ def manifest(
             help=with_default("Folder of the videos; those missing are listed.", "no check")
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the source CSV of a public data set from its official lists.
 
@@ -56,9 +57,7 @@ def manifest(
     fvar manifest breakfast --annotations lists --split-number 4 --out s4.csv
     """
     if out.expanduser().exists() and not overwrite:
-        raise ConfigError(
-            out, "exists already", fix="choose another --out or pass --overwrite to replace it"
-        )
+        raise ConfigError(out, "exists already", fix=REPLACE)
     reporter = ConsoleReporter()
     split = read_official(dataset, annotations.expanduser(), split_number=split_number)
     rows, counts = split.rows, Counter(row.split for row in split.rows)
@@ -79,11 +78,9 @@ def manifest(
     lines = [f"{videos}/{row.video} is missing" for row in missing]
     warn_of_first(reporter, lines, rest="more are missing")
     extract = ["fvar", "extract", str(out), "--videos"]
-    if videos is None:
-        hint = f"extract the frames with: {shlex.join(extract)} FOLDER_OF_THE_VIDEOS"
-        print_summary("source manifest", figures, wrote=out, hint=hint)
-    else:
-        print_summary("source manifest", figures, wrote=out, then=[*extract, videos])
+    then = None if videos is None else [*extract, videos]
+    hint = f"extract the frames with: {shlex.join(extract)} FOLDER_OF_THE_VIDEOS"
+    print_summary("source CSV", figures, wrote=out, then=then, hint=None if then else hint)
     if missing:
         raise typer.Exit(NOT_ALL_OK)
 

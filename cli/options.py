@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
-from fvar.config import Flag
+from fvar.config import Flag, OneOf
 from fvar.settings import Settings
 
 _Command = Callable[..., None]
@@ -21,7 +21,7 @@ def with_default(text: str, default: object) -> str:
     return f"{escape(text)} [dim]{escape(f'[default: {default}]')}[/dim]"
 
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a complete run in --out.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a complete result in --out.")]
 Frames = Annotated[
     Path | None,
     typer.Option(help=with_default("Another extraction.", "the one trained on")),
@@ -71,6 +71,8 @@ def _option(name: str, field: FieldInfo, *, panel: str) -> Parameter:
         rich_help_panel=panel,
     )
     kind: Any = Path if flag.is_path else field.annotation
+    if names := next((tuple(m) for m in field.metadata if isinstance(m, OneOf)), None):
+        kind = Literal[names]
     return Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=kind | None)
 
 

@@ -1,12 +1,13 @@
 """``fvar toy``: flags -> settings -> the toy set -> summary."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cli.console import ConsoleReporter, print_summary
-from cli.options import flags_of
+from cli.options import Overwrite, flags_of
 from fvar.config import ToyConfig
 from fvar.settings import parse
 
@@ -21,9 +22,7 @@ from fvar.settings import parse
 def toy(
     *,
     out: Annotated[Path, typer.Option(help="Folder of the toy set.")],
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the toy set in --out.")
-    ] = False,
+    overwrite: Overwrite = False,
     **flags: Any,
 ) -> None:
     """Make Move4MNIST, short videos of moving digits, to try everything on.
@@ -41,15 +40,16 @@ def toy(
 
     fvar toy --out runs/mnist --digits ~/mnist --informative 16 --seed 1
     """
-    from fvar.sources.toy.move4mnist import VIDEOS_NAME, make_toy, num_clips_per_class
+    from fvar.sources.toy.move4mnist import VIDEOS_NAME, make_toy, toy_clips
 
     config = parse(ToyConfig, flags, source="command line")
     source = make_toy(out.expanduser(), config, ConsoleReporter(), overwrite=overwrite)
     videos = source.parent / VIDEOS_NAME
+    counts = Counter(clip.split for clip in toy_clips(config))
     figures = {
         "layout": f"{config.informative} of {config.frames} frames show a digit, {config.layout}",
-        "train": f"{4 * num_clips_per_class(config, 'train')} clips",
-        "test": f"{4 * num_clips_per_class(config, 'test')} clips",
+        "train": f"{counts['train']} clips",
+        "test": f"{counts['test']} clips",
         "digits": config.digits or "bundled",
     }
     print_summary(

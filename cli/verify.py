@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import (
-    ConsoleReporter,
-    OutputConsole,
-    print_error,
-    print_summary,
-    warn_of_first,
-)
+from cli.console import ConsoleReporter, OutputConsole, print_error, print_summary, warn_of_first
 from cli.exit_codes import NOT_ALL_OK, WRONG_INPUT
 from cli.options import flags_of
 from fvar.config import VerifyConfig
@@ -93,11 +87,7 @@ def _as_json(verdict: "Verdict") -> dict[str, object]:
         "num_files": verdict.num_files,
         "num_videos": verdict.num_videos,
         "num_frames": verdict.num_frames,
-        "faults": [_parts(fault, "thing", "problem", "fix") for fault in verdict.faults],
+        "faults": [{"thing": f.thing, "problem": f.problem, "fix": f.fix} for f in verdict.faults],
         "notes": verdict.notes,
-        "not_ok": [_parts(video, "id", "status", "reason") for video in verdict.not_ok],
+        "not_ok": [{"id": v.id, "status": v.status, "reason": v.reason} for v in verdict.not_ok],
     }
-
-
-def _parts(thing: object, *names: str) -> dict[str, object]:
-    return {name: getattr(thing, name) for name in names}

@@ -1,26 +1,28 @@
 """The settings of every stage: types, limits, defaults and the description that ``--help`` shows."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic_core import core_schema
 
 from fvar.names import backbone_names, clustering_names
 from fvar.settings import Settings
 from fvar.system import usable_processors
 
-if TYPE_CHECKING:
-    BackboneName = str
-    ClusteringName = str
-else:
-    BackboneName = Literal[tuple(backbone_names())]
-    # Two names make no clusters: `uniform` samples frames, `none` takes them all.
-    ClusteringName = Literal[(*clustering_names(), "uniform", "none")]
-EngineName = Literal["auto", "plain", "chunked"]
 DeviceName = Literal["auto", "cpu", "cuda"]
-NormName = Literal["auto", "frozen", "partial", "stem-frozen", "train"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 Split = Literal["train", "val", "test"]
+
+
+class OneOf(tuple[str, ...]):
+    """The names that a setting may have, read from files: a `Literal` whose names mypy cannot know."""
+
+    __slots__ = ()
+
+    def __get_pydantic_core_schema__(self, *_: Any) -> core_schema.CoreSchema:
+        """Return pydantic's schema of a `Literal`."""
+        return core_schema.literal_schema(list(self))
 
 
 @dataclass(frozen=True)
@@ -106,23 +108,18 @@ class ExtractConfig(_StageSettings):
     def thinning(self) -> str | None:
         """Which frames were kept, in words for the later stages; None when all were."""
         if self.stride is not None and self.stride > 1:
-            return f"every {_ordinal(self.stride)} frame"
-        return None if self.fps is None else f"those shown at {self.fps:g} ticks a second"
-
-
-def _ordinal(number: int) -> str:
-    last = number % 10 if number // 10 % 10 != 1 else 0
-    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(last, 'th') }"
+            return f"one frame in {self.stride}"
+        return None if self.fps is None else f"those shown at {self.fps:g} ticks per second"
 
 
 class TrainConfig(_StageSettings):
     """Settings of ``fvar train``; the defaults are a recipe for fine-tuning on a few hundred clips."""
 
-    backbone: BackboneName = "resnet50"
+    backbone: Annotated[str, OneOf(backbone_names())] = "resnet50"
     """Network."""
     weights: str = "imagenet"
     """Starting weights: imagenet, none, or the file of a state dict."""
-    clustering: ClusteringName = "cumulative"
+    clustering: Annotated[str, OneOf([*clustering_names(), "uniform", "none"])] = "cumulative"
     """How frames are grouped. `uniform` samples frames instead; `none` keeps every frame."""
     clusters: int = Field(8, ge=1)
     """Number of clusters that a video is averaged to."""
@@ -164,14 +161,14 @@ class TrainConfig(_StageSettings):
     """Training crops."""
     crop_share: float = Field(0.875, gt=0, le=1)
     """Side of the central crop, as a fraction of the short side."""
-    norm: NormName = "auto"
+    norm: Literal["auto", "frozen", "partial", "stem-frozen", "train"] = "auto"
     """Batch norms that keep their statistics: frozen all, partial all but one, stem-frozen the stem's."""
     freeze_stem: Annotated[
         bool | None, Flag(name="--freeze-stem/--train-stem", default="freeze where pretrained")
     ] = None
     """Whether the stem, the layers before the clustering, keeps its weights."""
 
-    engine: EngineName = "auto"
+    engine: Literal["auto", "plain", "chunked"] = "auto"
     """`chunked` needs memory that does not grow with the video's length."""
     chunk_frames: Annotated[int | None, Flag(default="8 on a CPU, 64 on a GPU")] = Field(None, ge=1)
     """Frames that go through the stem at once."""

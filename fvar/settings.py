@@ -1,6 +1,6 @@
 """A frozen record that refuses unknown keys, and the error that explains what is wrong with one."""
 
-from typing import Any, TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -34,22 +34,15 @@ def parse(
     try:
         return model.model_validate(data)
     except ValidationError as failure:
-        raise _explain(model, failure, source=source, error=error) from None
-
-
-def _explain(
-    model: type[BaseModel], failure: ValidationError, *, source: object, error: type[FvarError]
-) -> FvarError:
-    first = failure.errors(include_url=False)[0]
+        first = failure.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     thing = f"{source}: {where}" if where else str(source)
     if first["type"] == "extra_forbidden":
-        known = ", ".join(
-            field.alias or name for name, field in _innermost(model, first["loc"]).items()
-        )
-        return error(thing, "is not a known key", fix=f"remove it or use one of: {known}")
+        fields = _innermost(model, first["loc"]).model_fields
+        known = ", ".join(field.alias or name for name, field in fields.items())
+        raise error(thing, "is not a known key", fix=f"remove it or use one of: {known}")
     shown = "" if first["type"] == "missing" or not where else f"{_brief(first['input'])}: "
-    return error(thing, f"{shown}{first['msg'].removeprefix('Value error, ')}", fix="correct it")
+    raise error(thing, f"{shown}{first['msg'].removeprefix('Value error, ')}", fix="correct it")
 
 
 def _brief(value: object) -> str:
@@ -59,15 +52,10 @@ def _brief(value: object) -> str:
         return f"a {type(value).__name__} too large to show"
 
 
-def _innermost(model: type[BaseModel], location: tuple[int | str, ...]) -> dict[str, Any]:
-    """Return the fields of the record that the last part of `location` is a key of."""
-    current = model
+def _innermost(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the record that the last part of `location` is a key of."""
     for part in location[:-1]:
-        field = next((f for n, f in current.model_fields.items() if part in (n, f.alias)), None)
-        if field is None:
-            continue
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        current = next(
-            (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), current
-        )
-    return dict(current.model_fields)
+        if field := model.model_fields.get(str(part)):  # there is none for the index of a list
+            inner = (field.annotation, *get_args(field.annotation))
+            model = next(t for t in inner if isinstance(t, type) and issubclass(t, BaseModel))
+    return model

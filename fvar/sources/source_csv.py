@@ -136,9 +136,7 @@ def video_path(root: Path, row: SourceRow) -> Path:
     thing, fix = f"id {row.id!r}", "put the file itself there"
     try:
         path = (folder / row.video).resolve()
-    except (
-        RuntimeError
-    ) as error:  # before Python 3.13; later versions return a path that does not exist
+    except RuntimeError as error:  # Python 3.13 and later return a path that does not exist
         problem = f"video {row.video!r} is a link that leads back to itself"
         raise SourceError(thing, problem, fix=fix) from error
     if not path.is_relative_to(folder):
@@ -181,15 +179,11 @@ def _parse(text: str, path: Path) -> list[SourceRow]:
     line, header = next(records, (1, []))
     if fault := _header_fault(header):
         raise SourceError(f"{path}: line {line}", fault[0], fix=fault[1])
-    lines: list[int] = []
-    rows: list[SourceRow] = []
-    for line, cells in records:
-        rows.append(_row(header, cells, path, line))
-        lines.append(line)
+    rows = {line: _row(header, cells, path, line) for line, cells in records}
     if not rows:
         raise SourceError(path, "lists no video", fix=f"add rows below {','.join(header)}")
-    _check_together(rows, lines, path)
-    return rows
+    _check_together(rows, path)
+    return list(rows.values())
 
 
 def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -255,12 +249,12 @@ def _at(path: Path, line: int, column: str, value: object, rule: str) -> SourceE
     return SourceError(thing, f"{value!r:.80} {problem}", fix=fix or "correct the cell")
 
 
-def _check_together(rows: list[SourceRow], lines: list[int], path: Path) -> None:
-    """Check what several rows decide together: unique ids, groups in one split, labels that are trained."""
+def _check_together(rows: dict[int, SourceRow], path: Path) -> None:
+    """Check the rows, by their line, together: unique ids, groups in one split, labels that are trained."""
     first: dict[str, int] = {}
     groups: dict[str, tuple[str, int]] = {}
-    trained = {row.label for row in rows if row.split == "train"}
-    for row, line in zip(rows, lines, strict=True):
+    trained = {row.label for row in rows.values() if row.split == "train"}
+    for line, row in rows.items():
         if (earlier := first.setdefault(row.id, line)) != line:
             rule = f"is also the id of line {earlier}; give every row an id of its own"
             raise _at(path, line, "id", row.id, rule)

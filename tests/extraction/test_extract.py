@@ -428,7 +428,7 @@ def test_the_command_says_what_is_unusual(samples: Path, tmp_path: Path) -> None
     out = tmp_path / "o"
     ended = _in_process("extract", source, "--videos", samples, "--out", out, "--stride", "4")
     assert ended.exit_code == 0
-    assert "18 of 70: every 4th frame" in ended.stdout
+    assert "18 of 70: one frame in 4" in ended.stdout
     assert "warning: v1: its frame size changes from 64x48 to 128x48 px" in ended.stdout
 
 

@@ -109,7 +109,7 @@ def test_cells_are_checked(tmp_path: Path, column: str, cell: str, value: str, r
 
 
 def test_labels_need_no_training_rows_without_training(tmp_path: Path) -> None:
-    """A file with only test rows is for evaluation: its labels need not be learnt."""
+    """A file with only test rows is for evaluation: its labels need not be learned."""
     assert len(read_source(_csv(tmp_path, f"{HEADER}\na,v,x,test\n"))) == 1
 
 

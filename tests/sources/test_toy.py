@@ -90,12 +90,12 @@ def test_the_digit_stays_inside_and_moves_its_way(
 
 @given(settings=tracks, seed=st.integers(0, 2**32))
 def test_opposite_classes_see_the_same_places(settings: ToyConfig, seed: int) -> None:
-    """Left is right run backwards, up is down run backwards, and down is right with its axes exchanged."""
+    """Left is right played backwards, up is down played backwards, down is right with its axes exchanged."""
     assume((settings.informative - 1) * settings.step_px <= settings.size - digit_px(settings.size))
-    run = {d: track(settings, np.random.default_rng(seed), direction=d) for d in LABELS}
-    assert np.array_equal(run["left"], run["right"][::-1])
-    assert np.array_equal(run["up"], run["down"][::-1])
-    assert np.array_equal(run["down"], run["right"][:, ::-1])
+    places = {d: track(settings, np.random.default_rng(seed), direction=d) for d in LABELS}
+    assert np.array_equal(places["left"], places["right"][::-1])
+    assert np.array_equal(places["up"], places["down"][::-1])
+    assert np.array_equal(places["down"], places["right"][:, ::-1])
 
 
 def test_a_single_place_does_not_tell_the_axis() -> None:
@@ -139,7 +139,7 @@ def test_informative_frames_are_anywhere() -> None:
 
 
 def test_burst_frames() -> None:
-    """The digit shows in one run; every other frame is the photograph with noise of sigma 2."""
+    """The digit shows in consecutive frames; every other frame is the photograph with noise of sigma 2."""
     settings = config(layout="burst", frames=30, informative=7)
     starts = set()
     for index in range(20):

@@ -10,9 +10,7 @@ from fvar.sources.lists import Dataset, Line, numbered_classes, read_splits, tra
 from fvar.sources.source_csv import SourceRow
 
 _NUM_TRAINING_PERSONS = 44  # of 52, in natural order
-_VIDEO = re.compile(
-    r"(?P<id>(?P<person>P\d{1,4})_(?P<camera>[a-z]+\d+)_(?P=person)_(?P<activity>[a-z]+))\.avi"
-)
+_VIDEO = re.compile(r"(?P<id>(?P<person>P\d{1,4})_[a-z]+\d+_(?P=person)_(?P<activity>[a-z]+))\.avi")
 
 
 def read(folder: Path, split_number: int) -> list[SourceRow]:
@@ -43,12 +41,9 @@ def read_persons(folder: Path, _: int) -> list[SourceRow]:
     )
 
 
-def path_in_archive(row: SourceRow) -> str | None:
+def path_in_archive(row: SourceRow) -> str:
     """Return the path in the official archive: `P03/cam01/P03_tea.avi` for `P03_cam01_P03_tea.avi`."""
-    match = _VIDEO.fullmatch(row.video)
-    if match is None:
-        return None
-    person, camera, activity = match["person"], match["camera"], match["activity"]
+    person, camera, _, activity = row.id.split("_")
     folder, channel = ("stereo", "_ch0") if camera.startswith("stereo") else (camera, "")
     return f"{person}/{folder}/{person}_{activity}{channel}.avi"
 

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from fvar.errors import ConfigError
-
-Pictures = npt.NDArray[np.uint8]
+from fvar.sources.toy.mp4 import Pictures
 
 _BUNDLED_WHITE = 16  # the bundled digits count dark pixels in blocks of 4x4
 _IDX_MAGIC = 2051  # unsigned bytes in three dimensions
@@ -59,8 +57,15 @@ def load_digits(folder: Path | None, *, side_px: int) -> Digits:
     Raises:
         ConfigError: The folder holds neither file, or a file whose content does not match its header.
     """
-    if folder is None:
-        return _divided(_resized(_bundled(), side_px=side_px))
+    found = [_bundled()] if folder is None else _read_folder(folder)
+    pictures = [_resized(each, side_px=side_px) for each in found]
+    if len(pictures) == 1:
+        pictures = np.split(pictures[0], [len(pictures[0]) * 3 // 4])
+    return Digits(*pictures)
+
+
+def _read_folder(folder: Path) -> list[Pictures]:
+    """Return the pictures of each idx file in `folder`: one or two arrays."""
     paths = [path for name in _FILES if (path := _idx_file(folder, name))]
     if not paths:
         raise ConfigError(
@@ -68,13 +73,7 @@ def load_digits(folder: Path | None, *, side_px: int) -> Digits:
             f"holds neither {_FILES[0]} nor {_FILES[1]} (nor either with .gz)",
             fix="give the folder of the MNIST files, or leave --digits out for the bundled digits",
         )
-    pictures = [_resized(_read_idx(path), side_px=side_px) for path in paths]
-    return Digits(*pictures) if len(pictures) == 2 else _divided(pictures[0])
-
-
-def _divided(pictures: Pictures) -> Digits:
-    num_train = len(pictures) * 3 // 4
-    return Digits(pictures[:num_train], pictures[num_train:])
+    return [_read_idx(path) for path in paths]
 
 
 def _bundled() -> Pictures:

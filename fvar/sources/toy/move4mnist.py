@@ -1,11 +1,11 @@
-"""Move4MNIST, the toy set: clips that only their motion tells apart, written as videos and a source manifest.
+"""Move4MNIST, the toy set: clips that only their motion tells apart, written as videos and a source CSV.
 
 Letters: T frames, S side of the picture in px, P side of a digit in px, N informative frames.
 """
 
 import io
+import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,9 +19,9 @@ from fvar.config import ToyConfig
 from fvar.errors import ConfigError, StoppedError
 from fvar.reporting import Reporter
 from fvar.sources.source_csv import SourceRow, write_source
-from fvar.sources.toy.digits import Digits, Pictures, load_digits
-from fvar.sources.toy.mp4 import write_mp4
-from fvar.store.files import atomic_path, check_out_dir
+from fvar.sources.toy.digits import Digits, load_digits
+from fvar.sources.toy.mp4 import Pictures, write_mp4
+from fvar.store.files import REPLACE, atomic_path, check_out_dir
 
 Direction = Literal["left", "right", "up", "down"]
 ToySplit = Literal["train", "test"]
@@ -49,11 +49,6 @@ class Clip:
         """The clip's id."""
         return f"{self.split}_{self.label}_{self.index:05d}"
 
-    @property
-    def file_name(self) -> str:
-        """The name of the clip's video."""
-        return f"{self.name}.mp4"
-
     def rng(self, seed: int) -> np.random.Generator:
         """Return the clip's own random numbers, which do not depend on the other clips."""
         key = (SPLITS.index(self.split), LABELS.index(self.label), self.index)
@@ -73,7 +68,7 @@ def make_toy(
         overwrite: Replace a set that is there.
 
     Returns:
-        The path of the source manifest.
+        The path of the source CSV.
 
     Raises:
         ConfigError: The digit's track is longer than the picture, the digits cannot be read, or `out_dir`
@@ -85,38 +80,31 @@ def make_toy(
     check_out_dir(out_dir, overwrite=overwrite)
     source = out_dir / SOURCE_NAME
     if source.exists() and not overwrite:
-        raise ConfigError(
-            source, "exists already", fix="choose another --out or pass --overwrite to replace it"
-        )
+        raise ConfigError(source, "exists already", fix=REPLACE)
     photograph = load_photograph(config.size)
     folder = None if config.digits is None else Path(config.digits)
     digits = load_digits(folder, side_px=digit_px(config.size))
     clips = toy_clips(config)
-    _remove_old(out_dir, keep={clip.file_name for clip in clips})
+    rows = [SourceRow(c.name, f"{c.name}.mp4", c.label, c.split) for c in clips]
+    _remove_old(out_dir, keep={row.video for row in rows})
     with reporter.progress("drawing clips", total=len(clips), unit="clips") as progress:
-        for clip in clips:
+        for clip, row in zip(clips, rows, strict=True):
             frames = draw_clip(clip, config, photograph=photograph, digits=digits)
-            with atomic_path(out_dir / VIDEOS_NAME / clip.file_name) as path:
+            with atomic_path(out_dir / VIDEOS_NAME / row.video) as path:
                 write_mp4(path, frames)
             progress.advance()
-    write_source(source, [SourceRow(c.name, c.file_name, c.label, c.split) for c in clips])
+    write_source(source, rows)
     return source
 
 
-def num_clips_per_class(config: ToyConfig, split: ToySplit) -> int:
-    """Return how many clips of each class `split` has: a third as many to test, rounded up."""
-    if split == "train":
-        return config.clips_per_class
-    return -(-config.clips_per_class // TRAIN_CLIPS_PER_TEST_CLIP)
-
-
 def toy_clips(config: ToyConfig) -> list[Clip]:
-    """Return the clips of the set in the order of its source manifest."""
+    """Return the clips of the set in the order of its source CSV; of each class a third as many to test."""
+    num_test = math.ceil(config.clips_per_class / TRAIN_CLIPS_PER_TEST_CLIP)
     return [
         Clip(split, label, index)
-        for split in SPLITS
+        for split, number in zip(SPLITS, (config.clips_per_class, num_test), strict=True)
         for label in LABELS
-        for index in range(num_clips_per_class(config, split))
+        for index in range(number)
     ]
 
 
@@ -140,16 +128,9 @@ def digit_px(size: int) -> int:
     return size * 7 // 16
 
 
-def _room_px(size: int) -> int:
-    return size - digit_px(size)
-
-
-def _track_px(config: ToyConfig) -> float:
-    return (config.informative - 1) * config.step_px
-
-
 def _check_track(config: ToyConfig) -> None:
-    room, length = _room_px(config.size), _track_px(config)
+    room = config.size - digit_px(config.size)
+    length = (config.informative - 1) * config.step_px
     if length > room + _FITS_PX:
         longest_step = int(room / (config.informative - 1) * 100) / 100
         raise ConfigError(
@@ -182,11 +163,14 @@ def draw_clip(clip: Clip, config: ToyConfig, *, photograph: Pictures, digits: Di
     """
     rng = clip.rng(config.seed)
     pool = digits.train if clip.split == "train" else digits.test
-    pair = pool[rng.integers(len(pool), size=2)]  # (2, P, P)
+    # A digit is white; its gray level is its opacity.
+    pair = pool[rng.integers(len(pool), size=2)].astype(np.float32) / 255  # (2, P, P)
+    side = pair.shape[1]
     places = track(config, rng, direction=clip.label)
-    informative, frames = _LAYOUTS[config.layout](config, photograph, rng)
+    informative, frames = _backgrounds(config, photograph, rng)
     for turn, (frame, (x, y)) in enumerate(zip(informative, places, strict=True)):
-        _draw(frames[frame], pair[turn % 2], x=x, y=y)
+        patch = frames[frame, y : y + side, x : x + side]
+        patch += pair[turn % 2] * (255 - patch)
     return np.asarray(np.rint(frames.clip(0, 255)), np.uint8)
 
 
@@ -195,15 +179,15 @@ def track(
 ) -> npt.NDArray[np.int64]:
     """Draw where the digit is in each informative frame.
 
-    A single place must not tell the class. Left is right run backwards, so both see the same places. The
+    A single place must not tell the class. Left is right played backwards, so both see the same places. The
     coordinate that a clip keeps is a random point of another such track. So the place in a random
     informative frame has the same distribution in all four classes.
 
     Returns:
         int64 (N, 2): x and y of the digit's upper left corner in px, in order of time.
     """
-    slack = max(0.0, _room_px(config.size) - _track_px(config))
     steps = np.arange(config.informative) * config.step_px
+    slack = max(0.0, config.size - digit_px(config.size) - steps[-1])
     along = rng.uniform(0, slack) + steps
     across = np.full(config.informative, rng.uniform(0, slack) + rng.choice(steps))
     forwards = direction in ("right", "down")
@@ -212,37 +196,17 @@ def track(
     return np.asarray(np.rint(np.stack(columns, axis=1)), np.int64)
 
 
-def _draw(frame: npt.NDArray[np.float32], digit: Pictures, *, x: int, y: int) -> None:
-    """Paint a white digit over `frame`, in place; the digit's gray level is its opacity."""
-    side = digit.shape[0]
-    cover = digit.astype(np.float32) / 255
-    patch = frame[y : y + side, x : x + side]
-    patch += cover * (255 - patch)
-
-
-def _scattered(
+def _backgrounds(
     config: ToyConfig, photograph: Pictures, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Informative frames anywhere; the others are black or the photograph, at random."""
+    """Return which frames are informative, int64 (N,), and all frames without a digit, float32 (T, S, S)."""
+    if config.layout == "burst":
+        # Informative frames follow one another; every frame is the photograph with faint noise.
+        start = rng.integers(config.frames - config.informative + 1)
+        noise = rng.standard_normal((config.frames, *photograph.shape), dtype=np.float32)
+        return start + np.arange(config.informative), photograph + noise * np.float32(NOISE_SIGMA)
+    # Informative frames are anywhere; the others are black or the photograph, at random.
     informative = np.sort(rng.choice(config.frames, size=config.informative, replace=False))
     shows_photograph = rng.random(config.frames) < 0.5
     shows_photograph[informative] = True
-    return informative, np.where(
-        shows_photograph[:, None, None], photograph.astype(np.float32), np.float32(0)
-    )
-
-
-def _burst(
-    config: ToyConfig, photograph: Pictures, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Informative frames one after another; every frame is the photograph with faint noise."""
-    start = rng.integers(config.frames - config.informative + 1)
-    noise = rng.standard_normal((config.frames, *photograph.shape), dtype=np.float32) * NOISE_SIGMA
-    return start + np.arange(config.informative), photograph.astype(np.float32) + noise
-
-
-_Layout = Callable[
-    [ToyConfig, Pictures, np.random.Generator],
-    tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]],
-]
-_LAYOUTS: dict[str, _Layout] = {"scattered": _scattered, "burst": _burst}
+    return informative, np.where(shows_photograph[:, None, None], photograph, np.float32(0))

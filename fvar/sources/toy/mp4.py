@@ -6,38 +6,31 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from fvar.errors import VideoError
-
 Pictures = npt.NDArray[np.uint8]
 
 # Measured on 64x64 clips: noise of sigma 2 is 1.9 after decoding, at 0.9 KB per frame. With one thread, no
 # B-frames and no date, the file depends neither on the machine nor on the day.
 _OPTIONS = {"crf": "10", "preset": "veryfast", "bf": "0", "threads": "1"}
+_FPS = 25
 _NEUTRAL_CHROMA = 128
 _VIDEO_BLACK, _VIDEO_RANGE = 16, 219  # BT.601 luma: 16 is black, 235 is white
 
 
-def write_mp4(path: Path, frames: Pictures, *, fps: int = 25) -> None:
-    """Write gray pictures as a video of constant rate.
+def write_mp4(path: Path, frames: Pictures) -> None:
+    """Write gray pictures as a video of 25 frames per second.
 
     Args:
         path: The file to write, whatever its suffix.
         frames: uint8 (T, H, W), 0 black to 255 white, H and W even, T at least 1.
-        fps: Frames per second.
 
     Raises:
-        VideoError: `frames` has another shape.
         OSError: The file cannot be written.
     """
-    if frames.ndim != 3 or not frames.size or frames.shape[1] % 2 or frames.shape[2] % 2:
-        raise VideoError(
-            path, f"frames of shape {frames.shape} are not (T, even, even)", fix="crop the pictures"
-        )
     with (
         path.open("wb") as file,
         av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container,
     ):
-        stream = container.add_stream("libx264", rate=fps, options=_OPTIONS)
+        stream = container.add_stream("libx264", rate=_FPS, options=_OPTIONS)
         _, stream.height, stream.width = frames.shape
         stream.pix_fmt = "yuv420p"
         for frame in frames:
