@@ -71,7 +71,7 @@ class DecodeSettings:
         quality: ffmpeg's JPEG scale, 1..31; 1 is the best.
         threads: That scale and encode, in one ffmpeg.
         time_limit_seconds: Without a frame; then the video is given up.
-        fps: Keep the frames shown at this many ticks a second; None: all.
+        fps: Keep the frames shown at this many ticks per second; None: all.
         stride: Keep every stride-th frame; None: all.
     """
 
