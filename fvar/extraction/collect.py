@@ -34,7 +34,6 @@ class Segment:
         self,
         interval: Interval,
         keeps_frame: KeepsFrame,
-        *,
         folder: Path | None = None,
         check_room: Callable[[int], None] = lambda _: None,
     ) -> None:

@@ -19,7 +19,7 @@ from fvar.extraction.thinning import keep_frames
 def _collect(
     frames: list[bytes], folder: Path | None = None, allow: Callable[[int], None] = lambda _: None
 ) -> Segment:
-    with closing(Segment((None, None), keep_frames(), folder=folder, check_room=allow)) as segment:
+    with closing(Segment((None, None), keep_frames(), folder, allow)) as segment:
         for number, frame in enumerate(frames):
             segment.add(frame, float(number))
         segment.finish()
