@@ -167,7 +167,7 @@ def _kept_frames(job: Job, header: Glance, settings: DecodeSettings) -> float:
 
 
 def _fraction(row: SourceRow, seconds: float) -> float:
-    """Return which part of a video of so many seconds a row asks for."""
+    """Return the fraction of a video of so many seconds that a row asks for."""
     if not seconds:
         return 1.0
     end = seconds if row.end_seconds is None else min(row.end_seconds, seconds)

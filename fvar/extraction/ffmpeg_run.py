@@ -64,12 +64,8 @@ def run_ffmpeg(
 ) -> Outcome:
     """Decode a video to its end or to the first error.
 
-    Args:
-        video: What to decode.
-        on_frame: Called with each frame in order; an exception that it raises ends ffmpeg.
-        program: From `find_ffmpeg`.
-        settings: Size, quality and limits.
-        running: Where the process is registered while it runs.
+    `on_frame` is called with each frame in order; an exception that it raises ends ffmpeg. The process is
+    registered in `running` while it runs.
 
     Raises:
         StoppedError: Somebody asked ffmpeg to end.

@@ -168,9 +168,7 @@ def _prefix_and_number(path: Path, folder: Path) -> tuple[str, int]:
 def hash_series(folder: Path, *, beat: Callable[[], None] = lambda: None) -> str:
     """Return the SHA-256 of the names and contents of a folder's numbered pictures, in hex.
 
-    Args:
-        folder: That holds them.
-        beat: Called at every MB, as by `sha256_of`.
+    `beat` is called at every MB, as by `sha256_of`.
 
     Raises:
         UnreadableError: As `read_series` does.

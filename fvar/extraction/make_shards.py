@@ -68,11 +68,8 @@ class Work:
     ) -> Iterator[ShardRecord]:
         """Make `shards` one after the other, and yield the record of each once it is whole.
 
-        Args:
-            shards: What to make.
-            probes: Read what videos claim; everything in their `running` is stopped if we end early.
-            budget: Asked before a video is written.
-            on_progress: Called with 1 after each row of the source, and with 0 every second in between.
+        `budget` is asked before a video is written. `on_progress` is called with 1 after each row of the
+        source, and with 0 every second in between. If we end early, the processes of `probes` are stopped.
 
         Raises:
             StoppedError: The budget is spent, a file cannot be written, ffmpeg cannot be run or was ended

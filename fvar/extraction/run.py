@@ -141,10 +141,9 @@ class Extraction:
         """Return what `run` would do, after the checks that it makes first; writes nothing."""
         self._keep_whole()
         estimate, missing = self._estimate(), self.missing
-        _, absent = self._rows_without_video()
         return Preview(
             num_videos=len(self.rows),
-            absent=absent,
+            absent=self._rows_without_video(kept=False),
             num_kept=len(self.rows) - sum(shard.num_rows for shard in missing),
             num_shards=len(missing),
             redone=[s.name for s in missing if (self.work.out_dir / s.name).exists()],
@@ -165,20 +164,18 @@ class Extraction:
                 self.records[shard.name] = record
                 self.budget.count(record.num_frames, record.num_bytes)
                 self.progress.advance(shard.num_rows, note=f"{shard.name} is there already")
-        kept, _ = self._rows_without_video()
-        if kept:
+        if kept := self._rows_without_video(kept=True):
             self.reporter.warning(
                 f"{len(kept)} videos are no longer there, first {kept[0].video}: their frames are kept"
             )
         check_nothing_lost(self.work.out_dir, self.missing, self.records)
 
-    def _rows_without_video(self) -> tuple[list[SourceRow], list[SourceRow]]:
-        """Return the rows whose video does not exist: those whose frames are kept, and the others."""
+    def _rows_without_video(self, *, kept: bool) -> list[SourceRow]:
+        """Return the rows whose video does not exist and whose frames are, or are not, in the store."""
         videos = [video for record in self.records.values() for video in record.videos]
-        kept = {video.id for video in videos if video.num_frames}
+        stored = {video.id for video in videos if video.num_frames}
         jobs = [job for shard in self.shards for job in shard.jobs if not job.exists()]
-        rows = [row for job in jobs for row in job.rows]
-        return [row for row in rows if row.id in kept], [row for row in rows if row.id not in kept]
+        return [row for job in jobs for row in job.rows if (row.id in stored) == kept]
 
     def _estimate(self) -> Estimate | None:
         """Report and return what the missing shards take; None if no header tells."""

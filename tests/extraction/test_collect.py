@@ -52,7 +52,7 @@ def test_many_frames_lie_in_a_file_without_a_name(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_or_missing_stops(tmp_path: Path) -> None:
-    """Whoever counts the disk can stop it; a folder that cannot be written is named."""
+    """`check_room` can stop it; a folder that cannot be written is named."""
 
     def refuse(_: int) -> None:
         raise StoppedError("disk", "is full", fix="free it")

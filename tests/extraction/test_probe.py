@@ -290,7 +290,7 @@ def _try(probes: ProbePool, path: Path) -> Claims | None:
         return None
 
 
-def test_the_working_directory_lends_no_code(
+def test_no_code_comes_from_the_working_directory(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the command runs in a folder of strangers' files, the process imports nothing from there."""

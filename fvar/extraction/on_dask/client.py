@@ -66,11 +66,8 @@ class DaskClient:
     ) -> Iterator[ShardRecord]:
         """Make `shards` on the workers, and yield the record of each once it is whole, in any order.
 
-        Args:
-            work: What they are made with.
-            shards: The shards to make.
-            budget: Counts each shard that is made; those that exceed it are deleted again.
-            on_progress: Called with the number of rows of each shard that is made, and 0.
+        `budget` counts each shard that is made; those that exceed it are deleted again. `on_progress` is
+        called with the number of rows of each, and 0.
 
         Raises:
             StoppedError: As on one machine, or Dask failed, or a file is not what its record says;

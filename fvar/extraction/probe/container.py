@@ -38,8 +38,7 @@ def read_claims(path: Path) -> Claims:
     """
     try:
         with _open(path) as container:
-            stream = _video_stream(container)
-            return _count(path, container, stream)
+            return _count(path, container, _video_stream(container))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(f"cannot be opened as a video ({_brief(error)})") from error
 

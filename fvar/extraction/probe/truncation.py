@@ -25,9 +25,7 @@ _Check = Callable[[BinaryIO, int], str | None]
 def cut_short(path: Path, format_name: str) -> str | None:
     """Return why the end of the file is missing; None: nothing shows that it is.
 
-    Args:
-        path: The file.
-        format_name: What libavformat calls its container, recognized by content.
+    `format_name` is what libavformat calls its container, recognized by content.
 
     Raises:
         OSError: The file cannot be read.
