@@ -26,7 +26,6 @@ from rich.table import Table
 from fvar.extraction.decode import Decoded, Decoder
 from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
 from fvar.extraction.probe.pool import ProbePool
-from fvar.processes import ChildProcesses
 
 STEP_PERCENT = 5
 UNITS = {"whole-packets.ts": 188}  # cut between two packets: nothing in the file shows it
@@ -79,7 +78,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=SAMPLES, default=list(SAMPLES))
     options = parser.parse_args()
     tallies = {}
-    with tempfile.TemporaryDirectory() as folder, ProbePool(ChildProcesses()) as probes:
+    with tempfile.TemporaryDirectory() as folder, ProbePool() as probes:
         for name in options.only:
             clip = _make(name, options.data, Path(folder))
             tallies[name] = _damage(

@@ -82,12 +82,16 @@ def _end_with_parent() -> None:
 
 
 class ChildProcesses:
-    """The programs that run now, so that an interruption can end them all."""
+    """The programs that run now, so that an interruption can end them all.
+
+    Attributes:
+        stopped: Whether `stop` was called: the programs then ended early.
+    """
 
     def __init__(self) -> None:
+        self.stopped = False
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
-        self._stopped = False
 
     @contextmanager
     def start(
@@ -95,9 +99,7 @@ class ChildProcesses:
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Run a program without a shell, output and errors piped; it ends with the block at the latest.
 
-        Args:
-            arguments: The program and its arguments.
-            with_input: Whether its input is a pipe; otherwise it is empty.
+        Its input is empty, or a pipe if `with_input`.
         """
         with self._lock:
             # In its own session: Ctrl-C in the terminal reaches only us, and we end the program.
@@ -110,7 +112,7 @@ class ChildProcesses:
             )
             _widen(process.stdout)
             self._processes.add(process)
-            if self._stopped:
+            if self.stopped:
                 end(process)
         try:
             with process:
@@ -122,15 +124,10 @@ class ChildProcesses:
             with self._lock:
                 self._processes.discard(process)
 
-    @property
-    def stopped(self) -> bool:
-        """Whether `stop` was called: the programs then ended early."""
-        return self._stopped
-
     def stop(self) -> None:
         """Kill the programs that run, and every program that is started from now on."""
         with self._lock:
-            self._stopped = True
+            self.stopped = True
             for process in self._processes:
                 end(process)
 

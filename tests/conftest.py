@@ -12,7 +12,6 @@ from video_samples import make_samples
 from fvar.extraction.decode import Decoded, Decoder
 from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
 from fvar.extraction.probe.pool import ProbePool
-from fvar.processes import ChildProcesses
 
 # Without deadline, because machines are shared; derandomized, so that every run tries the same examples.
 settings.register_profile("fvar", deadline=None, derandomize=True, max_examples=50, print_blob=True)
@@ -45,7 +44,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def probes() -> Iterator[ProbePool]:
     """Return probes that outlive a test: starting one takes longer than reading most files."""
-    with ProbePool(ChildProcesses()) as started:
+    with ProbePool() as started:
         yield started
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from fvar.errors import ConfigError, StoppedError
 
 GB = 1e9
-_RERUN = "run the same command again: finished shards are kept"
+RERUN = "run the same command again: finished shards are kept"
 
 
 def free_bytes(folder: Path) -> int:
@@ -47,38 +47,30 @@ class Budget:
         Raises:
             StoppedError: The store would outgrow ``max_gb``, or less than the reserve would stay free.
         """
-        self._check_total(num_bytes)
+        self.check_total(num_bytes)
         if lack := self._lack(num_bytes):
             raise StoppedError(
-                self._folder, f"the next video takes {lack}", fix=f"free the disk and {_RERUN}"
+                self._folder, f"the next video takes {lack}", fix=f"free the disk and {RERUN}"
             )
 
-    def count(self, num_frames: int, num_bytes: int) -> None:
-        """Count new frames.
+    def check_total(self, num_bytes: int) -> None:
+        """Make sure that the store may grow by `num_bytes`.
 
         Raises:
-            StoppedError: The store would outgrow ``max_gb``.
+            StoppedError: It would outgrow ``max_gb``.
         """
-        self._check_total(num_bytes)
-        self.keep(num_frames, num_bytes)
-
-    def keep(self, num_frames: int, num_bytes: int) -> None:
-        """Count frames that are in the store already."""
-        self.num_frames += num_frames
-        self.num_bytes += num_bytes
-
-    def note(self) -> str:
-        """Return what the store holds so far."""
-        return f"{self.num_frames} frames, {self.num_bytes / GB:.2f} GB"
-
-    def _check_total(self, num_bytes: int) -> None:
         total = self.num_bytes + num_bytes
         if self._max_gb is not None and total > self._max_gb * GB:
             raise StoppedError(
                 self._folder,
                 f"the frames would take {total / GB:.4g} GB, more than --max-gb {self._max_gb:g}",
-                fix=f"raise --max-gb and {_RERUN}",
+                fix=f"raise --max-gb and {RERUN}",
             )
+
+    def count(self, num_frames: int, num_bytes: int) -> None:
+        """Count frames that are in the store now."""
+        self.num_frames += num_frames
+        self.num_bytes += num_bytes
 
     def _lack(self, num_bytes: int) -> str | None:
         """Return that `num_bytes` more do not fit on the disk; None if they do."""

@@ -18,9 +18,11 @@ _MEMORY_BYTES = 16 << 20  # a clip of a minute fits
 
 
 class Segment:
-    """The frames with ``start <= time < end`` that `keeps_frame` selects.
+    """The frames with ``start <= time < end`` that `keeps_frame` selects; it is called for each in order.
 
-    Close it in the end; `jpeg` stays usable.
+    Many frames lie on the disk of `folder`; with None, on that of the system's temporary files. Before every
+    16 MB, `check_room` is called with the number of bytes there will be; it raises if they are too many.
+    Close the segment in the end; `jpeg` stays usable.
 
     Attributes:
         interval: Start and end.
@@ -34,19 +36,9 @@ class Segment:
         self,
         interval: Interval,
         keeps_frame: KeepsFrame,
-        *,
         folder: Path | None = None,
         check_room: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Start without frames.
-
-        Args:
-            interval: Start and end.
-            keeps_frame: Called for each frame of the interval in order.
-            folder: On whose disk many frames lie; None: on that of the system's temporary files.
-            check_room: Called with the number of bytes there will be, before every 16 MB; raises if they are
-                too many.
-        """
         self.interval = interval
         self.jpeg: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
         self.offsets, self.pts_seconds, self.num_decoded = [0], list[float](), 0

@@ -18,6 +18,7 @@ from fvar.extraction.ffmpeg import DecodeSettings, Ffmpeg, FfmpegInput
 from fvar.extraction.ffmpeg_run import Outcome, run_ffmpeg
 from fvar.extraction.image_folder import Feeder, gaps, read_series
 from fvar.extraction.probe.claims import Claims, UnreadableError
+from fvar.extraction.probe.container import read_claims
 from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.thinning import keep_frames
 from fvar.store.encoded_video import EncodedVideo
@@ -91,8 +92,7 @@ class Decoder:
             return [Decoded("failed", str(error), source_sha256=known)] * len(intervals)
 
     def _decode_file(self, path: Path, intervals: Sequence[Interval], sha256: str) -> list[Decoded]:
-        limit = self.settings.time_limit_seconds
-        claims = self.probes.claims(path, time_limit_seconds=limit)
+        claims = self.probes.ask(read_claims, path, self.settings.time_limit_seconds)
         video = FfmpegInput(f"file:{path}", claims.format, claims.time_base, hdr=claims.hdr)
         outcome, segments = self._run(video, intervals)
         note = None
@@ -124,11 +124,13 @@ class Decoder:
             for segment in segments:
                 segment.add(jpeg, seconds)
 
+        fps, stride, clock_seconds = self.settings.fps, self.settings.stride, float(video.time_base)
+        segments: list[Segment] = []
         with ExitStack() as files:
-            segments = [
-                files.enter_context(closing(self._segment(interval, video)))
-                for interval in intervals
-            ]
+            for interval in intervals:
+                keeps_frame = keep_frames(fps=fps, stride=stride, clock_seconds=clock_seconds)
+                segment = Segment(interval, keeps_frame, self.folder, self.check_room)
+                segments.append(files.enter_context(closing(segment)))
             outcome = run_ffmpeg(
                 video,
                 on_frame,
@@ -139,14 +141,6 @@ class Decoder:
             for segment in segments:
                 segment.finish()
         return outcome, segments
-
-    def _segment(self, interval: Interval, video: FfmpegInput) -> Segment:
-        keeps_frame = keep_frames(
-            fps=self.settings.fps,
-            stride=self.settings.stride,
-            clock_seconds=float(video.time_base),
-        )
-        return Segment(interval, keeps_frame, folder=self.folder, check_room=self.check_room)
 
     def _verdict(
         self,
@@ -160,10 +154,11 @@ class Decoder:
     ) -> Decoded:
         known = None if outcome.may_pass else sha256
         if not segment.pts_seconds:
-            found, last = outcome.num_frames, outcome.last_seconds
-            empty = segment.why_empty(found, last) if found else "ffmpeg found no frame"
-            why = _joined(reason, empty if found or not reason else None)
-            return Decoded("failed", why, source_sha256=known)
+            if outcome.num_frames:
+                reason = _joined(
+                    reason, segment.why_empty(outcome.num_frames, outcome.last_seconds)
+                )
+            return Decoded("failed", reason or "ffmpeg found no frame", source_sha256=known)
         width, height = outcome.size
         video = EncodedVideo(
             jpeg=segment.jpeg,

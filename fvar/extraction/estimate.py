@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
@@ -11,8 +12,9 @@ from typing import TypeVar
 
 from fvar.extraction.ffmpeg import DecodeSettings, Ffmpeg, FfmpegInput
 from fvar.extraction.ffmpeg_run import run_ffmpeg
-from fvar.extraction.image_folder import Feeder, glance_at_series, read_series
+from fvar.extraction.image_folder import Feeder, read_series
 from fvar.extraction.probe.claims import Glance, UnreadableError
+from fvar.extraction.probe.container import glance
 from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.shards import Job
 from fvar.processes import ChildProcesses
@@ -71,11 +73,7 @@ class _Trial:
         self.frames += 1
         self.num_bytes += len(data)
         if self.seconds > _TRIAL_LIMIT_SECONDS:
-            raise _EnoughError
-
-
-class _EnoughError(Exception):
-    """Ends a trial."""
+            raise TimeoutError
 
 
 def estimate_work(
@@ -128,8 +126,9 @@ def _spaced(items: Sequence[_Item], most: int) -> Sequence[_Item]:
 def _header(probes: ProbePool, job: Job) -> Glance | None:
     try:
         if job.path.is_dir():
-            return glance_at_series(job.path)
-        return probes.glance(job.path, time_limit_seconds=_HEADER_SECONDS)
+            num_pictures = len(read_series(job.path))
+            return Glance("", num_pictures, float(num_pictures))
+        return probes.ask(glance, job.path, _HEADER_SECONDS)
     except (UnreadableError, OSError):
         return None  # the extraction itself reports what is wrong with the video
 
@@ -141,21 +140,13 @@ def _trial(
     path, header = known[0].path, known[1]
     trial = _Trial(header.frames)
     limit = min(_TRIAL_LIMIT_SECONDS, settings.time_limit_seconds)
-    try:
-        video = (
-            Feeder(read_series(path)).input()
-            if path.is_dir()
-            else FfmpegInput(f"file:{path}", header.format, _CLOCK, {"t": str(_TRIAL_SECONDS)})
-        )
-        run_ffmpeg(
-            video,
-            trial.offer,
-            program=program,
-            settings=replace(settings, time_limit_seconds=limit),
-            running=running,
-        )
-    except (UnreadableError, OSError, _EnoughError):
-        return trial
+    settings = replace(settings, time_limit_seconds=limit)
+    with suppress(UnreadableError, OSError):
+        if path.is_dir():
+            video = Feeder(read_series(path)).input()
+        else:
+            video = FfmpegInput(f"file:{path}", header.format, _CLOCK, {"t": str(_TRIAL_SECONDS)})
+        run_ffmpeg(video, trial.offer, program=program, settings=settings, running=running)
     return trial
 
 
@@ -176,7 +167,7 @@ def _kept_frames(job: Job, header: Glance, settings: DecodeSettings) -> float:
 
 
 def _fraction(row: SourceRow, seconds: float) -> float:
-    """Return which part of a video of so many seconds a row asks for."""
+    """Return the fraction of a video of so many seconds that a row asks for."""
     if not seconds:
         return 1.0
     end = seconds if row.end_seconds is None else min(row.end_seconds, seconds)

@@ -4,15 +4,16 @@ import os
 import re
 import signal
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import IO, Any
+from typing import Any
 
 import av
 
 from fvar.errors import StoppedError
+from fvar.extraction.budget import RERUN
 from fvar.extraction.collect import Size
 from fvar.extraction.ffmpeg import DecodeSettings, Ffmpeg, FfmpegInput, build_command
 from fvar.processes import ChildProcesses, end, wait_for_data
@@ -41,6 +42,7 @@ class Outcome:
         new_sizes: Of frames of the input whose size differs from the frame before, px.
         problem: What went wrong; None: nothing.
         may_pass: Whether another try may end better: the machine may be at fault, not the video.
+        signal: Number of the signal that asked ffmpeg to end; None: there was none.
     """
 
     size: Size = (0, 0)
@@ -49,6 +51,7 @@ class Outcome:
     new_sizes: list[Size] = field(default_factory=list)
     problem: str | None = None
     may_pass: bool = False
+    signal: int | None = None
 
 
 def run_ffmpeg(
@@ -61,45 +64,39 @@ def run_ffmpeg(
 ) -> Outcome:
     """Decode a video to its end or to the first error.
 
-    Args:
-        video: What to decode.
-        on_frame: Called with each frame in order; an exception that it raises ends ffmpeg.
-        program: From `find_ffmpeg`.
-        settings: Size, quality and limits.
-        running: Where the process is registered while it runs.
+    `on_frame` is called with each frame in order; an exception that it raises ends ffmpeg. The process is
+    registered in `running` while it runs.
 
     Raises:
         StoppedError: Somebody asked ffmpeg to end.
     """
     command = build_command(video, program=program, settings=settings)
-    outcome, messages = Outcome(), _Messages()
-    with running.start(command, with_input=video.feed is not None) as process:
-        threads = [threading.Thread(target=messages.read, args=(process.stderr,), daemon=True)]
-        if video.feed is not None:
-            feeding = threading.Thread(target=video.feed, args=(process.stdin,), daemon=True)
-            threads.append(feeding)
-        for thread in threads:
-            thread.start()
+    outcome = Outcome()
+    with (
+        running.start(command, with_input=video.feed is not None) as process,
+        ThreadPoolExecutor(2) as threads,
+    ):
         pipe = _Pipe(process.stdout, settings.time_limit_seconds)
         try:
+            tasks = [threads.submit(_read_messages, process.stderr, outcome)]
+            if video.feed is not None and process.stdin is not None:
+                tasks.append(threads.submit(video.feed, process.stdin))
             broken = _read_frames(pipe, video, on_frame, outcome)
             code = _wait(process, pipe)
         finally:
             end(process)  # so that the threads end
-            for thread in threads:
-                thread.join()
-    asked = -code if code in _ASKED_TO_END else messages.signal
+    for task in tasks:
+        task.result()
+    asked = -code if code in _ASKED_TO_END else outcome.signal
     if asked is not None:
         # A batch system asks all processes of a job to end, ours and ffmpeg: that is no verdict on the video.
-        fix = "run the same command again: finished shards are kept"
-        raise StoppedError(video.url, f"its ffmpeg was ended by signal {asked}", fix=fix)
-    outcome.new_sizes = messages.new_sizes
+        raise StoppedError(video.url, f"its ffmpeg was ended by signal {asked}", fix=RERUN)
     may_pass = pipe.problem
     if pipe.ended and code == -signal.SIGKILL:  # by somebody else
         may_pass = may_pass or "ffmpeg was killed, perhaps because memory ran out"
     outcome.may_pass = may_pass is not None
     # Errors count even if ffmpeg ends with code 0: some of its readers skip what they cannot read.
-    wrong = broken or messages.error or (f"ffmpeg: ended with code {code}" if code else None)
+    wrong = broken or outcome.problem or (f"ffmpeg: ended with code {code}" if code else None)
     outcome.problem = may_pass or wrong
     return outcome
 
@@ -146,63 +143,41 @@ def _wait(process: "subprocess.Popen[bytes]", pipe: _Pipe) -> int:
 def _read_frames(
     pipe: _Pipe, video: FfmpegInput, on_frame: OnFrame, outcome: Outcome
 ) -> str | None:
-    """Read the pipe to its end; return why that was not possible, or None."""
-    try:
-        for data, nut_seconds in _read_nut(pipe):
-            if not outcome.num_frames:  # ffmpeg scales the frames that follow to this size
-                height, width = picture_size(data) or (0, 0)
-                outcome.size = (width, height)
-            known = video.seconds
-            seconds = nut_seconds if known is None else known[outcome.num_frames]
-            outcome.num_frames += 1
-            outcome.last_seconds = seconds
-            on_frame(data, seconds)
-    except _BrokenError as error:
-        # Without a single frame there is no stream to open: ffmpeg's exit code and messages say why.
-        return f"the frames stop ({error})" if outcome.num_frames else None
-    return None
+    """Read the pipe to its end; return why that was not possible, or None.
 
-
-class _BrokenError(Exception):
-    """The stream ends too early; the message says why."""
-
-
-def _read_nut(pipe: _Pipe) -> Iterator[tuple[bytes, float]]:
-    """Yield each frame as it comes, with its time in seconds; NUT keeps exact times and frame boundaries."""
+    The frames come in NUT, which keeps exact times and frame boundaries.
+    """
     options = {"fpsprobesize": "0"}  # otherwise ten frames are buffered to guess a rate
     try:
         with av.open(pipe, mode="r", format="nut", options=options) as container:
             tick = container.streams.video[0].time_base or Fraction(1)
             for packet in container.demux(video=0):
-                if packet.size:
-                    if packet.pts is None:
-                        raise _BrokenError("one has no time")
-                    yield bytes(packet), packet.pts * tick.numerator / tick.denominator
+                if not packet.size:
+                    continue
+                if packet.pts is None:
+                    return "the frames stop (one has no time)"
+                data, seconds = bytes(packet), packet.pts * tick.numerator / tick.denominator
+                if not outcome.num_frames:  # ffmpeg scales the frames that follow to this size
+                    height, width = picture_size(data) or (0, 0)
+                    outcome.size = (width, height)
+                if video.seconds is not None:
+                    seconds = video.seconds[outcome.num_frames]
+                outcome.num_frames += 1
+                outcome.last_seconds = seconds
+                on_frame(data, seconds)
     except av.error.FFmpegError as error:
-        raise _BrokenError(error.strerror) from error
+        # Without a single frame there is no stream to open: ffmpeg's exit code and messages say why.
+        return f"the frames stop ({error.strerror})" if outcome.num_frames else None
+    return None
 
 
-class _Messages:
-    """What ffmpeg prints under ``-loglevel level+info``.
-
-    Attributes:
-        error: The first error; None: there is none.
-        new_sizes: Width and height, px, of frames whose size differs from the frame before.
-        signal: Number of the signal that asked ffmpeg to end; None: there was none.
-    """
-
-    def __init__(self) -> None:
-        self.error: str | None = None
-        self.new_sizes: list[Size] = []
-        self.signal: int | None = None
-
-    def read(self, pipe: IO[bytes]) -> None:
-        """Read to the end; in a thread, so that the pipe never fills."""
-        while line := pipe.readline(_LINE_BYTES).decode(errors="replace"):
-            if error := _ERROR.match(line):
-                text = _ADDRESS.sub("", error[1]) + error[2].strip()[:_SHOWN]
-                self.error = self.error or f"ffmpeg: {text}"
-            elif (size := _NEW_SIZE.search(line)) and len(self.new_sizes) < _KEPT_LINES:
-                self.new_sizes.append((int(size[1]), int(size[2])))
-            elif found := _SIGNAL.search(line):
-                self.signal = int(found[1])
+def _read_messages(pipe: Any, outcome: Outcome) -> None:
+    """Read what ffmpeg prints, to the end; in a thread, so that the pipe never fills."""
+    while line := pipe.readline(_LINE_BYTES).decode(errors="replace"):
+        if error := _ERROR.match(line):
+            text = _ADDRESS.sub("", error[1]) + error[2].strip()[:_SHOWN]
+            outcome.problem = outcome.problem or f"ffmpeg: {text}"
+        elif (size := _NEW_SIZE.search(line)) and len(outcome.new_sizes) < _KEPT_LINES:
+            outcome.new_sizes.append((int(size[1]), int(size[2])))
+        elif found := _SIGNAL.search(line):
+            outcome.signal = int(found[1])

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from fvar.extraction.collect import Size
 from fvar.extraction.ffmpeg import FfmpegInput
-from fvar.extraction.probe.claims import MAX_PIXELS, Glance, UnreadableError
+from fvar.extraction.probe.claims import MAX_PIXELS, UnreadableError
 from fvar.store.hashing import sha256_of
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -71,15 +71,13 @@ class Feeder:
 
     def input(self) -> FfmpegInput:
         """Return what ffmpeg reads: raw frames; the number in a picture's name is its time in seconds."""
-        options: dict[str, str | int | Size] = {
-            "format": _RAW,
-            "pixel_format": "rgb24",
-            "video_size": self.size,
-            "framerate": 1,
-        }
-        # The list of seconds grows while pictures are fed, each time before its picture.
         return FfmpegInput(
-            "pipe:0", _RAW, Fraction(1), options, feed=self._feed, seconds=self._seconds
+            "pipe:0",
+            _RAW,
+            Fraction(1),
+            {"format": _RAW, "pixel_format": "rgb24", "video_size": self.size, "framerate": 1},
+            feed=self._feed,
+            seconds=self._seconds,  # grows while pictures are fed, each time before its picture
         )
 
     def _feed(self, pipe: IO[bytes]) -> None:
@@ -170,9 +168,7 @@ def _prefix_and_number(path: Path, folder: Path) -> tuple[str, int]:
 def hash_series(folder: Path, *, beat: Callable[[], None] = lambda: None) -> str:
     """Return the SHA-256 of the names and contents of a folder's numbered pictures, in hex.
 
-    Args:
-        folder: That holds them.
-        beat: Called at every MB, as by `sha256_of`.
+    `beat` is called at every MB, as by `sha256_of`.
 
     Raises:
         UnreadableError: As `read_series` does.
@@ -184,14 +180,3 @@ def hash_series(folder: Path, *, beat: Callable[[], None] = lambda: None) -> str
             f"{path.name}\0{sha256_of(path, beat=beat)}\0".encode(errors="surrogateescape")
         )
     return digest.hexdigest()
-
-
-def glance_at_series(folder: Path) -> Glance:
-    """Return how many pictures there are, one a second, and the size of the first.
-
-    Raises:
-        UnreadableError: As `read_series` does, or the first picture cannot be opened.
-    """
-    series = read_series(folder)
-    first = next(iter(series.values()))
-    return Glance("", len(series), float(len(series)), _open_picture(first).size)

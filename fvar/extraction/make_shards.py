@@ -2,14 +2,13 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fvar.config import ExtractConfig
 from fvar.errors import ManifestError, StoppedError
-from fvar.extraction.budget import Budget
+from fvar.extraction.budget import RERUN, Budget
 from fvar.extraction.decode import Decoded, Decoder
 from fvar.extraction.ffmpeg import DecodeSettings, Ffmpeg
 from fvar.extraction.probe.pool import ProbePool
@@ -28,7 +27,6 @@ OnProgress = Callable[[int, int], None]
 # bringing it to the disk) must hold up the others. Each takes at most 16 MB of memory.
 _AHEAD = 8
 _PROGRESS_SECONDS = 1.0  # between two reports while a video is decoded
-_RERUN = "run the same command again: finished shards are kept"
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,8 @@ class Work:
     ) -> Iterator[ShardRecord]:
         """Make `shards` one after the other, and yield the record of each once it is whole.
 
-        Args:
-            shards: What to make.
-            probes: Read what videos claim; everything in their `running` is stopped if we end early.
-            budget: Asked before a video is written.
-            on_progress: Called with 1 after each row of the source, and with 0 every second in between.
+        `budget` is asked before a video is written. `on_progress` is called with 1 after each row of the
+        source, and with 0 every second in between. If we end early, the processes of `probes` are stopped.
 
         Raises:
             StoppedError: The budget is spent, a file cannot be written, ffmpeg cannot be run or was ended
@@ -89,17 +84,24 @@ class Work:
             check_room=budget.check_video,
             count_frame=frames.add,
         )
-        jobs = [job for shard in shards for job in shard.jobs]
-        with self._decoding(jobs, decoder) as futures:
+        pool = ThreadPoolExecutor(self.config.workers, thread_name_prefix="extract")
+        submitted = (pool.submit(self._decode, job, decoder) for s in shards for job in s.jobs)
+        futures = taken_ahead(submitted, self.config.workers + _AHEAD)
 
-            def next_verdicts() -> list[Decoded]:
-                future = next(futures)
-                while not wait([future], timeout=_PROGRESS_SECONDS).done:
-                    on_progress(0, frames.total)
-                return future.result()
+        def next_verdicts() -> list[Decoded]:
+            future = next(futures)
+            while not wait([future], timeout=_PROGRESS_SECONDS).done:
+                on_progress(0, frames.total)
+            return future.result()
 
+        try:
             for shard in shards:
                 yield self._make(shard, next_verdicts, budget, lambda: on_progress(1, frames.total))
+        except BaseException:
+            probes.running.stop()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _make(
         self,
@@ -119,8 +121,8 @@ class Work:
                 for row, decoded in zip(job.rows, verdicts, strict=True):
                     entries.append(_entry(row, decoded, shard.name))
                     if video := decoded.video:
-                        budget.check_video(len(video.jpeg))
-                        budget.count(video.num_frames, len(video.jpeg))
+                        budget.check_video(video.num_bytes)
+                        budget.count(video.num_frames, video.num_bytes)
                         yield row.id, video
                     on_row()
 
@@ -131,29 +133,14 @@ class Work:
             return write_record(self.out_dir, shard, videos=entries, sources=sources)
         except (OSError, ManifestError) as error:
             problem = f"cannot be written and read again ({error})"
-            raise StoppedError(self.out_dir / shard.name, problem, fix=_RERUN) from error
-
-    @contextmanager
-    def _decoding(
-        self, jobs: Sequence[Job], decoder: Decoder
-    ) -> Iterator[Iterator["Future[list[Decoded]]"]]:
-        """Yield the verdicts on `jobs` in their order; when the block ends early, everything is stopped."""
-        pool = ThreadPoolExecutor(self.config.workers, thread_name_prefix="extract")
-        try:
-            futures = (pool.submit(self._decode, job, decoder) for job in jobs)
-            yield taken_ahead(futures, self.config.workers + _AHEAD)
-        except BaseException:
-            decoder.probes.running.stop()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            raise StoppedError(self.out_dir / shard.name, problem, fix=RERUN) from error
 
     def _decode(self, job: Job, decoder: Decoder) -> list[Decoded]:
         """Return one verdict for each row of `job`."""
 
         def check_not_stopped() -> None:
             if decoder.probes.running.stopped:  # a program that was killed gives no verdict
-                raise StoppedError(job.path, "its decoding was stopped", fix=_RERUN)
+                raise StoppedError(job.path, "its decoding was stopped", fix=RERUN)
 
         before = _identity(job.path)
         sha256, problem = hash_source(job.path, beat=check_not_stopped)
@@ -164,7 +151,7 @@ class Work:
             decoded = decoder.decode(job.path, intervals, sha256=sha256)
         except OSError as error:
             problem = f"cannot be decoded with {self.program.path} ({error})"
-            raise StoppedError(job.path, problem, fix=_RERUN) from error
+            raise StoppedError(job.path, problem, fix=RERUN) from error
         check_not_stopped()
         if any(part.status != "ok" for part in decoded) and not job.path.exists():
             return self._missing(job, f"{job.path} vanished while it was read")
@@ -176,7 +163,7 @@ class Work:
         """Return the verdict on a video that is not there; if the whole disk is gone, there is no verdict."""
         root = Path(self.config.videos)
         if not root.is_dir() or not any(root.iterdir()):
-            fix = f"bring the videos back and {_RERUN}"
+            fix = f"bring the videos back and {RERUN}"
             raise StoppedError(f"--videos {root}", "is gone or empty", fix=fix)
         return _failed(job, problem)
 
@@ -219,5 +206,5 @@ def _entry(row: SourceRow, decoded: Decoded, shard: str) -> VideoEntry:
         width=video.width if video else None,
         height=video.height if video else None,
         fps=video.fps if video else None,
-        num_bytes=len(video.jpeg) if video else 0,
+        num_bytes=video.num_bytes if video else 0,
     )

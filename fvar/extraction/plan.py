@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -14,7 +15,6 @@ from fvar.sources.source_csv import SourceRow, video_path
 from fvar.store.frame_store import VERSION
 
 _Fingerprint = Callable[[Sequence[Job]], str]
-_COLUMNS = ("id", "video", "label", "split", "start_seconds", "end_seconds", "group")
 
 
 def plan_shards(
@@ -55,10 +55,15 @@ def plan_shards(
 def _divide(
     jobs: Sequence[Job], size: int, fingerprint: _Fingerprint, *, taken: Collection[str]
 ) -> list[Shard]:
-    """Return new shards of `size` rows, whose names are not `taken`."""
+    """Return new shards of at most `size` rows, or of one video with more, whose names are not `taken`."""
+    parts: list[list[Job]] = []
+    for job in jobs:
+        if not parts or _num_rows(parts[-1]) + len(job.rows) > size:
+            parts.append([])
+        parts[-1].append(job)
     names = (f"{FOLDER}/shard-{number:05d}.h5" for number in count())
     free = (name for name in names if name not in taken)
-    return [Shard(next(free), part, fingerprint(part)) for part in _whole_videos(jobs, size)]
+    return [Shard(next(free), tuple(part), fingerprint(part)) for part in parts]
 
 
 def _still_wanted(
@@ -100,18 +105,6 @@ def _jobs(rows: Sequence[SourceRow], videos: Path) -> list[Job]:
     return jobs
 
 
-def _whole_videos(jobs: Sequence[Job], size: int) -> Iterator[tuple[Job, ...]]:
-    """Yield groups of jobs with at most `size` rows, or of one job with more."""
-    part: list[Job] = []
-    for job in jobs:
-        if part and _num_rows(part) + len(job.rows) > size:
-            yield tuple(part)
-            part = []
-        part.append(job)
-    if part:
-        yield tuple(part)
-
-
 def _num_rows(jobs: Sequence[Job]) -> int:
     return sum(len(job.rows) for job in jobs)
 
@@ -119,6 +112,6 @@ def _num_rows(jobs: Sequence[Job]) -> int:
 def _fingerprint(jobs: Sequence[Job], *, config: ExtractConfig, ffmpeg_version: str) -> str:
     """Hash everything except the bytes of the videos that determines what a shard holds."""
     settings = config.model_dump(include={"short_side", "quality", "fps", "stride"})
-    rows = [{name: getattr(row, name) for name in _COLUMNS} for job in jobs for row in job.rows]
+    rows = [asdict(row) for job in jobs for row in job.rows]
     text = json.dumps([VERSION, ffmpeg_version, settings, rows], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -23,7 +23,6 @@ from fvar.extraction.shards import (
     finished,
     remove_unplanned,
 )
-from fvar.processes import ChildProcesses
 from fvar.reporting import Progress, Reporter
 from fvar.sources.source_csv import SourceRow, class_names, read_source
 from fvar.store.files import check_out_dir, remove_outputs, sole_writer
@@ -86,7 +85,7 @@ def open_extraction(
     source = input_file(out_dir, source_csv)
     budget = Budget(out_dir, max_gb=config.max_gb, reserve_gb=config.reserve_gb)
     with (
-        ProbePool(ChildProcesses()) as probes,
+        ProbePool() as probes,
         connect(config.dask, reporter) as dask,
         reporter.progress(label, total=len(rows), unit="videos") as progress,
     ):
@@ -132,20 +131,19 @@ class Extraction:
             InputError: Frames would be lost, or the store does not fit on the disk; nothing was written.
             StoppedError: As `Work.make` and `DaskClient.make` do, or the folder cannot be written.
         """
-        self.keep_whole()
-        self.estimate()
+        self._keep_whole()
+        self._estimate()
         with sole_writer(self.work.out_dir):
-            self.make()
-            return self.finish()
+            self._make()
+            return self._finish()
 
     def preview(self) -> Preview:
         """Return what `run` would do, after the checks that it makes first; writes nothing."""
-        self.keep_whole()
-        estimate, missing = self.estimate(), self.missing
-        _, absent = self._rows_without_video()
+        self._keep_whole()
+        estimate, missing = self._estimate(), self.missing
         return Preview(
             num_videos=len(self.rows),
-            absent=absent,
+            absent=self._rows_without_video(kept=False),
             num_kept=len(self.rows) - sum(shard.num_rows for shard in missing),
             num_shards=len(missing),
             redone=[s.name for s in missing if (self.work.out_dir / s.name).exists()],
@@ -157,40 +155,30 @@ class Extraction:
         """The shards that must be made."""
         return [shard for shard in self.shards if shard.name not in self.records]
 
-    def keep_whole(self) -> None:
-        """Find and count the shards that need not be made.
-
-        Raises:
-            ConfigError: Frames would be lost whose video no longer exists.
-        """
+    def _keep_whole(self) -> None:
+        """Find and count the shards that need not be made."""
         if self.overwrite:
             return
         for shard in self.shards:
             if (record := finished(self.work.out_dir, shard)) is not None:
                 self.records[shard.name] = record
-                self.budget.keep(record.num_frames, record.num_bytes)
+                self.budget.count(record.num_frames, record.num_bytes)
                 self.progress.advance(shard.num_rows, note=f"{shard.name} is there already")
-        kept, _ = self._rows_without_video()
-        if kept:
+        if kept := self._rows_without_video(kept=True):
             self.reporter.warning(
                 f"{len(kept)} videos are no longer there, first {kept[0].video}: their frames are kept"
             )
         check_nothing_lost(self.work.out_dir, self.missing, self.records)
 
-    def _rows_without_video(self) -> tuple[list[SourceRow], list[SourceRow]]:
-        """Return the rows whose video does not exist: those whose frames are kept, and the others."""
+    def _rows_without_video(self, *, kept: bool) -> list[SourceRow]:
+        """Return the rows whose video does not exist and whose frames are, or are not, in the store."""
         videos = [video for record in self.records.values() for video in record.videos]
-        kept = {video.id for video in videos if video.num_frames}
+        stored = {video.id for video in videos if video.num_frames}
         jobs = [job for shard in self.shards for job in shard.jobs if not job.exists()]
-        rows = [row for job in jobs for row in job.rows]
-        return [row for row in rows if row.id in kept], [row for row in rows if row.id not in kept]
+        return [row for job in jobs for row in job.rows if (row.id in stored) == kept]
 
-    def estimate(self) -> Estimate | None:
-        """Report and return what the missing shards take; None if no header tells.
-
-        Raises:
-            ConfigError: They do not fit on the disk.
-        """
+    def _estimate(self) -> Estimate | None:
+        """Report and return what the missing shards take; None if no header tells."""
         config, missing = self.work.config, self.missing
         if config.thinning:
             self.reporter.info(f"frames kept: {config.thinning}")
@@ -228,16 +216,12 @@ class Extraction:
         existing = (self.work.out_dir / FOLDER).glob("shard-*.h5")
         return sum(p.stat().st_size for p in existing if f"{FOLDER}/{p.name}" not in self.records)
 
-    def make(self) -> None:
-        """Make the missing shards, on this machine or on Dask workers.
-
-        Raises:
-            StoppedError: As `Work.make` and `DaskClient.make` do, or the folder cannot be written.
-        """
+    def _make(self) -> None:
+        """Make the missing shards, on this machine or on Dask workers."""
         self._clear([FOLDER] if self.overwrite else [])
 
         def on_progress(num_rows: int, num_frames: int) -> None:
-            note = self.budget.note()
+            note = f"{self.budget.num_frames} frames, {self.budget.num_bytes / GB:.2f} GB"
             if not num_rows:  # a long video must not look like one that hangs
                 note += f", {num_frames} decoded in this run"
             self.progress.advance(num_rows, note=note)
@@ -266,7 +250,7 @@ class Extraction:
                 fix="make it writable or choose another --out",
             ) from error
 
-    def finish(self) -> FramesManifest:
+    def _finish(self) -> FramesManifest:
         """Write the manifest and return it."""
         self._clear([])  # a worker that was killed leaves a temporary file
         records = [self.records[shard.name] for shard in self.shards]

@@ -1,6 +1,7 @@
 """Shards and their records, with which an interrupted extraction continues."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -31,10 +32,7 @@ class Job:
 
     def exists(self) -> bool:
         """Return whether the video exists."""
-        try:
-            return self.path.exists()
-        except OSError:  # its name is longer than the system allows
-            return False
+        return os.path.exists(self.path)  # noqa: PTH110  # pathlib raises if the name is too long
 
 
 @dataclass(frozen=True)
@@ -94,9 +92,7 @@ def hash_source(
 ) -> tuple[str | None, str | None]:
     """Return the SHA-256 of a video file or image folder and None, or None and why it cannot be read.
 
-    Args:
-        path: Path of the file or folder.
-        beat: Called for every MB; it may raise to stop the reading.
+    `beat` is called for every MB; it may raise to stop the reading.
     """
     try:
         if not path.exists():
@@ -158,12 +154,7 @@ def read_records(folder: Path) -> dict[str, ShardRecord]:
 
 
 def check_nothing_lost(folder: Path, missing: Sequence[Shard], kept: Collection[str]) -> None:
-    """Make sure that no frames are lost whose video no longer exists.
-
-    Args:
-        folder: Folder of the store.
-        missing: Shards to make.
-        kept: Names of the shards that stay.
+    """Make sure that no frames are lost whose video no longer exists, if only the shards `kept` stay.
 
     Raises:
         ConfigError: A video of `missing` cannot be read, and a shard that will be replaced holds its frames.

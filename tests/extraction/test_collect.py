@@ -19,7 +19,7 @@ from fvar.extraction.thinning import keep_frames
 def _collect(
     frames: list[bytes], folder: Path | None = None, allow: Callable[[int], None] = lambda _: None
 ) -> Segment:
-    with closing(Segment((None, None), keep_frames(), folder=folder, check_room=allow)) as segment:
+    with closing(Segment((None, None), keep_frames(), folder, allow)) as segment:
         for number, frame in enumerate(frames):
             segment.add(frame, float(number))
         segment.finish()
@@ -52,7 +52,7 @@ def test_many_frames_lie_in_a_file_without_a_name(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_or_missing_stops(tmp_path: Path) -> None:
-    """Whoever counts the disk can stop it; a folder that cannot be written is named."""
+    """`check_room` can stop it; a folder that cannot be written is named."""
 
     def refuse(_: int) -> None:
         raise StoppedError("disk", "is full", fix="free it")

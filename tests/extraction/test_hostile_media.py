@@ -17,7 +17,7 @@ from PIL import Image
 from fvar.config import ExtractConfig
 from fvar.extraction.decode import Decoded
 from fvar.extraction.probe.claims import UnreadableError
-from fvar.extraction.probe.container import read_claims
+from fvar.extraction.probe.container import glance, read_claims
 from fvar.extraction.probe.pool import ProbePool
 from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract
@@ -130,7 +130,7 @@ def test_what_names_other_files_is_not_followed(
     path = _write_reference(far, listening, name)
     _opens_nothing_else(path, far, listening, lambda: decode(path))
     with opened_in(far) as outside, pytest.raises(UnreadableError):
-        probes.glance(path, time_limit_seconds=30)
+        probes.ask(glance, path, 30.0)
     assert not outside
 
 
@@ -143,7 +143,7 @@ def test_ffmpeg_alone_follows_nothing_either(
     """Were PyAV to let a playlist through, ffmpeg would still open nothing but the file itself."""
     path = _write_reference(far, listening, name)
     claims = read_claims(far / "secret.mp4")
-    monkeypatch.setattr(ProbePool, "claims", lambda *_, **__: claims)
+    monkeypatch.setattr(ProbePool, "ask", lambda *_, **__: claims)
     _opens_nothing_else(path, far, listening, lambda: decode(path))
 
 
@@ -158,7 +158,7 @@ def test_no_format_reaches_the_network(
     with pytest.raises(UnreadableError):
         read_claims(path)
     claims = replace(claims, format="hls,mpegts")
-    monkeypatch.setattr(ProbePool, "claims", lambda *_, **__: claims)
+    monkeypatch.setattr(ProbePool, "ask", lambda *_, **__: claims)
     assert decode(path).status == "failed"
     with pytest.raises(BlockingIOError):
         listening.accept()
@@ -229,7 +229,7 @@ def test_one_byte_is_not_a_million_frames(
     assert decoded.status == "failed"
     assert "claims more packets than the" in (decoded.reason or "")
     with pytest.raises(UnreadableError, match="promises more frames than the"):
-        probes.glance(tmp_path / "a.mp4", time_limit_seconds=30)
+        probes.ask(glance, tmp_path / "a.mp4", 30.0)
 
 
 @pytest.mark.parametrize("side", [10_000, 60_000])
@@ -273,7 +273,7 @@ def test_a_codec_that_nobody_knows(
     assert decoded.status == "failed"
     assert "ffmpeg" in (decoded.reason or "")
     with pytest.raises(UnreadableError, match="promises no frames"):
-        probes.glance(tmp_path / "unknown.avi", time_limit_seconds=30)
+        probes.ask(glance, tmp_path / "unknown.avi", 30.0)
 
 
 def test_text_is_no_video(tmp_path: Path, decode: Decode) -> None:

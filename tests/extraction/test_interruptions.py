@@ -281,7 +281,7 @@ class _Warnings(SilentReporter):
 
 @pytest.mark.parametrize("update", [False, True])
 def test_sources_put_away(videos: Path, tmp_path: Path, update: bool) -> None:
-    """Frames whose videos are gone (deleted to save room, a share not mounted) stay when rows are added."""
+    """Frames whose videos are gone (deleted, or a disk not mounted) stay when rows are added."""
     _run(tmp_path, videos)
     before = finished_shards(tmp_path / "out")
     if not update:

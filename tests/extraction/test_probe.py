@@ -35,18 +35,18 @@ _TIGHT_BYTES = 5 << 26
 @pytest.fixture
 def own(samples: Path) -> Iterator[ProbePool]:
     """Return a pool of the test's own, with one process; afterwards no process is left."""
-    with ProbePool(ChildProcesses()) as probes:
+    with ProbePool() as probes:
         _claims(probes, samples / "plain.mp4")
         yield probes
     assert not probes.running._processes
 
 
 def _claims(probes: ProbePool, path: Path) -> Claims:
-    return probes.claims(path, time_limit_seconds=60.0)
+    return probes.ask(container.read_claims, path, 60.0)
 
 
 def _pid(probes: ProbePool) -> int:
-    return probes._ask(process_id, Path(), 60.0)
+    return probes.ask(process_id, Path(), 60.0)
 
 
 def _bomb(samples: Path, path: Path) -> Path:
@@ -59,16 +59,14 @@ def _bomb(samples: Path, path: Path) -> Path:
 def test_a_process_answers_as_a_call_does(probes: ProbePool, samples: Path, name: str) -> None:
     """Claims and glances are the same whether they are read here or in another process."""
     assert _claims(probes, samples / name) == container.read_claims(samples / name)
-    assert probes.glance(samples / name, time_limit_seconds=60) == container.glance(samples / name)
+    assert probes.ask(container.glance, samples / name, 60.0) == container.glance(samples / name)
 
 
 def test_a_name_survives(probes: ProbePool, samples: Path, tmp_path: Path) -> None:
     """A path with line breaks, quotes, and bytes that are not UTF-8 arrives unchanged."""
     path = tmp_path / "a\n\"b'\udcff.mp4"
     path.symlink_to(samples / "plain.mp4")
-    assert probes.glance(path, time_limit_seconds=60) == Glance(
-        "mov,mp4,m4a,3gp,3g2,mj2", 50, 2.0, (64, 48)
-    )
+    assert probes.ask(container.glance, path, 60.0) == Glance("mov,mp4,m4a,3gp,3g2,mj2", 50, 2.0)
 
 
 def test_an_unreadable_file_has_a_reason(own: ProbePool, samples: Path, tmp_path: Path) -> None:
@@ -88,11 +86,11 @@ def test_an_index_too_large(samples: Path, tmp_path: Path, monkeypatch: pytest.M
     """An index that outgrows the memory fails its file alone; the next file is read."""
     monkeypatch.setattr(pool, "MEMORY_BYTES", _TIGHT_BYTES)
     path = _bomb(samples, tmp_path / "bomb.mp4")
-    with ProbePool(ChildProcesses()) as probes:
+    with ProbePool() as probes:
         with pytest.raises(UnreadableError, match=r"needs more than 0\.312 GiB of memory"):
             _claims(probes, path)
         with pytest.raises(UnreadableError, match=r"needs more than 0\.312 GiB"):
-            probes.glance(path, time_limit_seconds=60)
+            probes.ask(container.glance, path, 60.0)
         assert _claims(probes, samples / "plain.mp4").packets == 50
 
 
@@ -102,7 +100,6 @@ import multiprocessing, sys, threading
 from pathlib import Path
 from fvar.config import ExtractConfig
 from fvar.extraction.probe import pool
-from fvar.processes import ChildProcesses
 from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract
 from probe_questions import process_id
@@ -120,8 +117,8 @@ manifest = extract(Path(source), Path(out), config, SilentReporter())
 print(peak() - before, *(f"{video.status}: {video.reason}" for video in manifest.videos), sep="\\n")
 """
 _WAIT = """
-with pool.ProbePool(ChildProcesses()) as probes:
-    print(probes._ask(process_id, Path(), 60), flush=True)
+with pool.ProbePool() as probes:
+    print(probes.ask(process_id, Path(), 60), flush=True)
     threading.Event().wait(60)
 """
 
@@ -194,7 +191,7 @@ def test_a_killed_process_is_no_verdict(own: ProbePool, samples: Path) -> None:
 def test_a_crash_is_a_verdict(own: ProbePool, samples: Path) -> None:
     """A file that crashes a new process too is failed, with the signal; the next file is read."""
     with pytest.raises(UnreadableError, match=r"crashed the reader \(signal 11\)") as caught:
-        own._ask(crash, samples / "plain.mp4", 60.0)
+        own.ask(crash, samples / "plain.mp4", 60.0)
     assert not caught.value.may_pass
     assert _claims(own, samples / "plain.mp4").packets == 50
 
@@ -203,7 +200,7 @@ def test_a_hang_is_ended(own: ProbePool, samples: Path) -> None:
     """After the time limit the process is killed, another try may end better, and the next file is read."""
     pid, began = _pid(own), time.monotonic()
     with pytest.raises(UnreadableError, match=r"took more than 0\.3.* s \(--time-limit") as caught:
-        own._ask(hang, samples / "plain.mp4", 0.3)
+        own.ask(hang, samples / "plain.mp4", 0.3)
     assert caught.value.may_pass
     assert time.monotonic() - began < 5
     assert not _lives(pid)
@@ -217,7 +214,7 @@ def test_a_large_file_gets_more_time(own: ProbePool, samples: Path, tmp_path: Pa
     with path.open("ab") as file:
         file.truncate(300_000_000)  # a hole that takes no room
     assert _claims(own, path).packets == 50
-    assert own.claims(path, time_limit_seconds=0.001).packets == 50
+    assert own.ask(container.read_claims, path, 0.001).packets == 50
 
 
 def test_stopping_is_no_verdict(own: ProbePool, samples: Path) -> None:
@@ -226,7 +223,7 @@ def test_stopping_is_no_verdict(own: ProbePool, samples: Path) -> None:
     began = time.monotonic()
     for _ in range(2):
         with pytest.raises(StoppedError, match=r"plain\.mp4: .*; run the same command again"):
-            own._ask(hang, samples / "plain.mp4", 60.0)
+            own.ask(hang, samples / "plain.mp4", 60.0)
     assert time.monotonic() - began < 1
 
 
@@ -247,7 +244,7 @@ def test_a_process_that_does_not_start_is_no_verdict(
     """If a package is missing or `ulimit -v` too low, we stop and show the last line of the process."""
     monkeypatch.setattr(pool, "_START", f"{code}; {pool._START}")
     with (
-        ProbePool(ChildProcesses()) as probes,
+        ProbePool() as probes,
         pytest.raises(StoppedError, match=f"no process can be started .*{problem}"),
     ):
         _claims(probes, samples / "plain.mp4")
@@ -256,7 +253,7 @@ def test_a_process_that_does_not_start_is_no_verdict(
 def test_a_bug_of_ours_is_shown(own: ProbePool, samples: Path) -> None:
     """An unexpected exception is no verdict on the video: its traceback comes back."""
     with pytest.raises(RuntimeError, match=r"in break_down(.|\n)*TypeError: a bug"):
-        own._ask(break_down, samples / "plain.mp4", 60.0)
+        own.ask(break_down, samples / "plain.mp4", 60.0)
 
 
 def test_no_more_processes_than_readers(
@@ -271,7 +268,7 @@ def test_no_more_processes_than_readers(
         started.append(self._process.pid)
 
     monkeypatch.setattr(pool._Process, "__init__", note)
-    with ProbePool(ChildProcesses()) as probes, ThreadPoolExecutor(2) as threads:
+    with ProbePool() as probes, ThreadPoolExecutor(2) as threads:
         paths = [samples / name for name in ["plain.mp4", "text.mp4", "vfr.mp4", "turned.mp4"] * 5]
         found = list(threads.map(lambda path: _try(probes, path), paths))
     assert found.count(None) == 5
@@ -293,14 +290,14 @@ def _try(probes: ProbePool, path: Path) -> Claims | None:
         return None
 
 
-def test_the_working_directory_lends_no_code(
+def test_no_code_comes_from_the_working_directory(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the command runs in a folder of strangers' files, the process imports nothing from there."""
     for name in ("av.py", "json.py", "pickle.py", "fvar.py"):
         (tmp_path / name).write_text("raise SystemExit('imported what lay there')")
     monkeypatch.chdir(tmp_path)
-    with ProbePool(ChildProcesses()) as probes:
+    with ProbePool() as probes:
         assert _claims(probes, samples / "plain.mp4").packets == 50
 
 

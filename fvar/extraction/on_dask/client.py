@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fvar.errors import ConfigError, StoppedError, in_brief
-from fvar.extraction.budget import Budget
+from fvar.extraction.budget import RERUN, Budget
 from fvar.extraction.estimate import Estimate
 from fvar.extraction.make_shards import Work
 from fvar.extraction.on_dask.task import make_shard
@@ -27,7 +27,6 @@ _CONNECT_SECONDS = 10.0
 _CLOSE_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 _WORKERS_SECONDS = 5.0  # between two questions which workers there are
-_RERUN = "run the same command again: finished shards are kept"
 
 
 @dataclass(frozen=True)
@@ -67,28 +66,29 @@ class DaskClient:
     ) -> Iterator[ShardRecord]:
         """Make `shards` on the workers, and yield the record of each once it is whole, in any order.
 
-        Args:
-            work: What they are made with.
-            shards: The shards to make.
-            budget: Counts each shard that is made; those that exceed it are deleted again.
-            on_progress: Called with the number of rows of each shard that is made, and 0.
+        `budget` counts each shard that is made; those that exceed it are deleted again. `on_progress` is
+        called with the number of rows of each, and 0.
 
         Raises:
             StoppedError: As on one machine, or Dask failed, or a file is not what its record says;
                 finished shards are kept.
         """
-        work = _with_absolute_paths(work)
+        # A worker has another working directory.
+        videos = str(Path(work.config.videos).resolve())
+        config = work.config.model_copy(update={"videos": videos})
+        work = replace(work, out_dir=work.out_dir.resolve(), config=config)
         submit = self.client.submit
         waiting = {submit(make_shard, work, shard, pure=False): shard for shard in shards}
         made: list[OutputFile] = []
         for future, record in self._results(waiting):
             try:
-                budget.count(record.num_frames, record.num_bytes)
+                budget.check_total(record.num_bytes)
             except StoppedError:
                 with suppress(OSError, RuntimeError):  # the connection is lost
                     self.client.cancel(list(waiting))
                 discard(work.out_dir, list(waiting.values()))
                 raise
+            budget.count(record.num_frames, record.num_bytes)
             on_progress(waiting.pop(future).num_rows, 0)
             made.append(record.shard)
             yield record
@@ -106,7 +106,7 @@ class DaskClient:
                 raise StoppedError(
                     out_dir / expected[future].path,
                     "was replaced after it was made",
-                    fix=f"make sure that no other extraction writes there, then {_RERUN}",
+                    fix=f"make sure that no other extraction writes there, then {RERUN}",
                 )
 
     def _results(self, futures: Collection[Any]) -> Iterator[tuple[Any, Any]]:
@@ -136,20 +136,15 @@ class DaskClient:
     def _failures(self) -> Iterator[None]:
         """Turn an error of Dask into one line; a task's own error stays as it is."""
         dask = _dask()
+        failures = dask.CancelledError, dask.KilledWorker, ImportError, OSError, RuntimeError
         try:
             yield
-        except (
-            dask.CancelledError,
-            dask.KilledWorker,
-            ImportError,
-            OSError,
-            RuntimeError,
-        ) as error:
+        except failures as error:
             lost = self.client.status != "running"
             raise StoppedError(
                 f"--dask {self.address}",
                 "the connection is lost" if lost else f"Dask failed ({in_brief(error)})",
-                fix=f"see the logs of its scheduler and workers, then {_RERUN}",
+                fix=f"see the logs of its scheduler and workers, then {RERUN}",
             ) from error
 
 
@@ -203,9 +198,3 @@ def _silent_logs() -> Iterator[None]:
 def _dask() -> Any:
     """Import Dask, which is optional and takes a second."""
     return import_module("distributed")
-
-
-def _with_absolute_paths(work: Work) -> Work:
-    videos = str(Path(work.config.videos).resolve())
-    config = work.config.model_copy(update={"videos": videos})
-    return replace(work, out_dir=work.out_dir.resolve(), config=config)

@@ -11,7 +11,6 @@ from fvar.extraction.ffmpeg import find_ffmpeg
 from fvar.extraction.make_shards import Work
 from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.shards import FOLDER, Shard, ShardRecord, finished
-from fvar.processes import ChildProcesses
 
 _RUNNING = ("executing", "long-running")  # Dask's names for a task that is wanted
 _ENDING = ("closing", "closed", "failed")  # and for a worker that ends
@@ -39,7 +38,7 @@ def make_shard(work: Work, shard: Shard) -> ShardRecord:
 def _make(work: Work, shard: Shard) -> ShardRecord:
     # The command counts the bytes of all shards for --max-gb.
     budget = Budget(work.out_dir, max_gb=None, reserve_gb=work.config.reserve_gb)
-    with ProbePool(ChildProcesses()) as probes:
+    with ProbePool() as probes:
         (record,) = work.make([shard], probes=probes, budget=budget, on_progress=_check_wanted())
     return record
 

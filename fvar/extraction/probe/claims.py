@@ -51,7 +51,6 @@ class Glance:
     format: str  # as in `Claims`
     frames: int  # by count, or by duration and rate
     seconds: float  # 0: unknown
-    size: tuple[int, int]  # px
 
 
 class UnreadableError(Exception):

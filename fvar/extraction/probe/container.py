@@ -38,8 +38,7 @@ def read_claims(path: Path) -> Claims:
     """
     try:
         with _open(path) as container:
-            stream = _video_stream(container)
-            return _count(path, container, stream)
+            return _count(path, container, _video_stream(container))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(f"cannot be opened as a video ({_brief(error)})") from error
 
@@ -55,15 +54,14 @@ def glance(path: Path) -> Glance:
             stream = _video_stream(container)
             seconds = (container.duration or 0) / av.time_base
             frames = stream.frames or round(seconds * (stream.average_rate or 0))
-            size = _coded_size(stream)
+            if frames <= 0 or min(_coded_size(stream)) <= 0:
+                raise UnreadableError("promises no frames")
             name = container.format.name
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(_brief(error)) from error
-    if frames <= 0 or min(size) <= 0:
-        raise UnreadableError("promises no frames")
     if frames > (num_bytes := path.stat().st_size):
         raise UnreadableError(f"promises more frames than the {num_bytes} bytes it has")
-    return Glance(name, frames, max(seconds, 0.0), size)
+    return Glance(name, frames, max(seconds, 0.0))
 
 
 def _open(path: Path) -> InputContainer:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from fvar.errors import StoppedError
-from fvar.extraction.probe.claims import Claims, Glance, UnreadableError
-from fvar.extraction.probe.container import glance, read_claims
+from fvar.extraction.budget import RERUN
+from fvar.extraction.probe.claims import UnreadableError
 from fvar.extraction.probe.worker import OUT_OF_MEMORY
 from fvar.processes import ChildProcesses, wait_for_data
 
@@ -31,7 +31,6 @@ high dynamic range."""
 # A busy file server still delivers this much. With the time limit alone, a 100 GB file would fail there.
 _SLOWEST_BYTES_PER_SECOND = 10_000_000
 _START_SECONDS = 300.0  # for Python and its imports, in the worst case from a busy file server
-_RERUN = "run the same command again: finished shards are kept"
 
 # -P and our own sys.path: the working directory may hold code from strangers. All imports come before the
 # first video, which must not be blamed for their memory or failure.
@@ -50,8 +49,8 @@ class ProbePool:
         running: Where the processes are registered while they run.
     """
 
-    def __init__(self, running: ChildProcesses) -> None:
-        self.running = running
+    def __init__(self) -> None:
+        self.running = ChildProcesses()
         self._idle: list[_Process] = []
 
     def __enter__(self) -> Self:
@@ -61,25 +60,19 @@ class ProbePool:
         for process in self._idle:
             process.close()
 
-    def claims(self, path: Path, *, time_limit_seconds: float) -> Claims:
-        """Read every packet of a video, as `container.read_claims` does.
+    def ask(self, question: Callable[[Path], _Answer], path: Path, limit: float) -> _Answer:
+        """Return what `question` returns for a video file when a process calls it.
 
         Args:
+            question: A function at the top level of a module, `container.read_claims` or `container.glance`.
             path: Of the file.
-            time_limit_seconds: For a small file; a large one gets a second more for every 10 MB.
+            limit: Seconds for a small file; a large one gets a second more for every 10 MB.
 
         Raises:
-            UnreadableError: As there. Or the time is over, the index needs more than `MEMORY_BYTES`, or
-                reading crashes, again in a new process.
+            UnreadableError: As `question` does. Or the time is over, the index needs more than
+                `MEMORY_BYTES`, or reading crashes, again in a new process.
             StoppedError: There is no verdict: `running` was stopped, or no process can be started.
         """
-        return self._ask(read_claims, path, time_limit_seconds)
-
-    def glance(self, path: Path, *, time_limit_seconds: float) -> Glance:
-        """Return what a video's header promises, as `container.glance` does; otherwise as `claims`."""
-        return self._ask(glance, path, time_limit_seconds)
-
-    def _ask(self, question: Callable[[Path], _Answer], path: Path, limit: float) -> _Answer:
         with suppress(OSError):  # a file that is gone gets its verdict below
             limit += path.stat().st_size / _SLOWEST_BYTES_PER_SECOND
         reason = ""
@@ -102,7 +95,7 @@ class ProbePool:
                     raise answer
                 return answer
             if self.running.stopped:
-                raise StoppedError(path, "its reading was stopped", fix=_RERUN)
+                raise StoppedError(path, "its reading was stopped", fix=RERUN)
         raise UnreadableError(reason)
 
     def _take(self, path: Path, *, new: bool) -> "_Process":
@@ -113,7 +106,7 @@ class ProbePool:
             return _Process(self.running)
         except (OSError, _CrashError) as error:
             problem = f"no process can be started to read it ({error})"
-            raise StoppedError(path, problem, fix=_RERUN) from error
+            raise StoppedError(path, problem, fix=RERUN) from error
 
 
 class _CrashError(Exception):

@@ -6,7 +6,7 @@ the file is not whole, or None if it is whole or does not tell.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,9 +25,7 @@ _Check = Callable[[BinaryIO, int], str | None]
 def cut_short(path: Path, format_name: str) -> str | None:
     """Return why the end of the file is missing; None: nothing shows that it is.
 
-    Args:
-        path: The file.
-        format_name: What libavformat calls its container, recognized by content.
+    `format_name` is what libavformat calls its container, recognized by content.
 
     Raises:
         OSError: The file cannot be read.
@@ -68,11 +66,7 @@ def _mpegts(file: BinaryIO, size: int) -> str | None:
             if set(start[offset::packet][:_TS_PACKETS]) == {_TS_SYNC}:
                 stamp = 4 if packet == _TS_SIZES[1] else 0  # bytes before the sync byte
                 left = (size - offset + stamp) % packet
-                return (
-                    f"it is cut short: its last packet has {left} of {packet} bytes"
-                    if left
-                    else None
-                )
+                return _beyond(size - left + packet, size) if left else None
     return None
 
 
@@ -115,31 +109,21 @@ def _asf(file: BinaryIO, size: int) -> str | None:
     return _beyond(start + length, size) if kind == _ASF_DATA and length else None
 
 
-def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start of the content and end of each outermost box of an MP4 file."""
-    at = 0
-    while at < size:
-        file.seek(at)
-        header = file.read(_LARGE_BOX)
-        length, begin = int.from_bytes(header[:4], "big"), at + _BOX
-        if length == 1:
-            length, begin = int.from_bytes(header[8:], "big"), at + _LARGE_BOX
-        end = at + length if length else size
-        yield header[4:8], begin, end
-        if end < begin:
-            return
-        at = end
-
-
 def _mp4(file: BinaryIO, size: int) -> str | None:
     """Check that the last box of a fragmented file is whole, and that all that its index promises is there.
 
     Without fragments the tables in the header say more, and the size of the last box is often wrong.
     """
-    end, promised, fragmented = 0, 0, False
-    for kind, begin, end in _boxes(file, size):  # leaves the end of the last box in `end`
-        fragmented |= kind == b"moof"
-        if kind == b"sidx":
+    begin, end, promised, fragmented = 0, 0, 0, False  # begin: of the box's content
+    while begin <= end < size:
+        file.seek(end)
+        header = file.read(_LARGE_BOX)
+        length, begin = int.from_bytes(header[:4], "big"), end + _BOX
+        if length == 1:
+            length, begin = int.from_bytes(header[8:], "big"), end + _LARGE_BOX
+        end = end + length if length else size
+        fragmented |= header[4:8] == b"moof"
+        if header[4:8] == b"sidx":
             promised = max(promised, end + _index_bytes(file, begin))
     return _beyond(max(end, promised), size) if fragmented else None
 

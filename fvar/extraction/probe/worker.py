@@ -28,10 +28,7 @@ def answer_questions(memory_bytes: int) -> None:
 
     A question is a pickled pair of a function and a path. This process ends with its standard input, so with
     the process that asks, however that ends. Its first answer is the number of bytes that a video may make it
-    take (None: any).
-
-    Args:
-        memory_bytes: That one video may take.
+    take: `memory_bytes` or fewer; None means any.
     """
     # Ctrl-C, or a batch system that asks all processes of a job to end, is for the process that asks.
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
