@@ -26,10 +26,9 @@ _GROW_BY_BYTES = 64 << 20
 
 _CHUNKS_PER_TRIM = 128
 
-_QUOTA = Path(
-    "/sys/fs/cgroup/cpu.max"
-)  # of a container: microseconds of work, per microseconds of time
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container; a number or "max"
+# Limits of a container: microseconds of work per microseconds of time; bytes. Either may be "max".
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class _Allocator:

@@ -17,7 +17,8 @@ from fvar.config import (
     VerifyConfig,
 )
 from fvar.errors import ConfigError, ManifestError
-from fvar.recipes.resolve import load_config_file, load_recipe, recipe_names, train_config
+from fvar.names import recipe_names
+from fvar.recipes.resolve import load_config_file, load_recipe, train_config
 from fvar.settings import parse
 from fvar.system import usable_processors
 

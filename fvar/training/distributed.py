@@ -109,9 +109,8 @@ def _stopped(error: RuntimeError, world: World) -> StoppedError | None:
             f"does not suffice ({in_brief(error)})",
             fix="lower --batch-size or --size, or chunk_frames and keep_mb in --config; then run again",
         )
-    if isinstance(error, dist.DistError) or "by peer" in str(
-        error
-    ):  # gloo raises no class of its own
+    # gloo raises no class of its own
+    if isinstance(error, dist.DistError) or "by peer" in str(error):
         return StoppedError(
             f"process {world.rank} of {world.world_size}",
             f"lost another process ({in_brief(error)})",
