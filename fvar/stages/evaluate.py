@@ -48,14 +48,6 @@ def evaluate(
 ) -> PredictionsManifest:
     """Evaluate every video of a split, with the clustering of the training on all frames.
 
-    Args:
-        train: Folder or manifest that `fvar train` wrote.
-        out_dir: Gets the `OUTPUTS` and, last, the manifest.
-        config: Settings.
-        reporter: Receives messages and progress.
-        frames: Another extraction than the one trained on.
-        overwrite: Replace a complete evaluation in `out_dir`.
-
     Raises:
         InputError: The input or a setting is wrong, or a video is damaged; nothing was written.
         StoppedError: A video was not evaluated.

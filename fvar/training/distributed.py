@@ -83,10 +83,8 @@ def join_world(device: DeviceName) -> Iterator[World]:
         ConfigError: A GPU was asked for and there is none.
         StoppedError: Another process ended, or memory does not suffice.
     """
-    rank, world_size, local_rank = (
-        int(os.environ.get(name, default))
-        for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
-    )
+    rank, local_rank = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
     world = World(rank, world_size, _choose_device(device, local_rank=local_rank))
     try:
         if world_size > 1:

@@ -39,11 +39,6 @@ class StoredFrames:
         if self.manifest.config.thinning is not None:
             reporter.info(f"frames thinned at extraction, kept: {self.manifest.config.thinning}")
 
-    def classes_of(self, split: Split) -> list[str]:
-        """Return the classes that have videos in a split, in the manifest's order."""
-        labels = {video.label for video in self.manifest.videos if video.split == split}
-        return [name for name in self.manifest.classes if name in labels]
-
     def videos(
         self, split: Split, classes: Sequence[str], *, allow_partial: bool
     ) -> list[StoredVideo]:
