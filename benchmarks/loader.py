@@ -22,7 +22,7 @@ from measuring import StillClip, print_machine, print_table, recognizer, step
 from store import some_store
 
 from fvar.config import TrainConfig
-from fvar.loading.batch import Batch, load_batches
+from fvar.loading.batch import load_batches
 from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import StoredVideo, VideoDataset
 from fvar.loading.view import evaluation_view
@@ -68,7 +68,7 @@ class Spent:
         return f"{self.first * 1000:.0f} ms", *parts, f"{self.frames / self.total:.0f}"
 
 
-Use = Callable[[Batch], float]  # a batch; returns the seconds that its pictures took
+Use = Callable[[list[EncodedClip]], float]  # a batch; returns the seconds that its pictures took
 
 
 class Bench:
@@ -99,26 +99,26 @@ class Bench:
             else:
                 spent.waiting += got - asked
             spent.pictures += use(batch)
-            spent.frames += batch.num_frames
+            spent.frames += sum(clip.num_frames for clip in batch)
             spent.resident_mb.append(resident_mb())
             asked = time.perf_counter()
         spent.total = asked - (started or asked)
         return spent
 
-    def nothing(self, _batch: Batch) -> float:
+    def nothing(self, _batch: list[EncodedClip]) -> float:
         """Leave a batch alone."""
         return 0.0
 
     @torch.no_grad()
-    def forward(self, batch: Batch) -> float:
+    def forward(self, batch: list[EncodedClip]) -> float:
         """Sweep the stem over all frames once."""
-        clip = TimedClip(batch.clips[0])
+        clip = TimedClip(batch[0])
         self._sweep(clip)
         return clip.seconds
 
-    def step(self, batch: Batch) -> float:
+    def step(self, batch: list[EncodedClip]) -> float:
         """Go forward and backward by the chunked engine."""
-        clip = TimedClip(batch.clips[0])
+        clip = TimedClip(batch[0])
         step(self._network, self._settings, clip)
         return clip.seconds
 

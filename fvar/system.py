@@ -26,10 +26,9 @@ _GROW_BY_BYTES = 64 << 20
 
 _CHUNKS_PER_TRIM = 128
 
-_QUOTA = Path(
-    "/sys/fs/cgroup/cpu.max"
-)  # of a container: microseconds of work, per microseconds of time
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container; a number or "max"
+# Limits of a container: microseconds of work per microseconds of time; bytes. Either may be "max".
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class _Allocator:
@@ -43,19 +42,14 @@ class _Allocator:
 _ALLOCATOR = _Allocator()
 
 
-def keep_freed_memory() -> bool:
-    """Make glibc's allocator keep freed blocks of any size; return whether that was possible."""
-    if sys.platform != "linux":
-        return False
-    try:
+def keep_freed_memory() -> None:
+    """Make glibc's allocator keep freed blocks of any size; with another C library nothing happens."""
+    with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
-        mallopt, trim = libc.mallopt, libc.malloc_trim
-    except (OSError, AttributeError):  # another C library
-        return False
-    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER_TRIM), (_M_TOP_PAD, _GROW_BY_BYTES))
-    accepted = [mallopt(parameter, value) == 1 for parameter, value in settings]
-    _ALLOCATOR.trim = trim
-    return all(accepted)
+        mallopt, _ALLOCATOR.trim = libc.mallopt, libc.malloc_trim
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM)
+        mallopt(_M_TOP_PAD, _GROW_BY_BYTES)
 
 
 def count_chunk() -> None:

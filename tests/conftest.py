@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ settings.load_profile("fvar")
 # The networks here are tiny: on a busy machine several threads wait for each other, ten times as long. Set
 # before torch is imported, and for the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# A shell starts its background jobs with SIGINT ignored. Python and the processes that it starts inherit
+# that, and the Ctrl-C that some tests send would do nothing.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -16,36 +16,37 @@ from fvar.system import count_chunk, keep_freed_memory, total_host_memory, usabl
 class _Libc:
     """Records the calls of mallopt and malloc_trim."""
 
-    def __init__(self, answer: int) -> None:
+    def __init__(self) -> None:
         self.calls: list[tuple[int, int]] = []
         self.trims: list[int] = []
-        self._answer = answer
 
     def mallopt(self, parameter: int, value: int) -> int:
         self.calls.append((parameter, value))
-        return self._answer
+        return 1
 
     def malloc_trim(self, pad: int) -> int:
         self.trims.append(pad)
         return 1
 
 
-@pytest.mark.parametrize(("answer", "taken"), [(1, True), (0, False)])
-def test_settings_of_glibc(monkeypatch: pytest.MonkeyPatch, answer: int, taken: bool) -> None:
-    """No block is mapped alone and none is returned (mallopt(3)); a refusal is returned as False."""
-    libc = _Libc(answer)
+@pytest.fixture(autouse=True)
+def _fresh_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has an allocator of its own, which is not set up."""
+    monkeypatch.setattr(system, "_ALLOCATOR", system._Allocator())
+
+
+def test_settings_of_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No block is mapped alone and none is returned (mallopt(3))."""
+    libc = _Libc()
     monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert keep_freed_memory() is taken
+    keep_freed_memory()
     assert dict(libc.calls) == {-4: 0, -1: 2**31 - 1, -2: 64 << 20}
 
 
 def test_free_memory_is_returned_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """Free memory is returned at every 128th chunk, once glibc keeps freed blocks; never before that."""
-    libc = _Libc(1)
-    monkeypatch.setattr(system, "_ALLOCATOR", system._Allocator())
+    libc = _Libc()
     monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
-    monkeypatch.setattr(sys, "platform", "linux")
     for _ in range(100):
         count_chunk()
     assert libc.trims == []
@@ -56,18 +57,16 @@ def test_free_memory_is_returned_now_and_then(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without glibc nothing happens, and nothing breaks."""
+    """Without glibc nothing is set up, and nothing breaks."""
 
     def absent(_: str) -> object:
         raise OSError("libc.so.6: cannot open shared object file")
 
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(ctypes, "CDLL", absent)
-    assert keep_freed_memory() is False
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())  # musl has no mallopt
-    assert keep_freed_memory() is False
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert keep_freed_memory() is False
+    no_mallopt = SimpleNamespace()  # as musl
+    for library in (absent, lambda _: no_mallopt):
+        monkeypatch.setattr(ctypes, "CDLL", library)
+        keep_freed_memory()
+        assert system._ALLOCATOR.trim is None
 
 
 @pytest.mark.parametrize(

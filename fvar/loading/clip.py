@@ -57,18 +57,16 @@ class EncodedClip:
             FrameStoreError: A picture is no JPEG, or has another size than its store says.
         """
         encoded = [torch.from_numpy(self.video.frame(frame)) for frame in frames]
-        if problem := self._problem(encoded):
-            raise self._damaged(frames, problem)
+        for data in encoded:  # before they are decoded: 600 bytes may claim 65,500 x 65,500 px
+            self._check_size(picture_size(data.numpy().tobytes()), frames)
         try:
             decoded = _decode(encoded)
         except RuntimeError as error:
-            cause = str(error).rpartition(", ")[
-                2
-            ]  # the part before it is a place in torchcodec's source
+            # The part before the last comma is a place in torchcodec's source.
+            cause = str(error).rpartition(", ")[2]
             raise self._damaged(frames, f"cannot be decoded ({cause})") from error
-        for picture in decoded:
-            if problem := self._size_problem(tuple(picture.shape[1:])):  # an EXIF tag may turn it
-                raise self._damaged(frames, problem)
+        for picture in decoded:  # again: an EXIF tag may have turned them
+            self._check_size(tuple(picture.shape[1:]), frames)
         # The decoder returns channels last, which makes resizing and the network faster.
         pictures = torch.stack([picture.permute(1, 2, 0) for picture in decoded])
         pictures = pictures.permute(0, 3, 1, 2)
@@ -76,21 +74,13 @@ class EncodedClip:
             pictures = pictures.pin_memory().to(self.device, non_blocking=True)
         return self.framing.apply(pictures, size=self.size)
 
-    def _problem(self, encoded: Sequence[Tensor]) -> str | None:
-        """Return why pictures must not be decoded: 600 bytes may claim 65,500 x 65,500 px."""
-        for data in encoded:
-            found = picture_size(data.numpy().tobytes())
-            if found is None:
-                return "cannot be decoded (no JPEG header)"
-            if problem := self._size_problem(found):
-                return problem
-        return None
-
-    def _size_problem(self, found: tuple[int, ...]) -> str | None:
+    def _check_size(self, found: tuple[int, ...] | None, frames: Sequence[int]) -> None:
         stored = self.video.height, self.video.width
-        if found == stored:
-            return None
-        return f"are {found} px (height, width), the store says {stored}"
+        if found is None:
+            raise self._damaged(frames, "cannot be decoded (no JPEG header)")
+        if found != stored:
+            problem = f"are {found} px (height, width), the store says {stored}"
+            raise self._damaged(frames, problem)
 
     def _damaged(self, frames: Sequence[int], problem: str) -> FrameStoreError:
         return FrameStoreError(

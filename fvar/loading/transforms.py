@@ -3,7 +3,6 @@
 Letters: n pictures, H and W of the stored pictures, S the side of the square that the network sees (px).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,14 +65,3 @@ def multi_scale_framing(height: int, width: int, *, key: int) -> Framing:
         crop_height,
         crop_width,
     )
-
-
-# A training's crop: height, width, fraction of the short side and seed of the draw -> framing
-CROPS: dict[str, Callable[[int, int, float, int], Framing]] = {
-    "center": lambda height, width, fraction, _key: center_framing(
-        height, width, fraction=fraction
-    ),
-    "multi-scale": lambda height, width, _fraction, key: multi_scale_framing(
-        height, width, key=key
-    ),
-}

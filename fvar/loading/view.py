@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from fvar.config import TrainConfig
 from fvar.loading.sampling import draw_key, uniform_frames
-from fvar.loading.transforms import CROPS, Framing, center_framing
+from fvar.loading.transforms import Framing, center_framing, multi_scale_framing
 
 
 @dataclass(frozen=True)
@@ -13,11 +13,11 @@ class View:
 
     Attributes:
         size: Side of the square that the network sees, px.
-        crop: Which of `CROPS`, where `random`.
+        crop: ``center`` or ``multi-scale``, which draws one.
         crop_fraction: Side of the central crop as a fraction of the short side.
         flip: Mirror every other video, at random.
         num_samples: Number of frames sampled per video (`uniform`); None uses every frame.
-        random: Draw crops, flips and sampled frames (training) rather than take the middle (testing).
+        random: Draw the sampled frames (training) rather than take the middle ones (testing).
         seed: Of everything drawn.
     """
 
@@ -42,20 +42,22 @@ class View:
 
     def framing(self, height: int, width: int, *, epoch: int, video_id: str) -> Framing:
         """Return the one crop and flip of a video in an epoch."""
-        if not self.random:
-            return center_framing(height, width, fraction=self.crop_fraction)
-        key = draw_key(self.seed, epoch, video_id, "crop")
+        if self.crop == "multi-scale":
+            key = draw_key(self.seed, epoch, video_id, "crop")
+            framing = multi_scale_framing(height, width, key=key)
+        else:
+            framing = center_framing(height, width, fraction=self.crop_fraction)
         mirrored = self.flip and draw_key(self.seed, epoch, video_id, "flip") % 2 == 1
-        return replace(CROPS[self.crop](height, width, self.crop_fraction, key), mirrored=mirrored)
+        return replace(framing, mirrored=mirrored)
 
 
 def evaluation_view(config: TrainConfig) -> View:
     """Return the view of validation and evaluation: central crops of all frames (`uniform`: of K frames)."""
     return View(
         size=config.size,
-        crop=config.crop,
+        crop="center",
         crop_fraction=config.crop_share,
-        flip=config.flip,
+        flip=False,
         num_samples=config.clusters if config.clustering == "uniform" else None,
         random=False,
         seed=config.seed,
@@ -64,5 +66,5 @@ def evaluation_view(config: TrainConfig) -> View:
 
 def training_view(config: TrainConfig, *, epoch: int) -> View:
     """Return the view of a training epoch: random crops and flips, in `sampled_epochs` of K random frames."""
-    view = replace(evaluation_view(config), random=True)
+    view = replace(evaluation_view(config), crop=config.crop, flip=config.flip, random=True)
     return replace(view, num_samples=config.clusters) if epoch < config.sampled_epochs else view

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from fvar.config import EvalConfig
@@ -17,7 +16,7 @@ from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.training.distributed import join_world
 from fvar.training.metrics import (
     Prediction,
-    Scores,
+    Results,
     score,
     write_confusion,
     write_per_class,
@@ -29,23 +28,12 @@ from fvar.training.trained_run import TrainedRun, open_trained_run
 _PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py", "torchmetrics", "matplotlib")
 
 
-@dataclass(frozen=True)
-class Results:
-    """An evaluation: predictions in the source's order, names of the classes, accuracies."""
-
-    predictions: Sequence[Prediction]
-    classes: Sequence[str]
-    scores: Scores
-
-
 # A new output is a line here: its file is written, listed in the manifest and replaced by --overwrite.
 OUTPUTS: dict[str, Callable[[Path, Results], None]] = {
-    "predictions.csv": lambda path, r: write_predictions(path, r.predictions, r.classes),
-    "per_class.csv": lambda path, r: write_per_class(path, r.scores.confusion, r.classes),
-    "confusion.csv": lambda path, r: write_confusion(path, r.scores.confusion, r.classes),
-    "confusion.png": lambda path, r: write_confusion_png(
-        path, r.scores.confusion.numpy(), r.classes
-    ),
+    "predictions.csv": write_predictions,
+    "per_class.csv": write_per_class,
+    "confusion.csv": write_confusion,
+    "confusion.png": lambda path, r: write_confusion_png(path, r.confusion.numpy(), r.classes),
 }
 
 
@@ -59,14 +47,6 @@ def evaluate(
     overwrite: bool = False,
 ) -> PredictionsManifest:
     """Evaluate every video of a split, with the clustering of the training on all frames.
-
-    Args:
-        train: Folder or manifest that `fvar train` wrote.
-        out_dir: Gets the `OUTPUTS` and, last, the manifest.
-        config: Settings.
-        reporter: Receives messages and progress.
-        frames: Another extraction than the one trained on.
-        overwrite: Replace a complete evaluation in `out_dir`.
 
     Raises:
         InputError: The input or a setting is wrong, or a video is damaged; nothing was written.
@@ -91,10 +71,8 @@ def evaluate(
             )
         seconds = time.perf_counter() - started
         _check_all_evaluated(predictions, videos, config)
-        results = Results(
-            predictions, run.classes, score(predictions, num_classes=len(run.classes))
-        )
-        summary = _summary(run, results.scores, videos, config, seconds=seconds)
+        results = score(predictions, run.classes)
+        summary = _summary(run, results, videos, config, seconds=seconds)
         inputs = [run.path, run.checkpoint, stored.path]
         return world.on_main(lambda: _write(out_dir, results, inputs, config, summary))
 
@@ -112,7 +90,7 @@ def _check_all_evaluated(
 
 def _summary(
     run: TrainedRun,
-    scores: Scores,
+    results: Results,
     videos: Sequence[StoredVideo],
     config: EvalConfig,
     *,
@@ -120,9 +98,9 @@ def _summary(
 ) -> EvalSummary:
     count_frames = evaluation_view(run.config).count_frames
     return EvalSummary(
-        top1=scores.top1,
-        top5=scores.top5,
-        mean_class_accuracy=scores.mean_class_accuracy,
+        top1=results.top1,
+        top5=results.top5,
+        mean_class_accuracy=results.mean_class_accuracy,
         evaluated=len(videos),
         expected=len(videos),
         split=config.split,

@@ -22,15 +22,8 @@ def extract(
     """Decode every video of `source_csv` into `out_dir` and return the manifest of the store.
 
     An interrupted extraction continues where it stopped: a shard that is whole and was made from the same
-    rows, settings and video files is kept.
-
-    Args:
-        source_csv: The source CSV.
-        out_dir: Output folder.
-        config: Settings.
-        reporter: Receives the estimate, the progress and warnings.
-        overwrite: Replace a complete run.
-        update: Continue a complete run: keep what is unchanged, add and redo the rest.
+    rows, settings and video files is kept. `update` continues a complete run in the same way: it keeps what
+    is unchanged, adds and redoes the rest.
 
     Raises:
         InputError: The CSV, the folder of the videos, ffmpeg, `out_dir`, the free space of the disk or the

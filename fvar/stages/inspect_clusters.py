@@ -30,8 +30,8 @@ from fvar.training.trained_run import TrainedRun, open_trained_run
 
 H5, CSV, PAGE, FILMSTRIPS = "clusters.h5", "clusters.csv", "index.html", "filmstrips"
 
-_TORCH, _REPORT = ("torch", "torchvision", "torchcodec"), ("matplotlib", "pillow", "jinja2")
-_PACKAGES = (*_TORCH, "numpy", "h5py", *_REPORT)
+_TORCH = ("torch", "torchvision", "torchcodec")
+_PACKAGES = (*_TORCH, "numpy", "h5py", "matplotlib", "pillow", "jinja2")
 
 
 def inspect_clusters(
@@ -44,14 +44,6 @@ def inspect_clusters(
     overwrite: bool = False,
 ) -> ClustersManifest:
     """Show how a training clusters the videos of a split. The main process does it alone.
-
-    Args:
-        train: Folder or manifest that `fvar train` wrote.
-        out_dir: Gets the tables, the filmstrips, the page and, last, the manifest.
-        config: Settings.
-        reporter: Receives messages and progress.
-        frames: Another extraction than the one trained on.
-        overwrite: Replace a complete inspection in `out_dir`.
 
     Raises:
         InputError: The input or a setting is wrong, or the training has no clusters; nothing was written.

@@ -26,8 +26,6 @@ from fvar.training.inputs import StoredFrames, open_frames
 from fvar.training.loop import METRICS, TENSORBOARD, Trainer, TrainingSet
 from fvar.training.memory_check import check_memory
 
-# Settings that a resumed training may change: they change no number.
-_FREE_ON_RESUME = {"workers"}
 _PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py", "torchmetrics")
 
 
@@ -42,13 +40,7 @@ def train(
 ) -> CheckpointManifest:
     """Train a recognizer on the train split of an extraction, choosing the best epoch on its val split.
 
-    Args:
-        frames: Folder or manifest that `fvar extract` wrote.
-        out_dir: Gets checkpoints, metrics.csv, TensorBoard events and, last, the manifest.
-        config: Settings.
-        reporter: Receives messages and progress.
-        resume: Go on from the last finished epoch in `out_dir`.
-        overwrite: Replace what `out_dir` holds.
+    `resume` goes on from the last finished epoch in `out_dir`; `overwrite` replaces unfinished trainings too.
 
     Raises:
         InputError: The input or a setting is wrong, or a video is found damaged in the first epoch; nothing
@@ -110,7 +102,9 @@ def _check_out(out_dir: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def _training_set(stored: StoredFrames, config: TrainConfig) -> TrainingSet:
-    classes, partial = stored.classes_of("train"), config.allow_partial
+    partial = config.allow_partial
+    labels = {video.label for video in stored.manifest.videos if video.split == "train"}
+    classes = [name for name in stored.manifest.classes if name in labels]
     has_val = any(video.split == "val" for video in stored.manifest.videos)
     videos = TrainingSet(
         frames=stored,
@@ -170,7 +164,7 @@ def _load_last(out_dir: Path, config: TrainConfig, stored: StoredFrames) -> Chec
         )
     checkpoint = load_checkpoint(path)
     for name, value in checkpoint.config:
-        if name not in _FREE_ON_RESUME and value != getattr(config, name):
+        if name != "workers" and value != getattr(config, name):  # workers change no number
             raise ConfigError(
                 f"--resume: {name}",
                 f"is {getattr(config, name)!r}, the training began with {value!r}",

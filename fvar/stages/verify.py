@@ -1,7 +1,7 @@
 """Verification: every file of a run and of the runs it was made from is read again; nothing is written."""
 
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -93,13 +93,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Check:
-    """A piece of work for one process; `name` is that of the file or video."""
+    """A piece of work for one process; it hashes `num_files` files (0 or 1), or decodes `video`."""
 
     action: Callable[[], Iterable[FvarError]]
-    name: str
     num_files: int = 0
-    num_videos: int = 0
-    num_frames: int = 0
+    video: VideoEntry | None = None
 
     def faults(self) -> list[FvarError]:
         """Do the work; an error that ends it is a fault too."""
@@ -133,11 +131,7 @@ def verify(run: Path, config: VerifyConfig, reporter: Reporter) -> Verdict:
     """Check a run and every run it was made from: all hashes, all shards, all pictures of all videos.
 
     It goes on after a fault, so that all faults are known at once. Nothing is written anywhere.
-
-    Args:
-        run: Folder or manifest that any stage wrote.
-        config: Settings.
-        reporter: Receives the first faults and all notes as they are found.
+    `run` is the folder or manifest of any stage; `reporter` gets the first faults and all notes as they come.
 
     Raises:
         ManifestError: There is no complete run at `run`.
@@ -148,24 +142,26 @@ def verify(run: Path, config: VerifyConfig, reporter: Reporter) -> Verdict:
     notes = [note for one in chain for note in _notes(one)]
     for note in notes:
         reporter.info(f"note: {note}")
-    done: Counter[str] = Counter()
-    total = sum(check.num_frames for one in chain for check in _checks(one))
-    with reporter.progress("verify", total=total or None, unit="frames") as progress:
+    planned = (check.video for one in chain for check in _checks(one))
+    num_frames = sum(video.num_frames for video in planned if video)
+    num_files = num_videos = 0
+    with reporter.progress("verify", total=num_frames or None, unit="frames") as progress:
         checks = (check for one in chain for check in _checks(one))
         for check, found in in_processes(checks, _Check.faults, workers=config.workers):
             faults.add(found)
-            done.update(files=check.num_files, videos=check.num_videos, frames=check.num_frames)
-            if check.num_frames:
-                note = f"{check.name}, {len(faults.found)} faults"
-                progress.advance(check.num_frames, note=note)
+            num_files += check.num_files
+            if check.video:
+                num_videos += 1
+                note = f"{check.video.id}, {len(faults.found)} faults"
+                progress.advance(check.video.num_frames, note=note)
     return Verdict(
         chain=tuple(chain),
         faults=tuple(faults.found.values()),
         notes=tuple(notes),
         not_ok=tuple(video for one in chain for video in one.videos if video.status != "ok"),
-        num_files=done["files"],
-        num_videos=done["videos"],
-        num_frames=done["frames"],
+        num_files=num_files,
+        num_videos=num_videos,
+        num_frames=num_frames,
     )
 
 
@@ -241,11 +237,10 @@ def _checks(run: Run) -> Iterator[_Check]:
 def _hash_check(run: Run, entry: InputFile | OutputFile, *, fix: str) -> _Check:
     command, target = run.manifest.COMMAND, run.folder / entry.path
     action = partial(file_faults, run.path, entry, command=command, fix=fix, read_again=True)
-    return _Check(action, target.name, num_files=int(target.is_file()))
+    return _Check(action, num_files=int(target.is_file()))
 
 
 def _shard_checks(folder: Path, shard: str, videos: Sequence[VideoEntry]) -> Iterator[_Check]:
-    yield _Check(partial(shard_faults, folder, shard, num_videos=len(videos)), shard)
+    yield _Check(partial(shard_faults, folder, shard, num_videos=len(videos)))
     for video in videos:
-        action = partial(video_faults, folder, shard, video)
-        yield _Check(action, video.id, num_videos=1, num_frames=video.num_frames)
+        yield _Check(partial(video_faults, folder, shard, video), video=video)

@@ -1,1 +1,1 @@
-"""Optimisation, metrics and checkpoints."""
+"""Training a recognizer, and its predictions for the videos of a split."""

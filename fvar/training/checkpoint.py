@@ -16,6 +16,8 @@ from fvar.store.files import atomic_path
 FORMAT: Final = "fvar.checkpoint/1"
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
 
+_FIX = "give last, best or a file that fvar train wrote"
+
 
 class Checkpoint(Settings):
     """A training after `epoch` finished epochs; `model` to `scaler` are state dicts.
@@ -75,13 +77,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         content = load_tensors(path)
     except Exception as error:  # torch raises a dozen classes on a damaged file
-        raise WeightsError(
-            path,
-            f"cannot be read as a checkpoint ({in_brief(error)})",
-            fix="give last, best or a file that fvar train wrote",
-        ) from error
+        problem = f"cannot be read as a checkpoint ({in_brief(error)})"
+        raise WeightsError(path, problem, fix=_FIX) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise WeightsError(
-            path, f"is not a {FORMAT}", fix="give last, best or a file that fvar train wrote"
-        )
+        raise WeightsError(path, f"is not a {FORMAT}", fix=_FIX)
     return parse(Checkpoint, content, source=path, error=WeightsError)

@@ -83,10 +83,8 @@ def join_world(device: DeviceName) -> Iterator[World]:
         ConfigError: A GPU was asked for and there is none.
         StoppedError: Another process ended, or memory does not suffice.
     """
-    rank, world_size, local_rank = (
-        int(os.environ.get(name, default))
-        for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
-    )
+    rank, local_rank = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
     world = World(rank, world_size, _choose_device(device, local_rank=local_rank))
     try:
         if world_size > 1:
@@ -109,9 +107,8 @@ def _stopped(error: RuntimeError, world: World) -> StoppedError | None:
             f"does not suffice ({in_brief(error)})",
             fix="lower --batch-size or --size, or chunk_frames and keep_mb in --config; then run again",
         )
-    if isinstance(error, dist.DistError) or "by peer" in str(
-        error
-    ):  # gloo raises no class of its own
+    # gloo raises no class of its own
+    if isinstance(error, dist.DistError) or "by peer" in str(error):
         return StoppedError(
             f"process {world.rank} of {world.world_size}",
             f"lost another process ({in_brief(error)})",

@@ -1,5 +1,6 @@
 """The frames that a training, an evaluation or an inspection reads: a checked extraction and its splits."""
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,9 @@ from fvar.errors import ManifestError
 from fvar.loading.dataset import StoredVideo
 from fvar.reporting import Reporter
 from fvar.store.hashing import sha256_of
-from fvar.store.manifest import FramesManifest, VideoEntry, locate, read_manifest
+from fvar.store.manifest import FramesManifest, OutputFile, VideoEntry, locate, read_manifest
 from fvar.store.provenance import check_files
 from fvar.training.distributed import World
-from fvar.training.shared_files import check_same_files
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,11 +38,6 @@ class StoredFrames:
         """Tell the user where extraction left frames out on purpose."""
         if self.manifest.config.thinning is not None:
             reporter.info(f"frames thinned at extraction, kept: {self.manifest.config.thinning}")
-
-    def classes_of(self, split: Split) -> list[str]:
-        """Return the classes that have videos in a split, in the manifest's order."""
-        labels = {video.label for video in self.manifest.videos if video.split == split}
-        return [name for name in self.manifest.classes if name in labels]
 
     def videos(
         self, split: Split, classes: Sequence[str], *, allow_partial: bool
@@ -106,3 +101,37 @@ def _open_frames(path: Path) -> StoredFrames:
     manifest = read_manifest(path, FramesManifest)
     check_files(path, manifest)
     return StoredFrames(path, manifest, sha256_of(path))
+
+
+def check_same_files(world: World, path: Path, outputs: Sequence[OutputFile] = ()) -> None:
+    """Check that all processes, on whatever machines, see the files that the main process has checked.
+
+    Args:
+        world: The processes; all of them must call this.
+        path: A file; its content is compared.
+        outputs: Files that it lists, relative to its folder; their sizes are compared.
+
+    Raises:
+        ManifestError: In all processes; names the file and the machine.
+    """
+    if world.world_size == 1:
+        return
+    problem = _difference(path, world.on_main(lambda: sha256_of(path)), outputs)
+    where = f"on {socket.gethostname()} (process {world.rank} of {world.world_size})"
+    for found in filter(None, world.gather(problem and f"{problem} {where}")):
+        fix = "put its folder on a file system that all machines share, or copy it to each"
+        error = ManifestError(path, found, fix=fix)
+        error.is_duplicate = not world.is_main
+        raise error
+
+
+def _difference(path: Path, sha256: str, outputs: Sequence[OutputFile]) -> str | None:
+    if not path.is_file():
+        return "is not there"
+    if sha256_of(path) != sha256:
+        return "is another file"
+    for output in outputs:
+        file = path.parent / output.path
+        if not file.is_file() or file.stat().st_size != output.num_bytes:
+            return f"lists {output.path}, which is missing or another"
+    return None

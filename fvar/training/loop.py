@@ -13,7 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fvar.config import TrainConfig
 from fvar.errors import InputError, StoppedError, stopped_by
-from fvar.loading.batch import Batch, load_batches
+from fvar.loading.batch import load_batches
+from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import StoredVideo, VideoDataset
 from fvar.loading.sampling import draw_key, epoch_batches, split_batch
 from fvar.loading.view import View, evaluation_view, training_view
@@ -113,11 +114,10 @@ class Trainer:
     @property
     def best_epoch(self) -> int | None:
         """The first epoch with the highest accuracy on `val`; None without a `val` split."""
-        if not self.videos.val or not self.history:
+        if not self.videos.val:
             return None
-        return max(
-            range(len(self.history)), key=lambda epoch: (self.history[epoch]["val_top1"], -epoch)
-        )
+        accuracies = [row["val_top1"] for row in self.history]
+        return accuracies.index(max(accuracies))
 
     def _run_epoch(self, epoch: int) -> dict[str, float]:
         """Train and validate; return the row of metrics."""
@@ -144,8 +144,8 @@ class Trainer:
         with self.reporter.progress(
             f"epoch {epoch + 1}/{self.config.epochs}", total=len(self.videos.train), unit="videos"
         ) as progress:
-            for batch, size in self._load(epoch):
-                totals += self._step(batch, size, epoch=epoch, progress=progress)
+            for clips, size in self._load(epoch):
+                totals += self._step(clips, size, epoch=epoch, progress=progress)
         loss, correct, num_videos, frames = self.world.sum(totals.to(self.world.device)).tolist()
         return {
             "epoch": float(epoch),
@@ -161,8 +161,8 @@ class Trainer:
             return replace(self.sweep, engine="plain", clustering=None)
         return self.sweep
 
-    def _load(self, epoch: int) -> Iterator[tuple[Batch, int]]:
-        """Yield this process's part of each batch, and the number of videos in the whole batch."""
+    def _load(self, epoch: int) -> Iterator[tuple[list[EncodedClip], int]]:
+        """Yield this process's part of each batch (no clips or more), and the size of the whole batch."""
         batches = self._batches(epoch)
         parts = [self._split(batch)[self.world.rank] for batch in batches]
         dataset = self._dataset(self.videos.train, training_view(self.config, epoch=epoch))
@@ -174,16 +174,19 @@ class Trainer:
     def _dataset(self, videos: Sequence[StoredVideo], view: View) -> VideoDataset:
         return VideoDataset(self.videos.frames.folder, videos, view, device=self.world.device)
 
-    def _step(self, batch: Batch, size: int, *, epoch: int, progress: Progress) -> Tensor:
+    def _step(
+        self, clips: Sequence[EncodedClip], size: int, *, epoch: int, progress: Progress
+    ) -> Tensor:
         """Take one optimization step; return this process's loss, correct, videos and frames.
 
         Args:
-            batch: This process's part.
+            clips: This process's part of the batch.
             size: Number of videos in the parts of all processes.
             epoch: Its number, from 0.
             progress: Counts the videos.
         """
-        clips, labels = batch.clips, batch.labels.to(self.world.device)
+        labels = torch.tensor([clip.label for clip in clips], dtype=torch.int64)
+        labels = labels.to(self.world.device)
         with autocast(self.config.precision, self.world.device):
             logits = self.parallel(clips, self._sweep_of(epoch))
         loss = functional.cross_entropy(
@@ -195,24 +198,27 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(
             self.recognizer.parameters(), self.config.clip_grad_norm
         )
-        self._refuse_nan(loss, norm, batch, epoch=epoch)
+        self._refuse_nan(loss, norm, clips, epoch=epoch)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
         self.optimizer.zero_grad()
         progress.advance(size, note=f"loss {loss.item() / max(len(clips), 1):.3f}")
         correct = (logits.argmax(1) == labels).sum().item()
-        totals = [loss.item(), correct, len(clips), batch.num_frames]
+        totals = [loss.item(), correct, len(clips), sum(clip.num_frames for clip in clips)]
         return torch.tensor(totals, dtype=torch.float64)
 
-    def _refuse_nan(self, loss: Tensor, norm: Tensor, batch: Batch, *, epoch: int) -> None:
+    def _refuse_nan(
+        self, loss: Tensor, norm: Tensor, clips: Sequence[EncodedClip], *, epoch: int
+    ) -> None:
         bad_loss = not torch.isfinite(loss)
         bad_norm = not torch.isfinite(norm) and not self.scaler.is_enabled()  # it skips the step
         bad = torch.tensor(float(bad_loss or bad_norm), device=self.world.device)
         if self.world.sum(bad).item():
             problem = f"the norm of the gradient is {norm.item()}"
             if bad_loss:
-                problem = f"the loss is {loss.item()} on videos {', '.join(batch.ids)}"
+                ids = ", ".join(clip.id for clip in clips)
+                problem = f"the loss is {loss.item()} on videos {ids}"
             raise StoppedError(
                 f"epoch {epoch + 1}",
                 problem,
@@ -232,7 +238,7 @@ class Trainer:
                 workers=self.config.workers,
                 progress=progress,
             )
-        scores = score(predictions, num_classes=len(self.videos.classes))
+        scores = score(predictions, self.videos.classes)
         return {"val_top1": scores.top1, "val_mean_class_accuracy": scores.mean_class_accuracy}
 
     def _save(self) -> None:

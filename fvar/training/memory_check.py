@@ -29,7 +29,7 @@ def check_memory(
         ConfigError: The activations alone take more than the device's memory.
     """
     frame_bytes = bytes_per_frame(recognizer, sweep, size=size, device=device)
-    total = _memory(device)
+    total = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else total_host_memory()
     if frame_bytes * num_frames <= total:
         return
     raise ConfigError(
@@ -53,9 +53,3 @@ def bytes_per_frame(
         if sweep.clustering is None:
             probe.classify(Representations(frames, (_PROBED_FRAMES,), None, None, 0))
     return meter.num_bytes // _PROBED_FRAMES
-
-
-def _memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[1]
-    return total_host_memory()

@@ -34,24 +34,29 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Accuracies in 0..1, and the counts they come from.
+class Results:
+    """Predictions, accuracies in 0..1, and the counts they come from.
 
     Attributes:
+        predictions: One per video, in the source's order.
+        classes: Names of the C classes.
         top1: Fraction of videos whose class has the largest logit.
         top5: Fraction whose class is among the five largest; None under 6 classes.
         mean_class_accuracy: Mean accuracy over the classes that have videos.
         confusion: (C, C) int64, rows true, columns predicted.
     """
 
+    predictions: Sequence[Prediction]
+    classes: Sequence[str]
     top1: float
     top5: float | None
     mean_class_accuracy: float
     confusion: Tensor
 
 
-def score(predictions: Sequence[Prediction], *, num_classes: int) -> Scores:
-    """Return the accuracies of `predictions`, at least one."""
+def score(predictions: Sequence[Prediction], classes: Sequence[str]) -> Results:
+    """Return `predictions`, at least one, with their accuracies."""
+    num_classes = len(classes)
     logits = torch.stack([prediction.logits for prediction in predictions])
     labels = torch.tensor([prediction.label for prediction in predictions])
     predicted = torch.tensor([prediction.predicted for prediction in predictions])
@@ -64,15 +69,19 @@ def score(predictions: Sequence[Prediction], *, num_classes: int) -> Scores:
         top5 = float(
             multiclass_accuracy(logits, labels, num_classes=num_classes, top_k=5, average="micro")
         )
-    return Scores(
-        float((predicted == labels).float().mean()), top5, float(per_class.mean()), confusion
+    return Results(
+        predictions,
+        classes,
+        top1=float((predicted == labels).float().mean()),
+        top5=top5,
+        mean_class_accuracy=float(per_class.mean()),
+        confusion=confusion,
     )
 
 
-def write_predictions(
-    path: Path, predictions: Sequence[Prediction], classes: Sequence[str]
-) -> None:
+def write_predictions(path: Path, results: Results) -> None:
     """Write one row per video: ``id,label,predicted`` and each class's softmax score (``score:NAME``)."""
+    classes = results.classes
     _write_csv(
         path,
         ["id", "label", "predicted", *(f"score:{name}" for name in classes)],
@@ -81,28 +90,29 @@ def write_predictions(
                 *(prediction.id, classes[prediction.label], classes[prediction.predicted]),
                 *(f"{value:.9g}" for value in prediction.logits.softmax(0).tolist()),
             ]
-            for prediction in predictions
+            for prediction in results.predictions
         ),
     )
 
 
-def write_per_class(path: Path, confusion: Tensor, classes: Sequence[str]) -> None:
+def write_per_class(path: Path, results: Results) -> None:
     """Write ``class,num_videos,num_correct,accuracy``; the accuracy of a class without videos is empty."""
-    counts = zip(classes, confusion.sum(dim=1).tolist(), confusion.diagonal().tolist(), strict=True)
+    totals, correct = results.confusion.sum(dim=1), results.confusion.diagonal()
+    counts = zip(results.classes, totals.tolist(), correct.tolist(), strict=True)
     _write_csv(
         path,
         ["class", "num_videos", "num_correct", "accuracy"],
         (
-            [name, total, correct, f"{correct / total:.6f}" if total else ""]
-            for name, total, correct in counts
+            [name, total, right, f"{right / total:.6f}" if total else ""]
+            for name, total, right in counts
         ),
     )
 
 
-def write_confusion(path: Path, confusion: Tensor, classes: Sequence[str]) -> None:
+def write_confusion(path: Path, results: Results) -> None:
     """Write the counts of videos: one row per true class, one column per predicted class."""
-    rows = zip(classes, confusion.tolist(), strict=True)
-    _write_csv(path, ["true\\predicted", *classes], ([name, *row] for name, row in rows))
+    rows = zip(results.classes, results.confusion.tolist(), strict=True)
+    _write_csv(path, ["true\\predicted", *results.classes], ([name, *row] for name, row in rows))
 
 
 def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:

@@ -31,8 +31,7 @@ def infer_clips(
     was_training = recognizer.training
     recognizer.eval()
     try:
-        for batch in load_batches(dataset, [[(0, at)] for at in positions], workers=workers):
-            (clip,) = batch.clips
+        for (clip,) in load_batches(dataset, [[(0, at)] for at in positions], workers=workers):
             with autocast(precision, clip.device):
                 inference = recognizer.infer(clip, sweep, with_steps=with_steps)
             yield clip, inference

@@ -16,8 +16,7 @@ from fvar.store.manifest import CheckpointManifest, locate, read_manifest
 from fvar.store.provenance import check_files
 from fvar.training.checkpoint import BEST, LAST, load_checkpoint
 from fvar.training.distributed import World
-from fvar.training.inputs import StoredFrames, open_frames
-from fvar.training.shared_files import check_same_files
+from fvar.training.inputs import StoredFrames, check_same_files, open_frames
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,9 +108,8 @@ def open_trained_run(train: Path, *, checkpoint: str | None, world: World) -> Tr
 def _read(train: Path) -> tuple[Path, CheckpointManifest]:
     path = locate(train)
     manifest = read_manifest(path, CheckpointManifest)
-    check_files(
-        path, manifest, with_inputs=False
-    )  # what it read may be gone: `open_frames` checks it
+    # What it read may be gone: `open_frames` checks that.
+    check_files(path, manifest, with_inputs=False)
     return path, manifest
 
 

@@ -12,7 +12,7 @@ from training_samples import HEIGHT, ROWS, WIDTH, sample_pictures, sample_video,
 from training_samples import tiny_config as config
 
 from fvar.errors import FrameStoreError
-from fvar.loading.batch import Batch, load_batches
+from fvar.loading.batch import load_batches
 from fvar.loading.dataset import StoredVideo, VideoDataset, pick_frames
 from fvar.loading.view import View, evaluation_view, training_view
 from fvar.store.frame_store import write_shard
@@ -40,26 +40,19 @@ def _dataset(
 
 
 def test_a_batch_keeps_every_byte(frames: Path) -> None:
-    """Clips lie in a batch as they were stored, with ids, labels and the number of frames."""
+    """Clips are in the batch's order and as they were stored, with ids, labels and numbers of frames."""
     (batch,) = load_batches(_dataset(frames), [[(3, 1), (3, 5), (3, 0)]], workers=0)
-    assert batch.ids == ["b", "f", "a"]
-    assert batch.labels.tolist() == [1, 2, 0]
-    assert batch.num_frames == 9 + 1 + 3
-    for clip in batch.clips:
+    found = [(clip.id, clip.label, clip.num_frames) for clip in batch]
+    assert found == [("b", 1, 9), ("f", 2, 1), ("a", 0, 3)]
+    for clip in batch:
         pictures = sample_pictures(clip.id, clip.num_frames)
         assert [clip.video.frame(at).tobytes() for at in range(clip.num_frames)] == pictures
-
-
-def test_a_batch_may_be_empty() -> None:
-    """Where a process has no part in a batch there are no labels and no frames."""
-    assert (Batch([]).labels.tolist(), Batch([]).labels.dtype) == ([], torch.int64)
-    assert Batch([]).num_frames == 0
 
 
 def test_clips_do_not_depend_on_the_batch(frames: Path) -> None:
     """A video's frames, framing and cuts are the same alone and beside others."""
     batches = load_batches(_dataset(frames), [[(2, 0)], [(2, 1), (2, 0), (2, 5)]], workers=0)
-    alone, beside = next(batches).clips[0], next(batches).clips[1]
+    alone, beside = next(batches)[0], next(batches)[1]
     assert (beside.id, beside.cut_key, beside.framing) == (alone.id, alone.cut_key, alone.framing)
     assert torch.equal(beside.pictures(range(3)), alone.pictures(range(3)))
 
@@ -91,7 +84,7 @@ def test_workers_change_nothing(frames: Path, view: View) -> None:
     batches = [[(1, 3), (1, 0)], [(1, 5)], [], [(1, 4), (1, 1), (1, 2)]]
     loaded = [
         [
-            [(clip.id, clip.framing, clip.video.checksum()) for clip in batch.clips]
+            [(clip.id, clip.framing, clip.video.checksum()) for clip in batch]
             for batch in load_batches(_dataset(frames, view), batches, workers=workers)
         ]
         for workers in (0, 1, 2)
@@ -140,7 +133,7 @@ def test_an_error_arrives_as_it_was(frames: Path, workers: int) -> None:
     loaded = load_batches(
         _dataset(frames, videos=videos), [[(0, 0)], [(0, 0), (0, 1)]], workers=workers
     )
-    assert next(loaded).ids == ["a"]
+    assert [clip.id for clip in next(loaded)] == ["a"]
     with pytest.raises(FrameStoreError) as error:
         next(loaded)
     assert error.value.thing == f"{frames / VIDEOS[0].shard}: video 'lost'"

@@ -32,7 +32,7 @@ from fvar.store.manifest import EvalSummary, PredictionsManifest, read_manifest
 from fvar.store.provenance import check_files
 from fvar.training import loop
 from fvar.training.checkpoint import load_checkpoint, save_checkpoint
-from fvar.training.metrics import Prediction
+from fvar.training.metrics import Prediction, Results
 from fvar.training.predict import predict
 
 
@@ -110,7 +110,7 @@ def test_an_output_is_a_line_in_a_table(
     Another evaluation into the same folder writes it again.
     """
 
-    def write_wrong(path: Path, results: stage.Results) -> None:
+    def write_wrong(path: Path, results: Results) -> None:
         path.write_text("\n".join(p.id for p in results.predictions if p.label != p.predicted))
 
     monkeypatch.setitem(stage.OUTPUTS, "wrong.txt", write_wrong)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fvar.training.metrics import (
     COLUMNS,
     Prediction,
+    Results,
     score,
     write_confusion,
     write_history,
@@ -28,6 +29,10 @@ def _predictions(pairs: Sequence[tuple[int, int]], *, num_classes: int) -> list[
     ]
 
 
+def _scored(pairs: Sequence[tuple[int, int]], *, num_classes: int) -> Results:
+    return score(_predictions(pairs, num_classes=num_classes), "abcdefg"[:num_classes])
+
+
 def _rows(path: Path) -> list[list[str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.reader(file))
@@ -38,11 +43,11 @@ def test_scores_by_hand() -> None:
 
     A class without videos adds neither a zero nor a nan to the mean, though it may be predicted.
     """
-    scores = score(_predictions([(0, 0), (0, 0), (0, 1), (1, 0)], num_classes=3), num_classes=3)
+    scores = _scored([(0, 0), (0, 0), (0, 1), (1, 0)], num_classes=3)
     assert scores.top1 == pytest.approx(0.5)
     assert scores.mean_class_accuracy == pytest.approx(1 / 3)
     assert scores.confusion.tolist() == [[2, 1, 0], [1, 0, 0], [0, 0, 0]]
-    scores = score(_predictions([(0, 2), (0, 0), (1, 1)], num_classes=3), num_classes=3)
+    scores = _scored([(0, 2), (0, 0), (1, 1)], num_classes=3)
     assert scores.mean_class_accuracy == pytest.approx((0.5 + 1) / 2)
     assert scores.confusion[0, 2] == 1
 
@@ -51,7 +56,7 @@ def test_top5_by_hand() -> None:
     """With 7 classes ranked 0 to 6: labels 0 and 4 are among the first five, 5 and 6 are not."""
     logits = torch.tensor([7.0, 6, 5, 4, 3, 2, 1])
     predictions = [Prediction(str(label), label, logits) for label in (0, 4, 5, 6)]
-    scores = score(predictions, num_classes=7)
+    scores = score(predictions, "abcdefg")
     assert scores.top5 == pytest.approx(0.5)
     assert scores.top1 == pytest.approx(0.25)
 
@@ -59,7 +64,7 @@ def test_top5_by_hand() -> None:
 @pytest.mark.parametrize("num_classes", [1, 2, 5, 6])
 def test_top5_wants_six_classes(num_classes: int) -> None:
     """Under six classes five guesses say nothing: null."""
-    scores = score(_predictions([(0, 0)], num_classes=num_classes), num_classes=num_classes)
+    scores = _scored([(0, 0)], num_classes=num_classes)
     assert (scores.top5 is None) == (num_classes < 6)
     assert scores.top1 == 1
     assert scores.confusion.shape == (num_classes, num_classes)
@@ -69,13 +74,13 @@ def test_equal_logits_count_as_the_first_class() -> None:
     """Of equal logits the first is predicted, in every table."""
     prediction = Prediction("a", 1, torch.zeros(3))
     assert prediction.predicted == 0
-    assert score([prediction], num_classes=3).confusion[1, 0] == 1
+    assert score([prediction], "abc").confusion[1, 0] == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=30))
 def test_scores_equal_a_plain_count(pairs: list[tuple[int, int]]) -> None:
     """For any labels and predictions the scores are those of counting one by one."""
-    scores = score(_predictions(pairs, num_classes=7), num_classes=7)
+    scores = _scored(pairs, num_classes=7)
     assert scores.top1 == pytest.approx(sum(a == b for a, b in pairs) / len(pairs))
     present = {label for label, _ in pairs}
     own = [
@@ -92,7 +97,7 @@ def test_predictions_on_disk(tmp_path: Path) -> None:
     """One row per video: softmax scores that sum to 1; names with commas and quotes are whole."""
     classes = ["pour, slowly", 'say "x"']
     prediction = Prediction("a,1", 0, torch.tensor([0.0, 1.0]))
-    write_predictions(tmp_path / "p.csv", [prediction], classes)
+    write_predictions(tmp_path / "p.csv", score([prediction], classes))
     header, row = _rows(tmp_path / "p.csv")
     assert header == ["id", "label", "predicted", "score:pour, slowly", 'score:say "x"']
     assert row[:3] == ["a,1", "pour, slowly", 'say "x"']
@@ -101,20 +106,20 @@ def test_predictions_on_disk(tmp_path: Path) -> None:
 
 def test_per_class_and_confusion_on_disk(tmp_path: Path) -> None:
     """Counts and accuracy of each class; a class without videos has no accuracy."""
-    confusion = torch.tensor([[2, 1, 0], [1, 0, 0], [0, 0, 0]])
-    write_per_class(tmp_path / "c.csv", confusion, ["x", "y", "z"])
+    results = _scored([(0, 0), (0, 0), (0, 1), (1, 0)], num_classes=3)
+    write_per_class(tmp_path / "c.csv", results)
     assert _rows(tmp_path / "c.csv") == [
         ["class", "num_videos", "num_correct", "accuracy"],
-        ["x", "3", "2", "0.666667"],
-        ["y", "1", "0", "0.000000"],
-        ["z", "0", "0", ""],
+        ["a", "3", "2", "0.666667"],
+        ["b", "1", "0", "0.000000"],
+        ["c", "0", "0", ""],
     ]
-    write_confusion(tmp_path / "m.csv", confusion, ["x", "y", "z"])
+    write_confusion(tmp_path / "m.csv", results)
     assert _rows(tmp_path / "m.csv") == [
-        ["true\\predicted", "x", "y", "z"],
-        ["x", "2", "1", "0"],
-        ["y", "1", "0", "0"],
-        ["z", "0", "0", "0"],
+        ["true\\predicted", "a", "b", "c"],
+        ["a", "2", "1", "0"],
+        ["b", "1", "0", "0"],
+        ["c", "0", "0", "0"],
     ]
 
 
