@@ -62,8 +62,8 @@ test: setup  ## all tests, with branch coverage
 test-fast: setup  ## the tests that are not marked slow
 	$(BIN)/python -m pytest -m "not slow"
 
-mutants: setup  ## change the method in each way of tests/helpers/mutations.py; a test must fail each time (4 minutes)
-	$(BIN)/python tests/helpers/mutants.py
+mutants: setup  ## change the method in each way of tools/mutations.py; a test must fail each time (4 minutes)
+	$(BIN)/python tools/mutants.py
 
 bench: export OMP_WAIT_POLICY = PASSIVE  # as the command sets it
 bench: setup  ## time and memory of the engines, the store, the loader and extraction, as ratios within one run (16 minutes)

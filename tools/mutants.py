@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from mutations import MUTATIONS, Mutation
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("fvar", "tests", "pyproject.toml")
 # A mutant may loop forever; and hypothesis is imported from the second run on, which pytest warns about.
 PYTEST = (
@@ -66,7 +66,9 @@ def _copy_of_the_package(folder: Path) -> Path:
 
 def _tests(mutation: Mutation) -> tuple[str, ...]:
     """Return pytest's arguments."""
-    return (f"tests/model/test_{mutation.tested_in or mutation.file}.py", *mutation.select)
+    name = f"test_{mutation.tested_in or Path(mutation.file).name}.py"
+    (path,) = (ROOT / "tests" / "model").rglob(name)
+    return (path.relative_to(ROOT).as_posix(), *mutation.select)
 
 
 def _killed(copy: Path, mutation: Mutation) -> bool:
