@@ -71,7 +71,7 @@ assert steps[0].gradients.keys() == {name for name, _ in recognizer.named_parame
 torch.optim.SGD(recognizer.parameters(), lr=0.1).step()
 found = recognizer.eval().infer(clips[0], sweep)
 assert distance(found.logits, steps[0].logits[0]) > 1e-3
-print(len(recognizer.classifier.weight[0]), found.stops.tolist())
+print(len(recognizer.classifier.weight[0]), found.boundaries[1:].tolist())
 """
 
 
