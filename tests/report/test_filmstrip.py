@@ -103,7 +103,7 @@ def test_neighboring_clusters_differ_in_color() -> None:
 
 
 @pytest.mark.parametrize("color", PALETTE)
-def test_numbers_can_be_read_on_every_colour(color: str) -> None:
+def test_numbers_can_be_read_on_every_color(color: str) -> None:
     """The ink on a cluster's color has a WCAG contrast of at least 4.5, computed here from sRGB."""
 
     def luminance(text: str) -> float:
