@@ -14,6 +14,7 @@
 """
 
 import re
+from functools import partial
 
 UNPRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u2028\u2029"  # line breaks, terminal escapes
@@ -53,11 +54,7 @@ class FvarError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Return how to rebuild the error in another process."""
-        return _rebuild, (type(self), self.thing, self.problem, self.fix)
-
-
-def _rebuild(kind: type[FvarError], thing: str, problem: str, fix: str) -> FvarError:
-    return kind(thing, problem, fix=fix)
+        return partial(type(self), fix=self.fix), (self.thing, self.problem)
 
 
 class InputError(FvarError):

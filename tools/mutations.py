@@ -203,8 +203,8 @@ SHIFT_AND_BACKBONE = [
     Mutation(
         "a shift stays after its call",
         "backbone",
-        "        hook.remove()",
-        "        pass",
+        "with entry.register_forward_pre_hook(shift):",
+        "if entry.register_forward_pre_hook(shift):",
     ),
     Mutation(
         "a block shifts before its second convolution",
@@ -482,8 +482,8 @@ WEIGHTS_AND_BUILD = [
     Mutation(
         "a frozen stem's statistics drift",
         "build",
-        '"train": "stem-frozen"',
-        '"train": "train"',
+        'else "stem-frozen"',
+        "else mode",
     ),
     Mutation(
         "pretrained statistics are trained away",

@@ -1,7 +1,6 @@
 """The cache of activations that outlive their chunk: stem outputs, and their tapes if the budget allows."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -21,11 +20,9 @@ class TapeMeter:
         self._seen = {weight.untyped_storage().data_ptr() for weight in apart_from}
         self.num_bytes = 0
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Count in this block."""
-        with saved_tensors_hooks(self._count, lambda tensor: tensor):
-            yield
+    def running(self) -> saved_tensors_hooks:
+        """Return a context manager; what is kept in its block is counted."""
+        return saved_tensors_hooks(self._count, lambda tensor: tensor)
 
     def add(self, tensor: Tensor) -> None:
         """Count a tensor that is kept beside the tape, unless the tape holds it."""

@@ -80,14 +80,11 @@ class Backbone(nn.Module):
 def _run_shifted(unit: nn.Module, entry: nn.Module, x: Tensor, layout: VideoLayout) -> Tensor:
     """Run `unit` as it is, but shift what its layer `entry` is given.
 
-    The hook is there during this call only. So any subclass of a block runs its own forward pass.
+    The hook exists during this call only. So any subclass of a block runs its own forward pass.
     """
 
     def shift(_entry: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         return temporal_shift(inputs[0], layout)
 
-    hook = entry.register_forward_pre_hook(shift)
-    try:
+    with entry.register_forward_pre_hook(shift):
         return cast("Tensor", unit(x))
-    finally:
-        hook.remove()

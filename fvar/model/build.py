@@ -95,16 +95,10 @@ def norm_mode(config: TrainConfig) -> NormMode:
     """
     fresh: NormMode = "train" if config.weights == "none" else "frozen"
     mode = fresh if config.norm == "auto" else config.norm
-    return _WITH_FROZEN_STEM[mode] if freezes_stem(config) else mode
-
-
-# The first batch norm, the one that `partial` trains, is the stem's.
-_WITH_FROZEN_STEM: dict[NormMode, NormMode] = {
-    "frozen": "frozen",
-    "partial": "frozen",
-    "stem-frozen": "stem-frozen",
-    "train": "stem-frozen",
-}
+    if freezes_stem(config):
+        # The first batch norm, the one that `partial` trains, is the stem's.
+        return "frozen" if mode in {"frozen", "partial"} else "stem-frozen"
+    return mode
 
 
 def _clustering(config: TrainConfig) -> str | None:

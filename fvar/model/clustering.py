@@ -35,12 +35,6 @@ class Clusters:
     starts: Tensor
     stops: Tensor
 
-    def __post_init__(self) -> None:
-        if self.starts.shape != self.stops.shape or self.starts.ndim != 2:
-            raise ValueError(
-                f"starts {tuple(self.starts.shape)} and stops {tuple(self.stops.shape)}: both (B, K)"
-            )
-
     def __repr__(self) -> str:
         videos, clusters = self.starts.shape
         return f"Clusters(videos={videos}, clusters={clusters})"
@@ -69,26 +63,18 @@ def sign_pattern(activations: Tensor) -> Tensor:
 def step_distances(patterns: Tensor) -> Tensor:
     """Return the Hamming distance of each frame's pattern to the next one's: n patterns -> (n-1,) int64."""
     differing = patterns[1:] ^ patterns[:-1]
-    return _COUNTS[patterns.dtype](differing)
-
-
-def _count_bits(packed: Tensor) -> Tensor:
-    return torch.from_numpy(np.bitwise_count(packed.numpy()).sum(axis=1, dtype=np.int64))
+    if differing.dtype == torch.bool:
+        return _count_bytes(differing)
+    return torch.from_numpy(np.bitwise_count(differing.numpy()).sum(axis=1, dtype=np.int64))
 
 
 def _count_bytes(differing: Tensor) -> Tensor:
-    """Add in bytes first: 7 times faster than in int32 at once."""
-    whole = differing.shape[1] // _ADDED_IN_A_BYTE * _ADDED_IN_A_BYTE
-    by_byte = differing[:, :whole].reshape(
-        len(differing), _ADDED_IN_A_BYTE, whole // _ADDED_IN_A_BYTE
-    )
-    in_bytes = by_byte.sum(1, dtype=torch.uint8)
+    """Add 128 at a time in bytes, which hold 255: 7 times faster than in int32 at once."""
+    num_frames, num_sums = len(differing), differing.shape[1] // 128
+    whole = num_sums * 128
+    in_bytes = differing[:, :whole].reshape(num_frames, 128, num_sums).sum(1, dtype=torch.uint8)
     counts = in_bytes.sum(1, dtype=torch.int32) + differing[:, whole:].sum(1, dtype=torch.int32)
     return counts.to(torch.int64)
-
-
-_ADDED_IN_A_BYTE = 128  # at most 255
-_COUNTS = {torch.uint8: _count_bits, torch.bool: _count_bytes}
 
 
 def cluster(

@@ -27,7 +27,6 @@ from fvar.model.activation_cache import ActivationCache, TapeMeter
 from fvar.model.averaging import Assignment
 from fvar.model.backbone import Backbone
 from fvar.model.clustering import cluster, flatten_frames, sign_pattern, step_distances
-from fvar.model.clusterings import load_clustering
 from fvar.model.conv_bn_fusion import depends_on_batch
 from fvar.model.interface import Clip, Engine, Representations, Sweep
 from fvar.system import count_chunk
@@ -46,12 +45,12 @@ def _represent_plain(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) ->
     """Run the stem with a tape over everything: memory grows with the frames."""
     outputs = list(_taped_outputs(backbone, clips, sweep))
     num_bits = outputs[0][0].numel()
-    if sweep.clustering is None:
-        return Representations(torch.cat(outputs), tuple(map(len, outputs)), None, None, num_bits)
     steps = None
-    if load_clustering(sweep.clustering).NEEDS_DISTANCES:
+    if sweep.needs_distances:
         with torch.no_grad():
             steps = torch.cat([_closed(step_distances(sign_pattern(x))) for x in outputs])
+    if sweep.clustering is None:
+        return Representations(torch.cat(outputs), tuple(map(len, outputs)), None, steps, num_bits)
     assignment = _assign(sweep.clustering, sweep, clips, steps, device=outputs[0].device)
     means = [
         _weighted(assignment.matrix(video, range(len(x)), dtype=_wide(x))[1], x)
@@ -81,20 +80,12 @@ def _represent_chunked(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) 
             "the stem's batch norm trains: its statistics would come from a chunk, not the batch"
         )
     weights = backbone.folded_stem.weights()
-    needs_distances = load_clustering(sweep.clustering).NEEDS_DISTANCES
-    sweeps = _StemSweeps(backbone, clips, sweep, weights, revisits=needs_distances)
-    steps = sweeps.distances() if needs_distances else None
+    sweeps = _StemSweeps(backbone, clips, sweep, weights)
+    steps = sweeps.distances() if sweep.needs_distances else None
     assignment = _assign(sweep.clustering, sweep, clips, steps, device=weights[0].device)
     means = _ClusterMeans.apply(sweeps, assignment, *weights)
     counts = (sweep.num_clusters,) * len(clips)
     return Representations(means, counts, assignment.clusters, steps, means[0].numel())
-
-
-@torch.no_grad()
-def measure_steps(backbone: Backbone, clip: Clip, sweep: Sweep) -> Tensor:
-    """Return one video's step distances, (T,) int64 with 0 at the end."""
-    weights = backbone.folded_stem.weights()
-    return _StemSweeps(backbone, [clip], sweep, weights, revisits=False).distances()
 
 
 _ENGINES: dict[Engine, Callable[[Backbone, Sequence[Clip], Sweep], Representations]] = {
@@ -104,19 +95,10 @@ _ENGINES: dict[Engine, Callable[[Backbone, Sequence[Clip], Sweep], Representatio
 
 
 class _StemSweeps:
-    """The three sweeps over the frames of a batch, with the stem's weights as they are in this step.
-
-    `revisits` tells whether sweep 2 follows sweep 1, so that its outputs are worth keeping.
-    """
+    """The three sweeps over the frames of a batch, with the stem's weights as they are in this step."""
 
     def __init__(
-        self,
-        backbone: Backbone,
-        clips: Sequence[Clip],
-        sweep: Sweep,
-        weights: Sequence[Tensor],
-        *,
-        revisits: bool,
+        self, backbone: Backbone, clips: Sequence[Clip], sweep: Sweep, weights: Sequence[Tensor]
     ) -> None:
         self._stem, self._clips, self._sweep = backbone.folded_stem, clips, sweep
         # Leaves: gradients are summed over the chunks here; autograd takes the sums on to the parameters.
@@ -133,7 +115,7 @@ class _StemSweeps:
         self._cache = ActivationCache(
             sweep.keep_bytes,
             num_frames=sum(clip.num_frames for clip in clips),
-            outputs=revisits,
+            outputs=sweep.needs_distances,  # only then sweep 2 follows sweep 1
             tapes=torch.is_grad_enabled()
             and any(w.requires_grad for w in weights)
             and sweep.backward_fraction == 1,

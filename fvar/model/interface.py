@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fvar.model.averaging import Aggregator, mean
 from fvar.model.clustering import Clusters
+from fvar.model.clusterings import load_clustering
 
 Engine = Literal["plain", "chunked"]
 
@@ -44,6 +45,7 @@ class Sweep:
         keep_bytes: Size of the stem outputs and tapes that may be kept from sweep to sweep.
         backward_fraction: Fraction of each cluster's frames, drawn at random, that the backward pass of the
             chunked engine visits, in (0, 1]. Below 1 its gradient is exact in expectation only.
+        with_steps: Measure the step distances also where the clustering does not need them.
         aggregator: How the frames of a cluster become one representation.
     """
 
@@ -53,6 +55,7 @@ class Sweep:
     chunk_frames: int
     keep_bytes: int
     backward_fraction: float = 1.0
+    with_steps: bool = False
     aggregator: Aggregator = mean
 
     def __post_init__(self) -> None:
@@ -63,6 +66,13 @@ class Sweep:
         if not 0 < self.backward_fraction <= 1:
             raise ValueError(f"backward_fraction {self.backward_fraction}: must be in (0, 1]")
 
+    @property
+    def needs_distances(self) -> bool:
+        """Whether the engine measures the step distances."""
+        if self.clustering is None:
+            return self.with_steps
+        return self.with_steps or load_clustering(self.clustering).NEEDS_DISTANCES
+
 
 @dataclass(frozen=True)
 class Representations:
@@ -72,7 +82,7 @@ class Representations:
         activations: (R, C, H, W), videos one after the other.
         counts: How many of them each video has.
         clusters: None where every frame is a representation.
-        steps: (N,) int64 step distances, 0 at each video's last frame; None where no distance was needed.
+        steps: (N,) int64 step distances, 0 at each video's last frame; None where they were not measured.
         num_bits: M, the length of a pattern.
     """
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fvar.model.backbone import Backbone
 from fvar.model.clustering import Clusters
 from fvar.model.conv_bn_fusion import BATCH_NORMS
-from fvar.model.engine import measure_steps, represent
+from fvar.model.engine import represent
 from fvar.model.interface import Clip, Representations, Sweep
 from fvar.model.shift import VideoLayout
 
@@ -28,20 +28,19 @@ class Inference:
 
     Attributes:
         logits: (num_classes,) float32.
-        starts: (min(K, T),) int64, first frame of each cluster of the partition of [0, T).
-        stops: (min(K, T),) int64, one past the last frame.
-        step_distances: (T-1,) int64, Hamming distance of each frame's pattern to the next one's.
+        boundaries: (min(K, T) + 1,) int64, first frame of each cluster of the partition of [0, T), then T.
+        step_distances: (T-1,) int64, Hamming distance of each frame's pattern to the next one's; (0,) where
+            they were not measured.
         num_bits: M, bits in a pattern.
     """
 
     logits: Tensor
-    starts: np.ndarray
-    stops: np.ndarray
+    boundaries: np.ndarray
     step_distances: np.ndarray
     num_bits: int
 
     def __repr__(self) -> str:
-        return f"Inference(logits={tuple(self.logits.shape)}, clusters={len(self.starts)})"
+        return f"Inference(logits={tuple(self.logits.shape)}, clusters={len(self.boundaries) - 1})"
 
 
 class Recognizer(nn.Module):
@@ -90,7 +89,7 @@ class Recognizer(nn.Module):
         return torch.stack([video.mean(dim=0) for video in torch.split(logits, list(seen.counts))])
 
     @torch.no_grad()
-    def infer(self, clip: Clip, sweep: Sweep, *, with_steps: bool = False) -> Inference:
+    def infer(self, clip: Clip, sweep: Sweep) -> Inference:
         """Recognize one video without a tape, in memory that does not grow with its length.
 
         Where frames are clustered it always goes in chunks, also for a sweep whose engine is `plain`: the
@@ -101,29 +100,24 @@ class Recognizer(nn.Module):
         Args:
             clip: The video.
             sweep: How the stem goes over its frames.
-            with_steps: Measure the step distances also where the clustering does not need them.
         """
         if sweep.clustering is not None:
             sweep = replace(sweep, engine="chunked")
         seen = represent(self.backbone, [clip], sweep)
         steps = seen.steps
-        if steps is None and with_steps:
-            steps = measure_steps(self.backbone, clip, sweep)
-        starts, stops = _partition(seen.clusters, clip.num_frames)
         return Inference(
             logits=self.classify(seen)[0].float().cpu(),
-            starts=starts,
-            stops=stops,
+            boundaries=_boundaries(seen.clusters, clip.num_frames),
             step_distances=np.zeros(0, np.int64) if steps is None else steps[:-1].cpu().numpy(),
             num_bits=seen.num_bits,
         )
 
 
-def _partition(clusters: Clusters | None, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the partition of one video: its clusters, or single frames for T <= K and without clustering."""
+def _boundaries(clusters: Clusters | None, num_frames: int) -> np.ndarray:
+    """Return those of one video's clusters, or of single frames for T <= K and without clustering."""
     if clusters is None or num_frames <= clusters.starts.shape[1]:
-        return np.arange(num_frames), np.arange(1, num_frames + 1)
-    return clusters.starts[0].cpu().numpy(), clusters.stops[0].cpu().numpy()
+        return np.arange(num_frames + 1)
+    return np.append(clusters.starts[0].cpu().numpy(), num_frames)
 
 
 def _norms_to_freeze(backbone: Backbone, mode: NormMode) -> tuple[nn.Module, ...]:

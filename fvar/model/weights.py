@@ -1,5 +1,6 @@
 """Weights are read and loaded strictly: every key must fit, except those of the replaced classifier."""
 
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from fvar.errors import WeightsError, in_brief
 
 CLASSIFIERS = ("fc.", "classifier.", "new_fc.", "head.")
 # Wrappers that others leave around the names: DataParallel, TSM's model, PyTorch Lightning, ours.
-PREFIXES = ("module.", "base_model.", "backbone.", "network.", "model.")
+PREFIXES = re.compile(r"^((module|base_model|backbone|network|model)\.)+")
 _SHOWN_KEYS = 4
 
 
@@ -108,9 +109,7 @@ def _is_state(content: Any) -> bool:
 
 def _plain_name(name: str) -> str:
     """Return torchvision's name: prefixes off, and TSM's ``.net`` inside shifted convolutions."""
-    while matching := next((prefix for prefix in PREFIXES if name.startswith(prefix)), None):
-        name = name.removeprefix(matching)
-    return name.replace(".net.", ".")
+    return PREFIXES.sub("", name).replace(".net.", ".")
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, source: object) -> list[str]:
@@ -123,19 +122,13 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, source: ob
     wanted = network.state_dict()
     offered = {name: value for name, value in state.items() if name not in left_out}
     counters = {name for name in wanted if name.endswith("num_batches_tracked")}
-    problems = [
-        ("lacks", sorted(wanted.keys() - offered.keys() - counters)),
-        ("has unknown", sorted(offered.keys() - wanted.keys())),
-        (
-            "has other shapes for",
-            sorted(
-                name
-                for name in wanted.keys() & offered.keys()
-                if wanted[name].shape != offered[name].shape
-            ),
-        ),
-    ]
-    if found := [f"{what} {_shortened(names)}" for what, names in problems if names]:
+    both = wanted.keys() & offered.keys()
+    problems = {
+        "lacks": sorted(wanted.keys() - offered.keys() - counters),
+        "has unknown": sorted(offered.keys() - wanted.keys()),
+        "has other shapes for": sorted(n for n in both if wanted[n].shape != offered[n].shape),
+    }
+    if found := [f"{what} {_shortened(names)}" for what, names in problems.items() if names]:
         raise WeightsError(
             source,
             "; ".join(found),

@@ -81,7 +81,7 @@ def _size_chart(videos: Sequence[VideoClusters]) -> Chart:
     """Count clusters by size, in doubling ranges: 1, 2 to 3, 4 to 7, ..."""
     counts = Counter(size.bit_length() - 1 for video in videos for size in video.sizes.tolist())
     powers = range(max(counts) + 1)
-    top = _nice_ceiling(max(counts.values()), whole=True)
+    top = _nice_ceiling(max(2, *counts.values()))  # half of it is a tick, and whole
     spans = [f"{2**power}\N{EN DASH}{2 ** (power + 1) - 1}" if power else "1" for power in powers]
     names = spans if len(spans) <= 7 else [f"{2**power}+" for power in powers]
     hints = [f"{counts[power]:,} clusters of {spans[power]} frames" for power in powers]
@@ -118,9 +118,7 @@ def _y(part: float) -> float:
     return round(TOP + _PLOT_HEIGHT * (1 - part), 2)
 
 
-def _nice_ceiling(value: float, *, whole: bool = False) -> float:
+def _nice_ceiling(value: float) -> float:
     """Return the smallest number not below `value` (positive) that is 1, 2, 4 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value))
-    if whole and value <= 2:
-        return 2
     return next(step * power for step in (1, 2, 4, 5, 10) if step * power >= value)

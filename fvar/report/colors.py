@@ -4,6 +4,9 @@ Source of the six: M. Okabe and K. Ito, Color Universal Design (2008), without i
 white) and its black (hard to see among dark frames).
 """
 
+from matplotlib.colors import to_rgb
+from matplotlib.typing import ColorType
+
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 INK = "#222222"
 FAINT_INK = "#6b6b6b"
@@ -18,17 +21,11 @@ def cluster_color(cluster: int) -> str:
     return PALETTE[cluster % len(PALETTE)]
 
 
-def rgb(color: str) -> tuple[int, int, int]:
-    """Return the red, green and blue of ``#rrggbb``, each in 0..255."""
-    red, green, blue = bytes.fromhex(color.removeprefix("#"))
-    return red, green, blue
-
-
-def ink_on(red: float, green: float, blue: float) -> str:
-    """Return black or white, whichever reads better on the color, given in 0..1 (sRGB)."""
+def ink_on(color: ColorType) -> str:
+    """Return black or white, whichever reads better on a color in sRGB."""
     linear = [
         part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
-        for part in (red, green, blue)
+        for part in to_rgb(color)
     ]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#000000" if luminance > _MID_LUMINANCE else "#ffffff"

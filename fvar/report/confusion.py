@@ -7,12 +7,11 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
-from fvar.errors import InputError, one_line
+from fvar.errors import one_line
 from fvar.report.colors import FAINT_INK, INK, RULE, ink_on
 from fvar.store.files import atomic_path
 
@@ -33,7 +32,6 @@ def write_confusion_png(path: Path, matrix: npt.NDArray[np.int64], classes: Sequ
         classes: The names of the C classes, in order.
 
     Raises:
-        InputError: `matrix` has another type or shape, or a negative count.
         StoppedError: The disk is full.
     """
     figure = confusion_figure(matrix, classes)
@@ -48,20 +46,22 @@ def write_confusion_png(path: Path, matrix: npt.NDArray[np.int64], classes: Sequ
 
 
 def confusion_figure(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """Draw the confusion matrix; arguments and errors as in `write_confusion_png`.
+    """Draw the confusion matrix; arguments as in `write_confusion_png`.
 
     The color of a cell is its fraction of the row, that is of the videos of the class. A class without videos
     has a white row. Counts are written for at most 20 classes, names for at most 120.
     """
-    _check(matrix, classes)
-    figure = Figure(
-        figsize=_inches(len(classes)), dpi=_DPI, facecolor="white", layout="constrained"
-    )
-    FigureCanvasAgg(figure)
+    is_written = len(classes) <= MAX_WRITTEN
+    cell = 0.52 if is_written else 0.15  # inches: fits a count or a name, until the figure is full
+    side = min(max(cell * len(classes), 3.2), 17.0)
+    size = (side + 3.4, side + 1.9)
+    figure = Figure(figsize=size, dpi=_DPI, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     totals = matrix.sum(axis=1, keepdims=True)
     fractions = matrix / np.maximum(totals, 1)
-    image = axes.imshow(fractions, cmap=_COLORS, norm=_norm(len(classes)), interpolation="nearest")
+    # Without counts in the cells, rare mistakes are made darker.
+    norm = PowerNorm(1 if is_written else 0.5, vmin=0, vmax=1)
+    image = axes.imshow(fractions, cmap=_COLORS, norm=norm, interpolation="nearest")
     bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, pad=0.02)
     bar.set_label("fraction of the videos of the class", color=FAINT_INK)
     bar.ax.yaxis.set_major_formatter(lambda fraction, _: f"{100 * fraction:.0f} %")
@@ -71,35 +71,9 @@ def confusion_figure(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> F
     axes.set_title(verdict, loc="left", color=INK)
     axes.set(xlabel="predicted", ylabel="class")
     _name_axes(axes, classes, totals[:, 0])
-    if len(classes) <= MAX_WRITTEN:
+    if is_written:
         _write_counts(axes, matrix, fractions)
     return figure
-
-
-def _norm(num_classes: int) -> Normalize:
-    """Return the color scale; without counts in the cells, rare mistakes are made darker."""
-    return PowerNorm(1 if num_classes <= MAX_WRITTEN else 0.5, vmin=0, vmax=1)
-
-
-def _check(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
-    wanted = (len(classes), len(classes))
-    if matrix.shape != wanted or matrix.dtype != np.int64 or not classes:
-        raise InputError(
-            "confusion matrix",
-            f"is {matrix.dtype}{list(matrix.shape)}, must be int64{list(wanted)} for {len(classes)} classes",
-            fix="pass one row and one column per class, at least one",
-        )
-    if (matrix < 0).any():
-        raise InputError(
-            "confusion matrix", f"holds {matrix.min()}, must hold counts from 0", fix="pass counts"
-        )
-
-
-def _inches(num_classes: int) -> tuple[float, float]:
-    """Return the figure's width and height: cells fit a count or a name until the figure is full."""
-    cell = 0.52 if num_classes <= MAX_WRITTEN else 0.15
-    side = min(max(cell * num_classes, 3.2), 17.0)
-    return side + 3.4, side + 1.9
 
 
 def _name_axes(axes: Axes, classes: Sequence[str], totals: npt.NDArray[np.int64]) -> None:
@@ -116,29 +90,23 @@ def _name_axes(axes: Axes, classes: Sequence[str], totals: npt.NDArray[np.int64]
     places = range(number)
     axes.set_yticks(places, rows, fontsize=fontsize, color=INK, parse_math=False)
     axes.set_xticks(places, names, fontsize=fontsize, color=INK, parse_math=False)
-    longest = max(len(name) for name in names)
-    if longest * number > 30 or number > MAX_WRITTEN:
-        turn = 90 if number > MAX_WRITTEN else 40
-        axes.tick_params(axis="x", labelrotation=turn)
+    upright = number > MAX_WRITTEN
+    if upright or max(len(name) for name in names) * number > 30:
+        axes.tick_params(axis="x", labelrotation=90 if upright else 40)
         for label in axes.get_xticklabels():
-            label.set(ha="center" if turn == 90 else "right", rotation_mode="anchor")
-            if turn == 90:
-                label.set(va="center", ha="right")
+            label.set(ha="right", va="center" if upright else "top", rotation_mode="anchor")
 
 
 def _printable(name: str) -> str:
     """Return the name on one line, cut if too long; letters that the font lacks become their codes."""
-    known = get_font(findfont(FontProperties(family=mpl.rcParams["font.family"]))).get_charmap()
-    line = one_line(name)
+    known = get_font(findfont(FontProperties())).get_charmap()
     drawn = "".join(
         letter if ord(letter) in known else letter.encode("unicode_escape").decode()
-        for letter in line
+        for letter in one_line(name)
     )
-    return (
-        drawn
-        if len(drawn) <= _LONGEST_NAME
-        else drawn[: _LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    )
+    if len(drawn) > _LONGEST_NAME:
+        drawn = drawn[: _LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return drawn
 
 
 def _write_counts(
@@ -148,5 +116,5 @@ def _write_counts(
     for row, column in zip(*(places.tolist() for places in np.nonzero(matrix)), strict=True):
         count = f"{matrix[row, column]:,}"
         fontsize = 10 if len(count) <= 4 else 40 / len(count)
-        ink = ink_on(*colors(float(fractions[row, column]))[:3])
+        ink = ink_on(colors(float(fractions[row, column])))
         axes.text(column, row, count, ha="center", va="center", fontsize=fontsize, color=ink)

@@ -27,7 +27,14 @@ def draw_curve(axes: Axes, clusters: VideoClusters, *, width_px: int) -> None:
         clusters: The clusters and their step distances.
         width_px: With more steps than pixels, a bar shows the largest of several steps.
     """
-    _set_up(axes, clusters, width_px=width_px)
+    axes.set_xlim(time_limits(clusters))
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("seconds", fontsize=11, color=FAINT_INK, labelpad=4)
+    axes.set_ylabel("change of pattern\n(fraction of bits)", fontsize=11, color=INK)
+    axes.yaxis.set_label_coords(-56 / width_px, 0.5)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, min_n_ticks=3))
+    _quiet(axes)
     for j, (start, stop) in enumerate(
         zip(clusters.start_seconds, clusters.stop_seconds, strict=True)
     ):
@@ -77,17 +84,6 @@ def _draw_cumulative(axes: Axes, clusters: VideoClusters, *, width_px: int) -> N
     right.set_ylabel("change so far", fontsize=11, color=INK)
     right.yaxis.set_label_coords(1 + 54 / width_px, 0.5)
     _quiet(right)
-
-
-def _set_up(axes: Axes, clusters: VideoClusters, *, width_px: int) -> None:
-    axes.set_xlim(time_limits(clusters))
-    axes.xaxis.tick_top()
-    axes.xaxis.set_label_position("top")
-    axes.set_xlabel("seconds", fontsize=11, color=FAINT_INK, labelpad=4)
-    axes.set_ylabel("change of pattern\n(fraction of bits)", fontsize=11, color=INK)
-    axes.yaxis.set_label_coords(-56 / width_px, 0.5)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, min_n_ticks=3))
-    _quiet(axes)
 
 
 def _quiet(axes: Axes) -> None:

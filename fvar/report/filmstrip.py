@@ -1,19 +1,19 @@
 """The picture of one video's clusters: its change over time, its clusters, and their frames."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
+from PIL import ImageColor
 
-from fvar.report.colors import FAINT_INK, INK, cluster_color, ink_on, rgb
+from fvar.report.colors import FAINT_INK, INK, cluster_color, ink_on
 from fvar.report.curve import draw_curve, time_limits
-from fvar.report.thumbnails import MEAN_FRAMES, ClusterPictures, Picture, film, resized
+from fvar.report.thumbnails import MEAN_FRAMES, Picture, film, resized
 from fvar.store.files import atomic_path
 from fvar.store.video_clusters import VideoClusters
 
@@ -36,58 +36,33 @@ _THUMBNAIL_WANTED, _THUMBNAIL_HIGHEST, _MEAN_HIGHEST = 80, 130, 190
 _MIN_SHOWN = 3  # first, middle and last
 
 
-@dataclass(frozen=True)
 class _Layout:
-    """Positions of the film's parts, px; there are `columns` clusters in each of `rows` rows."""
+    """Sizes and positions of the film's parts, px; there are `columns` clusters in each of `rows` rows."""
 
-    rows: int
-    columns: int
-    across: int
-    down: int
-    thumbnail: tuple[int, int]
-    mean: tuple[int, int]
-
-    @property
-    def pitch(self) -> float:
-        return _INNER / self.columns
-
-    @property
-    def row_height(self) -> int:
-        frames = self.down * (self.thumbnail[1] + 4)
-        return _CAPTION + frames + _GAP + self.mean[1] + 26
-
-    @property
-    def film_top(self) -> int:
-        return _STRIP_TOP + _STRIP_HEIGHT + (_CONNECTOR_HEIGHT if self.rows == 1 else 32)
-
-    @property
-    def height(self) -> int:
-        return self.film_top + self.rows * self.row_height
+    def __init__(self, clusters: VideoClusters, *, height: int, width: int) -> None:
+        """Show as many frames as fit, at least three per cluster if it has them."""
+        shown = min(clusters.num_clusters, MAX_SHOWN)
+        self.rows = math.ceil(shown / _PER_ROW)
+        self.columns = math.ceil(shown / self.rows)
+        self.pitch = _INNER / self.columns
+        room, largest = _INNER // self.columns - _GAP, int(clusters.sizes.max())
+        self.across = min(max(room // _THUMBNAIL_WANTED, 1), largest)
+        self.down = math.ceil(min(_MIN_SHOWN, largest) / self.across)
+        ratio = height / width
+        thumbnail_room = min((room - 4 * (self.across - 1)) // self.across, THUMBNAIL_PX)
+        self.thumbnail = _fitted(thumbnail_room, ratio, highest=_THUMBNAIL_HIGHEST)
+        self.mean = _fitted(min(room, THUMBNAIL_PX), ratio, highest=_MEAN_HIGHEST)
+        self.frames_height = self.down * (self.thumbnail[1] + 4)
+        self.mean_top = _CAPTION + self.frames_height + _GAP  # below the top of its row
+        self.row_height = self.mean_top + self.mean[1] + 26
+        connector = _CONNECTOR_HEIGHT if self.rows == 1 else 32
+        self.film_top = _STRIP_TOP + _STRIP_HEIGHT + connector
+        self.height = self.film_top + self.rows * self.row_height
 
     def corner(self, cluster: int) -> tuple[int, int]:
         """Return the left and top edge of the cluster's column."""
         row, column = divmod(cluster, self.columns)
         return round(_LEFT + column * self.pitch + _GAP / 2), self.film_top + row * self.row_height
-
-
-def _layout(clusters: VideoClusters, *, height: int, width: int) -> _Layout:
-    """Return the layout that shows as many frames as fit, at least three per cluster if it has them."""
-    shown = min(clusters.num_clusters, MAX_SHOWN)
-    rows = math.ceil(shown / _PER_ROW)
-    columns = math.ceil(shown / rows)
-    room, largest = _INNER // columns - _GAP, int(clusters.sizes.max())
-    across = min(max(room // _THUMBNAIL_WANTED, 1), largest)
-    down = math.ceil(min(_MIN_SHOWN, largest) / across)
-    ratio = height / width
-    thumbnail_room = min((room - 4 * (across - 1)) // across, THUMBNAIL_PX)
-    return _Layout(
-        rows,
-        columns,
-        across,
-        down,
-        thumbnail=_fitted(thumbnail_room, ratio, highest=_THUMBNAIL_HIGHEST),
-        mean=_fitted(min(room, THUMBNAIL_PX), ratio, highest=_MEAN_HIGHEST),
-    )
 
 
 def _fitted(width: int, ratio: float, *, highest: int) -> tuple[int, int]:
@@ -110,7 +85,6 @@ def write_filmstrip(path: Path, clusters: VideoClusters, picture: Callable[[int]
         picture: Takes a frame's number; returns its picture, uint8 in 0..255, shape (H, W, 3).
 
     Raises:
-        InputError: `picture` returned something else, or pictures of several sizes.
         StoppedError: The disk is full.
     """
     figure = filmstrip_figure(clusters, picture)
@@ -124,25 +98,20 @@ def write_filmstrip(path: Path, clusters: VideoClusters, picture: Callable[[int]
 
 
 def filmstrip_figure(clusters: VideoClusters, picture: Callable[[int], Picture]) -> Figure:
-    """Return the picture of `clusters`; arguments and errors as in `write_filmstrip`."""
+    """Return the picture of `clusters`; arguments as in `write_filmstrip`."""
     height, width = picture(0).shape[:2]
-    layout = _layout(clusters, height=height, width=width)
+    layout = _Layout(clusters, height=height, width=width)
     figure = Figure(figsize=(_WIDTH / _DPI, layout.height / _DPI), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
     canvas = figure.add_axes((0, 0, 1, 1))
     canvas.set_axis_off()
-    draw_curve(_curve_axes(figure, layout), clusters, width_px=_INNER)
+    bottom = layout.height - _CURVE_TOP - _CURVE_HEIGHT
+    box = (_LEFT / _WIDTH, bottom / layout.height, _INNER / _WIDTH, _CURVE_HEIGHT / layout.height)
+    draw_curve(figure.add_axes(box), clusters, width_px=_INNER)
     _draw_strip(canvas, clusters, layout)
     _draw_film(canvas, clusters, picture, layout)
     # Last, because drawing pictures changes the limits.
     canvas.set(xlim=(0, _WIDTH), ylim=(layout.height, 0), aspect="auto")
     return figure
-
-
-def _curve_axes(figure: Figure, layout: _Layout) -> Axes:
-    bottom = layout.height - _CURVE_TOP - _CURVE_HEIGHT
-    box = (_LEFT / _WIDTH, bottom / layout.height, _INNER / _WIDTH, _CURVE_HEIGHT / layout.height)
-    return figure.add_axes(box)
 
 
 def _draw_strip(canvas: Axes, clusters: VideoClusters, layout: _Layout) -> None:
@@ -171,10 +140,8 @@ def _connector(left: float, right: float, layout: _Layout, *, cluster: int) -> P
 
 
 def _label(canvas: Axes, x: float, y: float, text: str, *, on: str) -> None:
-    ink = ink_on(*(part / 255 for part in rgb(on)))
-    canvas.text(
-        x, y, text, ha="center", va="center_baseline", fontsize=10.5, weight="bold", color=ink
-    )
+    style: dict[str, Any] = {"va": "center_baseline", "fontsize": 10.5, "weight": "bold"}
+    canvas.text(x, y, text, ha="center", color=ink_on(on), **style)
 
 
 def _draw_film(
@@ -182,9 +149,15 @@ def _draw_film(
 ) -> None:
     pixels = np.full((layout.height, _WIDTH, 3), 255, dtype=np.uint8)
     pictures = film(clusters, picture, per_cluster=layout.across * layout.down)
-    for j, shown in zip(range(layout.rows * layout.columns), pictures, strict=False):
+    for j, (thumbnails, mean) in zip(range(layout.rows * layout.columns), pictures, strict=False):
         _draw_caption(canvas, clusters, layout, cluster=j)
-        _paste_cluster(pixels, shown, layout, cluster=j)
+        left, top = layout.corner(j)
+        width, height = layout.thumbnail
+        for i, thumbnail in enumerate(thumbnails):
+            row, column = divmod(i, layout.across)
+            corner = (left + column * (width + 4), top + _CAPTION + row * (height + 4))
+            _paste(pixels, thumbnail, corner, layout.thumbnail, color=cluster_color(j))
+        _paste(pixels, mean, (left, top + layout.mean_top), layout.mean, color=cluster_color(j))
     top = layout.film_top - 4  # the strip and the connectors are above it
     extent = (0, _WIDTH, layout.height, top)
     canvas.imshow(pixels[top:], extent=extent, interpolation="nearest", zorder=0)
@@ -212,19 +185,6 @@ def _draw_caption(canvas: Axes, clusters: VideoClusters, layout: _Layout, *, clu
     canvas.text(left, top + 34, span, va="center_baseline", fontsize=fontsize, color=FAINT_INK)
 
 
-def _paste_cluster(
-    pixels: Picture, shown: ClusterPictures, layout: _Layout, *, cluster: int
-) -> None:
-    left, top = layout.corner(cluster)
-    width, height = layout.thumbnail
-    for i, thumbnail in enumerate(shown.thumbnails):
-        row, column = divmod(i, layout.across)
-        corner = (left + column * (width + 4), top + _CAPTION + row * (height + 4))
-        _paste(pixels, thumbnail, corner, layout.thumbnail, color=cluster_color(cluster))
-    mean_top = top + layout.row_height - 26 - layout.mean[1]
-    _paste(pixels, shown.mean, (left, mean_top), layout.mean, color=cluster_color(cluster))
-
-
 def _paste(
     pixels: Picture,
     picture: Picture,
@@ -234,28 +194,25 @@ def _paste(
     color: str,
 ) -> None:
     (x, y), (width, height) = corner, size
-    pixels[y : y + height, x : x + width] = rgb(color)
+    pixels[y : y + height, x : x + width] = ImageColor.getrgb(color)
     inside = resized(picture, width=width - 2 * _BORDER, height=height - 2 * _BORDER)
     pixels[y + _BORDER : y + height - _BORDER, x + _BORDER : x + width - _BORDER] = inside
 
 
 def _draw_margin(canvas: Axes, clusters: VideoClusters, layout: _Layout) -> None:
     """Label the lines of each row at its left, and name the clusters that are not shown."""
-    for text, y in _margin_texts(clusters, layout):
-        canvas.text(
-            _LEFT - 8, y, text, ha="right", va="center", fontsize=10.5, color=FAINT_INK, zorder=3
-        )
-    if clusters.num_clusters > MAX_SHOWN:
-        text = f"film: clusters 0 to {MAX_SHOWN - 1} of {clusters.num_clusters}"
-        canvas.text(_LEFT, layout.film_top - 16, text, fontsize=10.5, color=FAINT_INK)
-
-
-def _margin_texts(clusters: VideoClusters, layout: _Layout) -> Iterator[tuple[str, float]]:
     sampled = clusters.sizes.max() > MEAN_FRAMES
     mean = f"mean of up\nto {MEAN_FRAMES} of its\nframes" if sampled else "mean of\nall its\nframes"
+    labels = {
+        "frame\nnumbers": 34,
+        "some of\nits frames": _CAPTION + layout.frames_height / 2,
+        mean: layout.mean_top + layout.mean[1] / 2,
+    }
+    style: dict[str, Any] = {"fontsize": 10.5, "color": FAINT_INK, "zorder": 3}
     for row in range(layout.rows):
-        top = layout.film_top + row * layout.row_height
-        frames = layout.down * (layout.thumbnail[1] + 4)
-        yield "frame\nnumbers", top + 34
-        yield "some of\nits frames", top + _CAPTION + frames / 2
-        yield mean, top + layout.row_height - 26 - layout.mean[1] / 2
+        for text, y in labels.items():
+            top = layout.film_top + row * layout.row_height
+            canvas.text(_LEFT - 8, top + y, text, ha="right", va="center", **style)
+    if clusters.num_clusters > MAX_SHOWN:
+        text = f"film: clusters 0 to {MAX_SHOWN - 1} of {clusters.num_clusters}"
+        canvas.text(_LEFT, layout.film_top - 16, text, **style)

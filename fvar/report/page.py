@@ -4,6 +4,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import jinja2
@@ -55,9 +56,7 @@ class Card:
         percent = 100 / self.clusters.num_frames
         parts = (
             f"{cluster_color(j)} {start * percent:.3f}% {stop * percent:.3f}%"
-            for j, (start, stop) in enumerate(
-                zip(self.clusters.starts.tolist(), self.clusters.stops.tolist(), strict=True)
-            )
+            for j, (start, stop) in enumerate(pairwise(self.clusters.boundaries.tolist()))
         )
         return f"linear-gradient(90deg, {', '.join(parts)})"
 

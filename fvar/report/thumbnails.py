@@ -1,8 +1,8 @@
 """The pictures shown of each cluster: some of its frames, and their mean."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +17,6 @@ Picture = npt.NDArray[np.uint8]
 MEAN_FRAMES = 64  # evenly spaced in a cluster; more do not change its mean picture visibly
 
 
-@dataclass(frozen=True, eq=False)
-class ClusterPictures:
-    """The pictures shown of one cluster.
-
-    Attributes:
-        thumbnails: Pictures of some of its frames, in order.
-        mean: Mean picture of all frames of the cluster, or of `MEAN_FRAMES` of them.
-    """
-
-    thumbnails: list[Picture]
-    mean: Picture
-
-
 def spread(start: int, stop: int, *, number: int) -> list[int]:
     """Return at most `number` distinct frames of [start, stop), evenly spaced; one is the middle frame."""
     if number == 1:
@@ -40,45 +27,22 @@ def spread(start: int, stop: int, *, number: int) -> list[int]:
 
 def film(
     clusters: VideoClusters, picture: Callable[[int], Picture], *, per_cluster: int
-) -> Iterator[ClusterPictures]:
-    """Yield the pictures to show of each cluster, in order.
+) -> Iterator[tuple[list[Picture], Picture]]:
+    """Yield the pictures to show of each cluster, in order: some of its frames, and their mean.
+
+    The mean is that of all frames of the cluster, or of `MEAN_FRAMES` of them.
 
     Args:
         clusters: The clusters of the video.
-        picture: Takes a frame's number; returns its picture, all of one size. It is called once per frame,
-            and twice for frame 0.
+        picture: Takes a frame's number; returns its picture, all of one size. It is called once per frame.
         per_cluster: Largest number of frames to show of each cluster.
-
-    Raises:
-        InputError: `picture` returned no picture, or one of another size than before.
     """
-    shape = picture(0).shape
-    for start, stop in zip(clusters.starts.tolist(), clusters.stops.tolist(), strict=True):
+    for start, stop in pairwise(clusters.boundaries.tolist()):
         shown = spread(start, stop, number=per_cluster)
         averaged = spread(start, stop, number=MEAN_FRAMES)
-        thumbnails: dict[int, Picture] = {}
-        total = np.zeros(shape)
-        for frame in sorted({*shown, *averaged}):
-            current = picture(frame)
-            _check_picture(
-                current, shape=shape, thing=f"frame {frame} of video {clusters.id!r:.80}"
-            )
-            if frame in shown:
-                thumbnails[frame] = current
-            if frame in averaged:
-                total += current
-        mean = np.rint(total / len(averaged)).astype(np.uint8)
-        yield ClusterPictures([thumbnails[frame] for frame in shown], mean)
-
-
-def _check_picture(picture: Picture, *, shape: tuple[int, ...], thing: str) -> None:
-    if picture.dtype != np.uint8 or picture.shape != shape or shape[2:] != (3,):
-        rule = f"{list(shape)} like the first" if shape[2:] == (3,) else "[H, W, 3]"
-        raise InputError(
-            thing,
-            f"is {picture.dtype}{list(picture.shape)}, must be uint8{rule}",
-            fix="pass pictures of one video",
-        )
+        pictures = {frame: picture(frame) for frame in sorted({*shown, *averaged})}
+        mean = np.mean([pictures[frame] for frame in averaged], axis=0)
+        yield [pictures[frame] for frame in shown], np.rint(mean).astype(np.uint8)
 
 
 def decode_thumbnail(jpeg: npt.NDArray[np.uint8], *, side_px: int) -> Picture:

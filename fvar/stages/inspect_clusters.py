@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from fvar.config import InspectConfig
 from fvar.errors import ConfigError, InputError, stopped_by
@@ -86,12 +85,11 @@ def _inspect(
     remove_outputs(out_dir, [H5, CSV, PAGE, *(f"{FILMSTRIPS}/{path.name}" for path in old)])
     inferred = infer_clips(
         run.recognizer,
-        run.sweep,
+        replace(run.sweep, with_steps=True),
         run.dataset(frames, shown),
         range(len(shown)),
         precision=run.config.precision,
         workers=config.workers,
-        with_steps=True,
     )
     paths = [out_dir / name for name in names]
     with reporter.progress(f"inspect {config.split}", total=len(shown), unit="videos") as bar:
@@ -153,7 +151,7 @@ def _draw_each(
             id=clip.id,
             label=classes[clip.label],
             predicted=classes[int(inference.logits.argmax())],
-            boundaries=np.append(inference.starts, inference.stops[-1]),
+            boundaries=inference.boundaries,
             step_distances=inference.step_distances,
             num_bits=inference.num_bits,
             pts_seconds=clip.video.pts_seconds,

@@ -21,7 +21,7 @@ from fvar.store.manifest import (
     StageManifest,
     VideoEntry,
     locate,
-    read_any_manifest,
+    read_manifest,
 )
 from fvar.store.provenance import file_faults, rerun
 
@@ -172,7 +172,7 @@ def _follow(path: Path, faults: _Faults) -> list[Run]:
     while waiting:
         current = waiting.popleft()
         try:
-            run = Run(current, read_any_manifest(current))
+            run = Run(current, read_manifest(current, StageManifest))
         except ManifestError as error:
             faults.add([error])
             continue

@@ -16,12 +16,7 @@ from fvar.store.encoded_video import EncodedVideo
 from fvar.store.frame_store import REMAKE_SHARD, FrameStore
 from fvar.store.manifest import VideoEntry
 
-_UNDECODABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-)  # what Pillow raises
+_UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # of Pillow
 
 
 def shard_faults(folder: Path, shard: str, *, num_videos: int) -> Iterator[FrameStoreError]:

@@ -51,10 +51,6 @@ class EncodedVideo:
             raise FrameStoreError("encoded video", problem, fix="pass parts that belong together")
 
     def _problems(self) -> Iterator[str]:
-        for name, dtype in ARRAYS.items():
-            array = getattr(self, name)
-            if array.ndim != 1 or array.dtype != np.dtype(dtype):
-                yield f"{name} is {array.dtype}{list(array.shape)}, must be {np.dtype(dtype)}[:]"
         yield from self._problems_of_offsets()
         # Stated as what must hold, so that nan is refused too.
         if not (np.isfinite(self.pts_seconds).all() and (np.diff(self.pts_seconds) >= 0).all()):

@@ -42,17 +42,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         # HDF5's own text is many lines long.
         reason = os.strerror(error.errno) if error.errno else error
+        fix = _WRITE_FIXES.get(error.errno or 0, "make its folder writable")
         raise StoppedError(
-            path, f"cannot be written ({reason})", fix=f"{write_fix(error)} and run again"
+            path, f"cannot be written ({reason})", fix=f"{fix} and run again"
         ) from error
     finally:
         with contextlib.suppress(OSError):  # what went wrong above may forbid this too
             temporary.unlink()
-
-
-def write_fix(error: OSError) -> str:
-    """Return what the user does about a file that could not be written."""
-    return _WRITE_FIXES.get(error.errno or 0, "make its folder writable")
 
 
 @contextlib.contextmanager

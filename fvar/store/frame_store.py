@@ -26,9 +26,8 @@ REMAKE_SHARD = (  # what the user does about a damaged shard
 )
 
 _SHARD = Hdf5Format("fvar.shard", VERSION, FrameStoreError, fix=REMAKE_SHARD)
-_MAX_OPEN = (
-    8  # HDF5 files that one process keeps open: each takes a descriptor and about 1 MB of caches
-)
+# HDF5 files that one store keeps open: each takes a descriptor and about 1 MB of caches.
+_MAX_OPEN = 8
 
 
 def write_shard(path: Path, videos: Iterable[tuple[str, EncodedVideo]]) -> None:
@@ -89,9 +88,8 @@ class FrameStore:
     own store.
     """
 
-    def __init__(self, folder: Path, *, max_open: int = _MAX_OPEN) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._max_open = max_open
         self._files: OrderedDict[str, h5py.File] = OrderedDict()
         # While one thread reads a file, no other thread may close it to open one more.
         self._lock = Lock()
@@ -129,13 +127,12 @@ class FrameStore:
                 return len(file)
 
     def _file(self, shard: str) -> h5py.File:
-        if shard in self._files:
-            self._files.move_to_end(shard)
-            return self._files[shard]
-        file = self._files[shard] = _open(self.folder, shard)
-        if len(self._files) > self._max_open:
-            self._files.popitem(last=False)[1].close()
-        return file
+        if shard not in self._files:
+            self._files[shard] = _open(self.folder, shard)
+            if len(self._files) > _MAX_OPEN:
+                self._files.popitem(last=False)[1].close()
+        self._files.move_to_end(shard)
+        return self._files[shard]
 
     def close(self) -> None:
         """Close all files; reading opens them again."""

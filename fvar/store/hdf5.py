@@ -20,7 +20,6 @@ _DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # what h5py 
 _METADATA_BYTES = 128 << 10  # HDF5 adds about 2 KB per group, and now and then a heap of 64 KB
 _EOF_ADDRESS = slice(28, 36)  # of the superblock, versions 2 and 3: the length of the file
 
-_KINDS = {int: "iu", float: "f"}  # of numpy
 _Value = TypeVar("_Value", int, float, str)
 
 
@@ -160,7 +159,9 @@ class Hdf5Format:
         if name not in owner.attrs:
             raise _problem(f"attribute {name} is missing")
         stored = owner.attrs.get_id(name)
-        if not (stored.shape == () and self._is_kind(stored.dtype, kind)):
+        kinds = {int: "iu", float: "f", str: self.text}[kind]  # of numpy
+        is_text = h5py.check_string_dtype(stored.dtype) is not None  # O may be a reference too
+        if stored.shape != () or stored.dtype.kind not in kinds or is_text != (kind is str):
             found = f"{stored.dtype}{list(stored.shape or ())}"
             raise _problem(f"attribute {name} is {found}, must be one {kind.__name__}")
         # `owner.attrs[name]` would open the attribute again, which takes as long as all the rest.
@@ -168,11 +169,6 @@ class Hdf5Format:
         stored.read(value)
         item: Any = value[()]
         return kind(item.decode() if isinstance(item, bytes) else item)
-
-    def _is_kind(self, dtype: np.dtype[Any], kind: type) -> bool:
-        if kind is str:
-            return dtype.kind == self.text and h5py.check_string_dtype(dtype) is not None
-        return dtype.kind in _KINDS[kind]
 
 
 def _problem(text: str) -> InputError:

@@ -9,13 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from fvar.config import (
-    EvalConfig,
-    ExtractConfig,
-    InspectConfig,
-    Split,
-    TrainConfig,
-)
+from fvar.config import EvalConfig, ExtractConfig, InspectConfig, Split, TrainConfig
 from fvar.errors import ManifestError
 from fvar.settings import Settings, parse
 from fvar.store.files import MANIFEST_NAME, REPLACE, check_out_dir, is_complete, write_json
@@ -26,14 +20,8 @@ _MAX_BYTES = 1 << 30  # a manifest of a million videos takes about 400 MB
 
 
 def _inside(path: str) -> str:
-    parts = PurePosixPath(path)
-    if (
-        parts.is_absolute()
-        or ".." in parts.parts
-        or not parts.parts
-        or "\\" in path
-        or "\0" in path
-    ):
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or set(path) & {"\\", "\0"}:
         raise ValueError("must be a relative path inside the folder")
     return path
 
@@ -215,42 +203,33 @@ def locate(path: Path) -> Path:
 def read_manifest(path: Path, stage: type[_Manifest]) -> _Manifest:
     """Read and validate the manifest at `path` (a file), which `stage` must have written.
 
-    Raises:
-        ManifestError: It cannot be read, is not JSON, is another stage's, or breaks the schema.
-    """
-    data, schema = _read_json(path)
-    wanted = stage.model_fields["schema_"].default
-    if schema != wanted:
-        writer = _STAGES.get(str(schema))
-        found = f"was written by `{writer.COMMAND}`" if writer else f"has schema {schema!r:.60}"
-        raise ManifestError(
-            path, f"{found}, wanted {wanted!r}", fix=f"give a folder that `{stage.COMMAND}` wrote"
-        )
-    return parse(stage, data, source=path, error=ManifestError)
-
-
-def read_any_manifest(path: Path) -> StageManifest:
-    """Read and validate the manifest at `path` (a file), whichever stage wrote it.
+    Args:
+        path: The file.
+        stage: Class of the manifest; `StageManifest` accepts that of every stage.
 
     Raises:
-        ManifestError: It cannot be read, is not JSON, has no known schema, or breaks its schema.
+        ManifestError: It cannot be read, is not JSON, is another stage's, or breaks its schema.
     """
-    data, schema = _read_json(path)
-    stage = _STAGES.get(str(schema))
-    if stage is None:
+    data = _read_json(path)
+    schema = data.get("schema") if isinstance(data, dict) else None
+    writer = _STAGES.get(str(schema))
+    if writer is None:
         problem = f"has schema {schema!r:.60}, must be one of {', '.join(_STAGES)}"
-        raise ManifestError(path, problem, fix="rerun the stage that wrote it")
-    return parse(stage, data, source=path, error=ManifestError)
+        raise ManifestError(
+            path, problem, fix="give another folder or rerun the stage that wrote it"
+        )
+    if not issubclass(writer, stage):
+        problem = f"was written by `{writer.COMMAND}`, must be a manifest of `{stage.COMMAND}`"
+        raise ManifestError(path, problem, fix=f"give a folder that `{stage.COMMAND}` wrote")
+    return parse(writer, data, source=path, error=ManifestError)
 
 
-def _read_json(path: Path) -> tuple[Any, Any]:
-    """Return a manifest's data and its schema."""
+def _read_json(path: Path) -> Any:
     fix = "restore it, or delete it and rerun the stage that wrote it"
     try:
         num_bytes = path.stat().st_size
         if num_bytes <= _MAX_BYTES:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            return data, data.get("schema") if isinstance(data, dict) else None
+            return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(path, f"is not a readable manifest ({error})", fix=fix) from error
     raise ManifestError(path, f"has {num_bytes} bytes, must have at most {_MAX_BYTES}", fix=fix)

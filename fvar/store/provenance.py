@@ -32,9 +32,8 @@ def check_files(path: Path, manifest: StageManifest, *, with_inputs: bool = True
         ManifestError: Names the first file that is missing or differs, and the command to rerun.
     """
     fix = rerun(manifest, path.parent)
-    entries: list[InputFile | OutputFile] = [*manifest.outputs]
-    if with_inputs:
-        entries += manifest.inputs
+    inputs = manifest.inputs if with_inputs else []
+    entries: list[InputFile | OutputFile] = [*manifest.outputs, *inputs]
     for entry in entries:
         for fault in file_faults(path, entry, command=manifest.COMMAND, fix=fix):
             raise fault

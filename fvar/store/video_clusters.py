@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from fvar.errors import InputError
 
-_ARRAYS = {"boundaries": "<i8", "step_distances": "<i8", "pts_seconds": "<f8"}
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class VideoClusters:
@@ -53,10 +51,6 @@ class VideoClusters:
             )
 
     def _problems(self) -> Iterator[str]:
-        for name, dtype in _ARRAYS.items():
-            array = getattr(self, name)
-            if array.ndim != 1 or array.dtype != np.dtype(dtype):
-                yield f"{name} is {array.dtype}{list(array.shape)}, must be {np.dtype(dtype)}[:]"
         if not len(self.pts_seconds):
             yield "pts_seconds is empty, a video has at least 1 frame"
         if self.num_clusters < 1:

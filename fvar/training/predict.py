@@ -21,7 +21,6 @@ def infer_clips(
     *,
     precision: PrecisionName,
     workers: int,
-    with_steps: bool,
 ) -> Iterator[tuple[EncodedClip, Inference]]:
     """Yield the clips at `positions` of `dataset`, each with what the recognizer computed for it.
 
@@ -33,7 +32,7 @@ def infer_clips(
     try:
         for (clip,) in load_batches(dataset, [[(0, at)] for at in positions], workers=workers):
             with autocast(precision, clip.device):
-                inference = recognizer.infer(clip, sweep, with_steps=with_steps)
+                inference = recognizer.infer(clip, sweep)
             yield clip, inference
     finally:
         recognizer.train(was_training)
@@ -58,7 +57,6 @@ def predict(
         range(world.rank, len(dataset), world.world_size),
         precision=precision,
         workers=workers,
-        with_steps=False,
     ):
         mine.append(Prediction(clip.id, clip.label, inference.logits))
         progress.advance(world.world_size)

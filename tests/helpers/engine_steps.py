@@ -60,7 +60,7 @@ def take_step(recognizer: Recognizer, clips: Sequence[TensorClip], sweep: Sweep)
 
 
 def backward(recognizer: Recognizer, logits: Tensor) -> Step:
-    """Go back from logits (B, classes) of videos labelled 0, 1, 2, ..."""
+    """Go back from logits (B, classes) of videos labeled 0, 1, 2, ..."""
     recognizer.zero_grad()
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     loss = functional.cross_entropy(wide, torch.arange(len(logits)) % NUM_CLASSES)

@@ -71,7 +71,7 @@ assert steps[0].gradients.keys() == {name for name, _ in recognizer.named_parame
 torch.optim.SGD(recognizer.parameters(), lr=0.1).step()
 found = recognizer.eval().infer(clips[0], sweep)
 assert distance(found.logits, steps[0].logits[0]) > 1e-3
-print(len(recognizer.classifier.weight[0]), found.stops.tolist())
+print(len(recognizer.classifier.weight[0]), found.boundaries[1:].tolist())
 """
 
 
@@ -92,7 +92,7 @@ def _run(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=package,
-        env=os.environ | {"PYTHONPATH": path, "COLUMNS": "200"},
+        env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
@@ -105,7 +105,7 @@ def _run(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_line_lists_and_checks_what_was_added(
     flag: str, names: list[str], package: Path
 ) -> None:
-    """`--help` and the error for a wrong name list a new file's names."""
+    """`--help` and the usage error for a wrong name list a new file's names."""
     shown = _run(package, "-m", "cli", "train", "--help")
     refused = _run(package, "-m", "cli", "train", "frames", flag, "missing")
     assert (shown.returncode, refused.returncode) == (0, 2)

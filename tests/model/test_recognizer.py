@@ -2,6 +2,8 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from random import Random
 
 import numpy as np
@@ -37,7 +39,7 @@ def _clips(lengths: Sequence[int], *, seed: int = 0) -> list[TensorClip]:
 def _same(a: Inference, b: Inference) -> bool:
     return torch.equal(a.logits, b.logits) and all(
         np.array_equal(getattr(a, name), getattr(b, name))
-        for name in ("starts", "stops", "step_distances", "num_bits")
+        for name in ("boundaries", "step_distances", "num_bits")
     )
 
 
@@ -72,11 +74,12 @@ def test_inference_does_not_depend_on_other_videos(
     clustering: str | None, lengths: list[int], random: Random
 ) -> None:
     """What is inferred of a video is the same to the bit in any order and after any others."""
-    recognizer, clips, sweep = _recognizer().eval(), _clips(lengths), make_sweep(clustering)
-    first = [recognizer.infer(clip, sweep, with_steps=True) for clip in clips]
+    recognizer, clips = _recognizer().eval(), _clips(lengths)
+    sweep = replace(make_sweep(clustering), with_steps=True)
+    first = [recognizer.infer(clip, sweep) for clip in clips]
     order = list(range(len(clips)))
     random.shuffle(order)
-    again = {at: recognizer.infer(clips[at], sweep, with_steps=True) for at in order}
+    again = {at: recognizer.infer(clips[at], sweep) for at in order}
     assert all(_same(again[at], inference) for at, inference in enumerate(first))
 
 
@@ -117,22 +120,23 @@ def test_inference_reports_the_partition(
     """
     recognizer = _recognizer().eval()
     (clip,) = _clips([num_frames])
-    found = recognizer.infer(clip, make_sweep(clustering, k), with_steps=with_steps)
+    sweep = replace(make_sweep(clustering, k), with_steps=with_steps)
+    found = recognizer.infer(clip, sweep)
     output = recognizer.backbone.stem(clip.frames).detach().numpy()
     steps = oracle.step_distances(output)
     if clustering == "random" or clustering is None or num_frames < k:
-        assert len(found.starts) == (num_frames if clustering is None else min(k, num_frames))
-        assert found.starts[0] == 0
-        assert found.stops.tolist() == [*found.starts[1:].tolist(), num_frames]
-        assert (found.stops > found.starts).all()
+        number = num_frames if clustering is None else min(k, num_frames)
+        assert len(found.boundaries) == number + 1
+        assert (found.boundaries[0], found.boundaries[-1]) == (0, num_frames)
+        assert (np.diff(found.boundaries) > 0).all()
     else:
         spans = oracle.clusters(clustering, steps, k)
-        assert list(zip(found.starts.tolist(), found.stops.tolist(), strict=True)) == spans
+        assert list(pairwise(found.boundaries.tolist())) == spans
     wanted = steps if with_steps or clustering in ("cumulative", "slope") else []
     assert found.step_distances.tolist() == wanted
     assert found.num_bits == output[0].size
-    assert found.starts.dtype == found.stops.dtype == found.step_distances.dtype == np.int64
-    assert repr(found) == f"Inference(logits=(4,), clusters={len(found.starts)})"
+    assert found.boundaries.dtype == found.step_distances.dtype == np.int64
+    assert repr(found) == f"Inference(logits=(4,), clusters={len(found.boundaries) - 1})"
 
 
 def test_inference_sees_every_frame() -> None:

@@ -9,19 +9,21 @@ import pytest
 from clusters_samples import gray_pictures, sample_clusters
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageColor
 
 from fvar.errors import InputError
-from fvar.report.colors import PALETTE, cluster_color, ink_on, rgb
+from fvar.report.colors import PALETTE, cluster_color, ink_on
 from fvar.report.filmstrip import MAX_SHOWN, filmstrip_figure, write_filmstrip
 from fvar.report.thumbnails import MEAN_FRAMES, decode_thumbnail, film, resized, spread
 
 
 def pixels_of(figure: Figure) -> np.ndarray:
     """Return the picture as drawn, uint8 (H, W, 3)."""
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]  # Agg
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def texts_of(figure: Figure) -> list[str]:
@@ -49,11 +51,11 @@ def test_size_times_mean_picture_is_the_sum_of_pictures(num_frames: int, k: int)
     clusters = sample_clusters(num_frames, k)
     shown = list(film(clusters, gray_pictures(2, 3), per_cluster=3))
     assert len(shown) == clusters.num_clusters
-    for start, stop, one in zip(clusters.starts, clusters.stops, shown, strict=True):
-        assert one.mean.shape == (2, 3, 3)
-        assert abs(one.mean.mean() - np.arange(start, stop).mean()) <= 0.5
+    for start, stop, (frames, mean) in zip(clusters.starts, clusters.stops, shown, strict=True):
+        assert mean.shape == (2, 3, 3)
+        assert abs(mean.mean() - np.arange(start, stop).mean()) <= 0.5
         wanted = spread(int(start), int(stop), number=3)
-        assert [picture[0, 0, 0] for picture in one.thumbnails] == wanted
+        assert [picture[0, 0, 0] for picture in frames] == wanted
 
 
 def test_a_frame_is_decoded_once_and_a_large_cluster_sampled() -> None:
@@ -62,28 +64,8 @@ def test_a_frame_is_decoded_once_and_a_large_cluster_sampled() -> None:
     draw = gray_pictures(1, 1)
     clusters = sample_clusters(1000, 1)
     list(film(clusters, lambda frame: asked.append(frame) or draw(frame), per_cluster=5))
-    assert asked.pop(0) == 0  # for the size
     assert len(asked) == len(set(asked)) <= MEAN_FRAMES + 5
     assert {0, 999} <= set(asked)
-
-
-@pytest.mark.parametrize(
-    ("first", "wrong", "problem"),
-    [
-        ((4, 4, 3), np.zeros((4, 4, 3)), "is float64[4, 4, 3], must be uint8"),
-        ((4, 4, 3), np.zeros((5, 4, 3), np.uint8), "is uint8[5, 4, 3], must be uint8[4, 4, 3]"),
-        ((4, 4), np.zeros((4, 4), np.uint8), "is uint8[4, 4], must be uint8[H, W, 3]"),
-    ],
-)
-def test_a_wrong_picture_is_refused(
-    first: tuple[int, ...], wrong: np.ndarray, problem: str
-) -> None:
-    """A frame of another type or size, or without color channels, is named with what it must be."""
-    pictures = [np.zeros(first, np.uint8)] * 2 + [wrong]
-    with pytest.raises(InputError) as caught:
-        list(film(sample_clusters(3, 1), lambda t: pictures[t], per_cluster=3))
-    assert "of video 'clip-0'" in caught.value.thing
-    assert problem in caught.value.problem
 
 
 def jpeg(width: int, height: int, mode: str = "RGB") -> np.ndarray:
@@ -125,11 +107,11 @@ def test_numbers_can_be_read_on_every_color(color: str) -> None:
     """The ink on a cluster's color has a WCAG contrast of at least 4.5, computed here from sRGB."""
 
     def luminance(text: str) -> float:
-        parts = [part / 255 for part in rgb(text)]
+        parts = [part / 255 for part in ImageColor.getrgb(text)]
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
-    ink = ink_on(*(part / 255 for part in rgb(color)))
+    ink = ink_on(color)
     bright, dark = sorted((luminance(color), luminance(ink)), reverse=True)
     assert (bright + 0.05) / (dark + 0.05) >= 4.5
 
@@ -149,7 +131,7 @@ def test_every_cluster_is_drawn(num_frames: int, k: int, size: tuple[int, int]) 
     pixels = pixels_of(figure)
     assert pixels.shape[1] == 1600
     for j in range(min(clusters.num_clusters, len(PALETTE))):
-        assert (pixels == rgb(cluster_color(j))).all(axis=-1).sum() > 200
+        assert (pixels == ImageColor.getrgb(cluster_color(j))).all(axis=-1).sum() > 200
 
 
 def test_the_mean_is_drawn_in_its_gray() -> None:

@@ -13,7 +13,7 @@ from fvar.store.manifest import (
     FramesManifest,
     InputFile,
     OutputFile,
-    read_any_manifest,
+    StageManifest,
     read_manifest,
 )
 from fvar.store.provenance import check_files, input_file, output_file, tool_versions
@@ -32,7 +32,8 @@ def chain(whole: Path, tmp_path: Path) -> Path:
 
 
 def _check(folder: Path) -> None:
-    check_files(folder / "manifest.json", read_any_manifest(folder / "manifest.json"))
+    path = folder / "manifest.json"
+    check_files(path, read_manifest(path, StageManifest))
 
 
 def test_untouched_files_pass(whole: Path) -> None:

@@ -32,7 +32,7 @@ class Clustering(Protocol):
 
         Args:
             steps: (N,) int64, step distances of all videos, one after the other. It is 0 at the last frame of
-                each video, and everywhere if the clustering needs no distances.
+                each video, and may be 0 everywhere if the clustering needs no distances.
             lengths: (B,) int64, frames T of each video.
             num_clusters: K.
             cut_keys: A seed for each video, for whatever is random.

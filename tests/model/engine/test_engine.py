@@ -29,7 +29,7 @@ from fvar.model.averaging import mean
 from fvar.model.backbone import Backbone
 from fvar.model.clustering import cluster
 from fvar.model.conv_bn_fusion import depends_on_batch
-from fvar.model.engine import measure_steps, represent
+from fvar.model.engine import represent
 from fvar.model.interface import Engine, Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.model.shift import VideoLayout
@@ -147,8 +147,12 @@ def test_distances_and_clusters_do_not_depend_on_the_chunks(
     expected = [distance for x in outputs for distance in (*oracle.step_distances(x), 0)]
     if first.steps is not None:
         assert first.steps.tolist() == expected
-    measured = torch.cat([measure_steps(backbone, clip, make_sweep(chunk=3)) for clip in clips])
-    assert measured.tolist() == expected
+    for engine in ENGINES:
+        sweep = replace(make_sweep(name, k, chunk=chunks[0], engine=engine), with_steps=True)
+        measured = represent(backbone, clips, sweep)
+        assert measured.steps is not None
+        assert measured.steps.tolist() == expected
+        assert spans_of(measured.clusters) == spans_of(first.clusters)
 
 
 @pytest.mark.parametrize("backbone_name", ["tiny", "mobilenet_v2"])

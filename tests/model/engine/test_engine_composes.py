@@ -112,7 +112,7 @@ def test_bfloat16_in_chunks_is_no_further_off_than_plain() -> None:
 def _loss(
     recognizer: Recognizer, clips: list[TensorClip], engine: Engine, *, batch_size: int
 ) -> Tensor:
-    """Return what `clips`, labelled by their keys, add to the mean loss of a batch of `batch_size`."""
+    """Return what `clips`, labeled by their keys, add to the mean loss of a batch of `batch_size`."""
     labels = torch.tensor([clip.cut_key for clip in clips])
     return (
         functional.cross_entropy(recognizer(clips, _sweep(engine)), labels, reduction="sum")
