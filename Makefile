@@ -103,7 +103,7 @@ damage: setup  ## cut real clips (DATA=folder) short and flip bytes in hundreds 
 	$(BIN)/python benchmarks/damage.py $(DATA)
 
 interruptions: setup  ## kill an extraction at 30 random moments, rerun it each time, and compare the store (2 minutes)
-	$(BIN)/python tests/helpers/kill_sweep.py 30 0
+	PYTHONPATH=tests/helpers $(BIN)/python tools/kill_sweep.py 30 0
 
 clean:  ## remove .venv, caches and the demo's runs
 	rm -rf $(VENV) $(RUN) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

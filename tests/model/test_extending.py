@@ -92,7 +92,7 @@ def _run(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=package,
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | {"PYTHONPATH": path, "COLUMNS": "200"},  # so that no name is wrapped
         capture_output=True,
         text=True,
         check=False,

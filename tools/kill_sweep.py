@@ -1,6 +1,6 @@
 """Kills an extraction at random moments, reruns it, and checks that the store equals an uninterrupted one.
 
-Usage: python tests/helpers/kill_sweep.py [KILLS] [SEED]
+Usage: PYTHONPATH=tests/helpers python tools/kill_sweep.py [KILLS] [SEED]
 """
 
 import csv
