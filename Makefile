@@ -62,7 +62,7 @@ test: setup  ## all tests, with branch coverage
 test-fast: setup  ## the tests that are not marked slow
 	$(BIN)/python -m pytest -m "not slow"
 
-mutants: setup  ## change the method in each way of tools/mutations.py; a test must fail each time (4 minutes)
+mutants: setup  ## change the method in each way of tools/mutations.toml; a test must fail each time (4 minutes)
 	$(BIN)/python tools/mutants.py
 
 bench: export OMP_WAIT_POLICY = PASSIVE  # as the command sets it

@@ -1,4 +1,4 @@
-"""Breaks a copy of the package in each way of `mutations` and runs the tests: they must kill every mutant.
+"""Breaks a copy of the package in each way of `mutations.toml`; the tests must kill every mutant.
 
 Run by ``make mutants``. Prints a line for each mutant with the test that found it; exits with 1 if one
 survives. All run in this process, because importing torch takes longer than the tests; what comes from the
@@ -13,12 +13,31 @@ import shutil
 import sys
 import tempfile
 import time
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mutations import MUTATIONS, Mutation
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One text of one file of `fvar/model`, replaced by another; `mutations.toml` describes the fields."""
+
+    says: str
+    file: str
+    old: str
+    new: str
+    select: Sequence[str] = ("-m", "not slow")
+    tested_in: str | None = None
+
 
 ROOT = Path(__file__).resolve().parents[1]
+MUTATIONS = [
+    Mutation(**entry)
+    for entry in tomllib.loads(Path(__file__).with_name("mutations.toml").read_text())["mutation"]
+]
 COPIED = ("fvar", "tests", "pyproject.toml")
 # A mutant may loop forever; and hypothesis is imported from the second run on, which pytest warns about.
 PYTEST = (
