@@ -3,7 +3,6 @@
 Usage: PYTHONPATH=tests/helpers python tools/kill_sweep.py [KILLS] [SEED]
 """
 
-import csv
 import hashlib
 import os
 import random
@@ -15,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from video_samples import make_samples
+from video_samples import make_samples, write_source
 
 from fvar.config import ExtractConfig
 from fvar.reporting import SilentReporter
@@ -24,16 +23,6 @@ from fvar.store.frame_store import FrameStore
 from fvar.store.manifest import FramesManifest, read_manifest
 
 NAMES = ["plain.mp4", "b frames.avi", "vfr.mp4", "turned.mp4", "wide pixels.mp4", "plain.mkv"]
-
-
-def write_source(folder: Path, names: list[str]) -> Path:
-    """Write a source CSV of videos `names`, ids v0 and on."""
-    path = folder / "source.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "video", "label", "split"])
-        writer.writerows([f"v{n}", name, "c", "train"] for n, name in enumerate(names))
-    return path
 
 
 def content(out: Path) -> dict[str, str]:

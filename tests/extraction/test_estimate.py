@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kill_sweep import write_source
+from video_samples import write_source
 
 from fvar.config import ExtractConfig
 from fvar.reporting import SilentReporter

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,10 +16,28 @@ TIMEOUT_SECONDS = 240
 Ended = tuple[int | None, str, str]  # exit code, standard output, standard error
 
 
-def fvar(*arguments: object) -> subprocess.CompletedProcess[str]:
+def wait_until(condition: Callable[[], object], *, seconds: float = 120) -> None:
+    """Wait until `condition` holds; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def lives(pid: int) -> bool:
+    """Return whether a process runs; one that ended without being waited for does not."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def fvar(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run ``fvar`` with `arguments` and return how it ended and what it printed."""
     return subprocess.run(
         [str(FVAR), *map(str, arguments)],
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_SECONDS,

@@ -1,9 +1,25 @@
-"""Tiny videos, made by the bundled ffmpeg; the command that makes each stands beside its name."""
+"""Tiny videos, made by the bundled ffmpeg (each command beside its name), and what extracts them."""
 
+import contextlib
+import csv
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
+import pytest
+
+from fvar.config import ExtractConfig
+from fvar.extraction.decode import Decoded, Decoder
+from fvar.extraction.run import Extraction, open_extraction
+from fvar.reporting import Progress, SilentReporter
+from fvar.store.manifest import FramesManifest
+
+NAMES = ["plain.mp4", "b frames.avi", "vfr.mp4"]
+WHOLE = [*NAMES, "turned.mp4", "wide pixels.mp4"]
+
+Run = Callable[..., FramesManifest]  # the fixture `run` of the tests of `fvar extract`
 
 _TEST = "-f lavfi -i testsrc=duration={seconds}:rate=25:size={size}"
 _X264 = "-c:v libx264 -pix_fmt yuv420p"
@@ -63,3 +79,83 @@ def _ffmpeg(folder: Path, *arguments: str) -> None:
     *rest, name = arguments
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-y", *rest]
     subprocess.run([*command, f"file:{name}"], cwd=folder, check=True)
+
+
+def write_source(folder: Path, names: list[str], **columns: list[str]) -> Path:
+    """Write a source CSV of videos `names`, with ids v0 and on, classes c0 and c1, and more columns."""
+    path = folder / "source.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "video", "label", "split", *columns])
+        for n, name in enumerate(names):
+            cells = (column[n] for column in columns.values())
+            writer.writerow([f"v{n}", name, f"c{n % 2}", "train", *cells])
+    return path
+
+
+def extract_config(videos: Path, **settings: Any) -> ExtractConfig:
+    """Return settings for small pictures, one video per shard and one worker, changed by `settings`."""
+    flags = {"videos": str(videos), "short_side": 16, "videos_per_shard": 1, "workers": 1}
+    return ExtractConfig.model_validate(flags | settings)
+
+
+def plan_extraction(folder: Path, names: list[str], config: ExtractConfig) -> Extraction:
+    """Return the plan of an extraction of `names` into a folder that exists."""
+    source, out = write_source(folder, names), folder / "planned"
+    flags = {"label": "", "overwrite": False, "update": False}
+    with open_extraction(source, out, config, SilentReporter(), **flags) as plan:
+        (out / "shards").mkdir(parents=True)
+        return plan
+
+
+def fake_ffmpeg(folder: Path, body: str) -> Path:
+    """Write a program that says it is an ffmpeg, does `body`, and then what the bundled ffmpeg does."""
+    path = folder / "ffmpeg"
+    path.write_text(
+        f'#!/bin/sh\n[ "$1" = -version ] && {{ echo ffmpeg version 9.0; exit; }}\n{body}\n'
+        f'exec "{imageio_ffmpeg.get_ffmpeg_exe()}" "$@"\n'
+    )
+    path.chmod(0o755)
+    return path
+
+
+def before_decode(monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object]) -> None:
+    """Call `act` with the path of each file before the file is decoded."""
+    decode = Decoder.decode
+
+    def acted(decoder: Decoder, path: Path, *rest: Any, **hashed: Any) -> list[Decoded]:
+        act(path)
+        return decode(decoder, path, *rest, **hashed)
+
+    monkeypatch.setattr(Decoder, "decode", acted)
+
+
+def decoded_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that receives the name of each file that is decoded."""
+    names: list[str] = []
+    before_decode(monkeypatch, lambda path: names.append(path.name))
+    return names
+
+
+class Recorder(SilentReporter):
+    """Keeps what a stage reports."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.notes: list[str] = []
+        self.bar: tuple[str, float | None, str] | None = None
+        self.done = 0.0
+
+    def info(self, message: str) -> None:
+        self.lines.append(message)
+
+    warning = info
+
+    @contextlib.contextmanager
+    def progress(self, description: str, *, total: float | None, unit: str) -> Iterator[Progress]:
+        self.bar = (description, total, unit)
+        yield self
+
+    def advance(self, amount: float = 1.0, *, note: str | None = None) -> None:
+        self.done += amount
+        self.notes.append(note or "")
