@@ -1,9 +1,8 @@
-"""Probe processes: they alone suffer from the files that they read, and they never outlive the command."""
+"""Probe processes: they alone suffer from the files that they read, and answer as a call does."""
 
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -12,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from boxes import rebuild, same_byte
 from probe_questions import break_down, crash, hang, process_id
+from processes import lives
+from video_samples import NAMES, extract_config, write_source
 
-from fvar.config import ExtractConfig
 from fvar.errors import StoppedError
 from fvar.extraction.probe import container, pool
 from fvar.extraction.probe.claims import Claims, Glance, UnreadableError
@@ -24,12 +23,9 @@ from fvar.processes import ChildProcesses
 from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract
 
-NAMES = ["plain.mp4", "b frames.avi", "vfr.mp4"]
 LINUX = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="only Linux bounds a process's memory"
 )
-# A process takes 0.25 GiB before it reads anything, an index of three million frames as much again.
-_TIGHT_BYTES = 5 << 26
 
 
 @pytest.fixture
@@ -47,12 +43,6 @@ def _claims(probes: ProbePool, path: Path) -> Claims:
 
 def _pid(probes: ProbePool) -> int:
     return probes.ask(process_id, Path(), 60.0)
-
-
-def _bomb(samples: Path, path: Path) -> Path:
-    whole = (samples / "plain.mp4").read_bytes()
-    path.write_bytes(rebuild(whole, same_byte(3_000_000, chunks=1000)))
-    return path
 
 
 @pytest.mark.parametrize("name", [*NAMES, "plain.mkv", "turned.mp4", "-dash:colon [b] 'q'.mp4"])
@@ -81,102 +71,6 @@ def test_an_unreadable_file_has_a_reason(own: ProbePool, samples: Path, tmp_path
     assert _pid(own) == pid
 
 
-@LINUX
-def test_an_index_too_large(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index that outgrows the memory fails its file alone; the next file is read."""
-    monkeypatch.setattr(pool, "MEMORY_BYTES", _TIGHT_BYTES)
-    path = _bomb(samples, tmp_path / "bomb.mp4")
-    with ProbePool() as probes:
-        with pytest.raises(UnreadableError, match=r"needs more than 0\.312 GiB of memory"):
-            _claims(probes, path)
-        with pytest.raises(UnreadableError, match=r"needs more than 0\.312 GiB"):
-            probes.ask(container.glance, path, 60.0)
-        assert _claims(probes, samples / "plain.mp4").packets == 50
-
-
-# A script as users write it, without `if __name__ == "__main__"`; and daemonic, as a Dask worker is.
-_SCRIPT = """
-import multiprocessing, sys, threading
-from pathlib import Path
-from fvar.config import ExtractConfig
-from fvar.extraction.probe import pool
-from fvar.reporting import SilentReporter
-from fvar.stages.extract import extract
-from probe_questions import process_id
-multiprocessing.current_process()._config["daemon"] = True
-def peak():
-    status = Path("/proc/self/status")
-    return int(status.read_text().partition("VmHWM:")[2].split()[0]) if status.exists() else 0
-"""
-_EXTRACT = """
-source, videos, out, memory = sys.argv[1:]
-pool.MEMORY_BYTES = int(memory)
-config = ExtractConfig(videos=videos, short_side=16, workers=2, videos_per_shard=1, reserve_gb=0)
-before = peak()
-manifest = extract(Path(source), Path(out), config, SilentReporter())
-print(peak() - before, *(f"{video.status}: {video.reason}" for video in manifest.videos), sep="\\n")
-"""
-_WAIT = """
-with pool.ProbePool() as probes:
-    print(probes.ask(process_id, Path(), 60), flush=True)
-    threading.Event().wait(60)
-"""
-
-
-def _start_script(path: Path, text: str, *arguments: object) -> "subprocess.Popen[str]":
-    path.write_text(_SCRIPT + text)
-    return subprocess.Popen(
-        [sys.executable, str(path), *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-@LINUX
-def test_an_extraction_survives_a_bomb(samples: Path, tmp_path: Path) -> None:
-    """A bomb among videos fails alone, our memory stays flat, and any script may extract."""
-    videos = tmp_path / "videos"
-    videos.mkdir()
-    for name in NAMES[:2]:
-        shutil.copy(samples / name, videos)
-    _bomb(samples, videos / "bomb.mp4")
-    rows = [f"v{n},{name},c,train" for n, name in enumerate([NAMES[0], "bomb.mp4", NAMES[1]])]
-    source = tmp_path / "s.csv"
-    source.write_text("\n".join(["id,video,label,split", *rows]))
-    arguments = source, videos, tmp_path / "out", _TIGHT_BYTES
-    with _start_script(tmp_path / "script.py", _EXTRACT, *arguments) as process:
-        said, _ = process.communicate(timeout=120)
-    kilobytes, *verdicts = said.splitlines()
-    assert [verdict.partition(":")[0] for verdict in verdicts] == ["ok", "failed", "ok"]
-    assert "needs more than 0.312 GiB of memory" in verdicts[1]
-    assert int(kilobytes) < 60_000  # the bomb alone takes 250 MB
-
-
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
-def test_no_process_outlives_its_parent(tmp_path: Path, ending: signal.Signals) -> None:
-    """However the process that asks ends, the process that reads ends too."""
-    with _start_script(tmp_path / "script.py", _WAIT) as parent:
-        assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
-        os.kill(pid, 0)
-        parent.send_signal(ending)
-        parent.wait(30)
-    deadline = time.monotonic() + 30
-    while _lives(pid):
-        assert time.monotonic() < deadline, "the process lives on"
-        time.sleep(0.02)
-
-
-def _lives(pid: int) -> bool:
-    """Return whether a process runs; one that ended without being waited for does not."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return False
-
-
 def test_a_killed_process_is_no_verdict(own: ProbePool, samples: Path) -> None:
     """If a process is killed once, idle or at work, the file is read again in another one, and rightly."""
     os.kill(_pid(own), signal.SIGKILL)
@@ -203,7 +97,7 @@ def test_a_hang_is_ended(own: ProbePool, samples: Path) -> None:
         own.ask(hang, samples / "plain.mp4", 0.3)
     assert caught.value.may_pass
     assert time.monotonic() - began < 5
-    assert not _lives(pid)
+    assert not lives(pid)
     assert _claims(own, samples / "plain.mp4").packets == 50
 
 
@@ -274,13 +168,11 @@ def test_no_more_processes_than_readers(
     assert found.count(None) == 5
     assert 1 <= len(started) <= 2
     started.clear()
-    rows = [f"v{n},{name},c,train" for n, name in enumerate(NAMES)]
-    (tmp_path / "s.csv").write_text("\n".join(["id,video,label,split", *rows]))
-    config = ExtractConfig(videos=str(samples), short_side=16, workers=1)
-    manifest = extract(tmp_path / "s.csv", tmp_path / "out", config, SilentReporter())
+    source = write_source(tmp_path, NAMES)
+    manifest = extract(source, tmp_path / "out", extract_config(samples), SilentReporter())
     assert manifest.summary.ok == 3
     assert len(started) == 1
-    assert not _lives(started[0])
+    assert not lives(started[0])
 
 
 def _try(probes: ProbePool, path: Path) -> Claims | None:
