@@ -16,10 +16,12 @@ from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import StoredVideo, make_clip
 from fvar.loading.view import View, evaluation_view
 from fvar.reporting import SilentReporter
+from fvar.stages.train import train
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.frame_store import write_shard
 from fvar.store.manifest import FramesManifest, FramesSummary, Status, VideoEntry, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
+from fvar.training.checkpoint import Checkpoint, load_checkpoint
 
 HEIGHT, WIDTH = 40, 48
 CLASSES = ("down", "left", "up")
@@ -49,16 +51,6 @@ ROWS = (
     Row("y", "left", "test", 2),
     Row("z", "up", "test", 11),
 )
-
-
-class Listener(SilentReporter):
-    """Keeps the messages that it receives."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
 
 
 def sample_pictures(name: str, num_frames: int) -> list[bytes]:
@@ -186,3 +178,50 @@ def tiny_config(**changes: Any) -> TrainConfig:
         "device": "cpu",
     }
     return TrainConfig(**(settings | changes))
+
+
+def run_training(
+    frames: Path, out: Path, *, resume: bool = False, overwrite: bool = False, **changes: Any
+) -> Path:
+    """Train with `tiny_config`, and return the folder `out`."""
+    config = tiny_config(**changes)
+    train(frames, out, config, SilentReporter(), resume=resume, overwrite=overwrite)
+    return out
+
+
+def last_checkpoint(folder: Path) -> Checkpoint:
+    """Return the last checkpoint of a training."""
+    return load_checkpoint(folder / "checkpoints" / "last.pt")
+
+
+def training_metrics(folder: Path) -> list[dict[str, float]]:
+    """Return the metrics of each epoch without those that time decides."""
+    timings = {"frames_per_second", "seconds"}
+    rows = last_checkpoint(folder).history
+    return [{k: v for k, v in row.items() if k not in timings} for row in rows]
+
+
+def same_tree(a: Any, b: Any) -> bool:
+    """Return whether two trees of containers and tensors are equal to the bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_tree(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(same_tree(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def assert_same_training(a: Path, b: Path) -> None:
+    """Assert that two trainings have the same weights, momenta and metrics, to the bit."""
+    one, other = last_checkpoint(a), last_checkpoint(b)
+    for part in ("model", "optimizer", "scheduler", "scaler"):
+        assert same_tree(getattr(one, part), getattr(other, part)), part
+    assert training_metrics(a) == training_metrics(b)
+
+
+def flip_byte(path: Path, *, at: int, mask: int = 1) -> None:
+    """Change bits of the byte `at` of a file."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= mask
+    path.write_bytes(content)

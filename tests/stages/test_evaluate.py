@@ -11,6 +11,7 @@ import torch
 from training_samples import (
     ROWS,
     Row,
+    flip_byte,
     sample_clip,
     sample_pictures,
     sample_video,
@@ -76,12 +77,6 @@ def _rows(folder: Path) -> dict[str, list[str]]:
         return {row[0]: row[1:] for row in list(csv.reader(file))[1:]}
 
 
-def _flip_byte(path: Path, *, at: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[at] ^= 1
-    path.write_bytes(content)
-
-
 def test_evaluation_leaves_a_complete_folder(run: Path) -> None:
     """Tables, picture and manifest are there, and the figures are those of the tables."""
     manifest = read_manifest(run / "eval" / "manifest.json", PredictionsManifest)
@@ -117,11 +112,8 @@ def test_an_output_is_a_line_in_a_table(
     out = tmp_path / "eval"
     for overwrite in (False, True):
         _evaluate(run, out, overwrite=overwrite)
-        names = [
-            output.path
-            for output in read_manifest(out / "manifest.json", PredictionsManifest).outputs
-        ]
-        assert names == [
+        manifest = read_manifest(out / "manifest.json", PredictionsManifest)
+        assert [output.path for output in manifest.outputs] == [
             "predictions.csv",
             "per_class.csv",
             "confusion.csv",
@@ -232,7 +224,7 @@ def test_checkpoint_that_does_not_fit_is_named(run: Path, tmp_path: Path) -> Non
 )
 def test_one_changed_byte_is_named(copy: Path, tmp_path: Path, name: str, problem: str) -> None:
     """Whatever of the chain changed, the error names that file and what to rerun; nothing is written."""
-    _flip_byte(copy / name, at=-30 if name.endswith("json") else -8)
+    flip_byte(copy / name, at=-30 if name.endswith("json") else -8)
     message = _refusal(copy, tmp_path / "eval")
     assert message.startswith(f"{copy / name}: {problem}")
     stage_name = problem.split("`")[1]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from processes import FVAR, fvar, fvar_processes
+from training_samples import flip_byte
 
 TOY = ("--clips-per-class", 3, "--frames", 12, "--size", 32, "--informative", 6, "--seed", 1)
 TRAIN = ("--backbone", "tiny", "--weights", "none", "--size", 32, "--clusters", 4, "--epochs", 2)
@@ -39,12 +40,6 @@ def _quick(*arguments: object) -> tuple[int | None, str, str]:
     """Run ``fvar`` in a process that is forked from one with torch."""
     (ended,) = fvar_processes(1, arguments)
     return ended
-
-
-def _flip_byte(path: Path, *, at: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[at] ^= 1
-    path.write_bytes(content)
 
 
 def _files(folder: Path) -> set[Path]:
@@ -132,7 +127,7 @@ def test_broken_link_stops_the_next_stage(
     copy: Path, name: str, at: int, command: str, writer: str
 ) -> None:
     """One byte changed: exit code 2, one line with the file and the command to rerun, nothing written."""
-    _flip_byte(copy / name, at=at)
+    flip_byte(copy / name, at=at)
     before = _files(copy)
     subject = copy / ("frames" if command == "train" else "train")
     code, stdout, stderr = _quick(command, subject, *FAST, "--out", copy / "new")

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from training_samples import Listener, tiny_config, write_frames
+from training_samples import tiny_config, write_frames
+from video_samples import Recorder
 
 from fvar.config import EvalConfig, ExtractConfig, InspectConfig
 from fvar.stages.evaluate import evaluate
@@ -18,7 +19,7 @@ def test_every_later_stage_says_it(tmp_path: Path) -> None:
     data = json.loads(path.read_text())
     data["config"]["stride"] = 4
     path.write_text(json.dumps(data))
-    run, listeners = tmp_path / "train", [Listener() for _ in range(3)]
+    run, listeners = tmp_path / "train", [Recorder() for _ in range(3)]
     train(tmp_path / "frames", run, tiny_config(epochs=1), listeners[0])
     evaluate(run, tmp_path / "eval", EvalConfig(workers=0), listeners[1])
     config = InspectConfig(workers=0, limit=1)

@@ -1,10 +1,8 @@
 """Verification: a whole chain is whole, every kind of fault is found, and nothing is written."""
 
 import io
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +12,12 @@ from chain_samples import FOLDERS, LAST, edit_manifest, rows_of, vouch, write_ch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from training_samples import HEIGHT, ROWS, WIDTH, Row, sample_videos, write_frames
+from training_samples import HEIGHT, ROWS, WIDTH, Row, flip_byte, sample_videos, write_frames
+from video_samples import Recorder
 
 from fvar.config import VerifyConfig
-from fvar.errors import ManifestError, StoppedError
-from fvar.processes import in_processes
-from fvar.reporting import Progress, SilentReporter
+from fvar.errors import ManifestError
+from fvar.reporting import SilentReporter
 from fvar.stages.verify import Verdict, verify
 from fvar.store import hashing
 from fvar.store.encoded_video import EncodedVideo
@@ -34,10 +32,8 @@ def _verify(run: Path, *, workers: int = 1) -> Verdict:
     return verify(run, VerifyConfig(workers=workers), SilentReporter())
 
 
-def _flip_byte(path: Path, *, at: int, mask: int = 1) -> None:
-    content = bytearray(path.read_bytes())
-    content[at] ^= mask
-    path.write_bytes(content)
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +67,8 @@ def test_whole_chain_is_whole(whole: Path, name: str) -> None:
 
 def test_several_processes_find_the_same(chain: Path) -> None:
     """The verdict does not depend on the number of processes."""
-    _flip_byte(chain / "frames" / SHARD, at=-1)
-    _flip_byte(chain / "train" / LAST, at=7)
+    flip_byte(chain / "frames" / SHARD, at=-1)
+    flip_byte(chain / "train" / LAST, at=7)
     alone, together = _verify(chain / "eval"), _verify(chain / "eval", workers=2)
     assert len(alone.faults) >= 2
     assert list(map(str, alone.faults)) == list(map(str, together.faults))
@@ -88,7 +84,7 @@ def test_any_flipped_bit_of_any_file_is_found(whole: Path, data: st.DataObject) 
     paths = {whole / "source.csv", *filter(Path.is_file, found)} - {whole / name / "manifest.json"}
     path = data.draw(st.sampled_from(sorted(paths)))
     content, at = path.read_bytes(), data.draw(st.integers(0, path.stat().st_size - 1))
-    _flip_byte(path, at=at, mask=1 << data.draw(st.integers(0, 7)))
+    flip_byte(path, at=at, mask=1 << data.draw(st.integers(0, 7)))
     try:
         assert [fault for fault in _verify(whole / name).faults if str(path) in str(fault)]
     finally:
@@ -100,10 +96,6 @@ def _swap(folder: Path) -> None:
     one.rename(folder / "kept")
     other.rename(one)
     (folder / "kept").rename(other)
-
-
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
 
 
 _DAMAGES: dict[str, Callable[[Path], object]] = {
@@ -152,7 +144,7 @@ def test_all_faults_are_found_at_once(chain: Path) -> None:
     """After a fault it goes on: each damaged file of each stage is named, upstream first."""
     damaged = [chain / "frames" / SHARD, chain / "train" / LAST, chain / "eval/predictions.csv"]
     for path in damaged:
-        _flip_byte(path, at=-1)
+        flip_byte(path, at=-1)
     (chain / "frames/shards/shard-00002.h5").unlink()
     verdict = _verify(chain / "eval")
     assert {fault.thing for fault in verdict.faults} >= {*map(str, damaged)}
@@ -165,10 +157,34 @@ def test_remembered_hash_is_not_believed(chain: Path, monkeypatch: pytest.Monkey
     before = sha256_of(chain / "train" / LAST)
     monkeypatch.setattr(hashing, "_REMEMBER_FROM_BYTES", 0)
     monkeypatch.setattr(hashing, "_remembered_sha256", lambda _path, _beat: before)
-    _flip_byte(chain / "train" / LAST, at=1000)
+    flip_byte(chain / "train" / LAST, at=1000)
     assert sha256_of(chain / "train" / LAST) == before
     (fault,) = _verify(chain / "train").faults
     assert fault.thing == str(chain / "train" / LAST)
+
+
+def test_harmless_oddities_are_notes(chain: Path) -> None:
+    """Leftovers, unknown files and an input that no longer exists are reported, and are no faults."""
+    (chain / "frames/shards/.shard-00000.h5.12.partial").write_text("")
+    (chain / "frames/shards/shard-00000.json").write_text("{}")  # its record: known
+    for number in range(7):
+        (chain / "train" / f"mine-{number}.txt").write_text("")
+    write_frames(chain / "train" / "another run")
+    (chain / "source.csv").unlink()
+    verdict = _verify(chain / "train")
+    assert verdict.faults == ()
+    leftover, absent, unknown = (note.replace(str(chain), "") for note in verdict.notes)
+    assert leftover.startswith("/frames: shards/.shard-00000.h5.12.partial: left by an interrupted")
+    assert absent.startswith("/frames/../source.csv: `fvar extract` read it")
+    assert unknown.startswith("/train: mine-0.txt, mine-1.txt, mine-2.txt, mine-3.txt, mine-4.txt ")
+    assert "and 3 more: not listed" in unknown
+
+
+def test_no_complete_run_is_refused(tmp_path: Path) -> None:
+    """A folder without a manifest is not verified: nothing says what it should hold."""
+    write_shard(tmp_path / SHARD, sample_videos(ROWS).items())
+    with pytest.raises(ManifestError, match=r"holds no manifest\.json"):
+        _verify(tmp_path)
 
 
 def _jpeg(size: tuple[int, int], mode: str = "RGB") -> bytes:
@@ -212,7 +228,7 @@ def test_picture_with_right_checksums_is_still_decoded(
 
 
 def _change_a_picture(path: Path) -> None:
-    _flip_byte(path, at=path.read_bytes().index(b"\xff\xd8\xff") + 300)
+    flip_byte(path, at=path.read_bytes().index(b"\xff\xd8\xff") + 300)
 
 
 @pytest.mark.parametrize(
@@ -250,23 +266,6 @@ def test_figures_of_videos_are_compared(chain: Path, key: str, value: object, pr
     assert [fault for fault in _verify(chain / "frames").faults if problem in fault.problem]
 
 
-def test_harmless_oddities_are_notes(chain: Path) -> None:
-    """Leftovers, unknown files and an input that no longer exists are reported, and are no faults."""
-    (chain / "frames/shards/.shard-00000.h5.12.partial").write_text("")
-    (chain / "frames/shards/shard-00000.json").write_text("{}")  # its record: known
-    for number in range(7):
-        (chain / "train" / f"mine-{number}.txt").write_text("")
-    write_frames(chain / "train" / "another run")
-    (chain / "source.csv").unlink()
-    verdict = _verify(chain / "train")
-    assert verdict.faults == ()
-    leftover, absent, unknown = (note.replace(str(chain), "") for note in verdict.notes)
-    assert leftover.startswith("/frames: shards/.shard-00000.h5.12.partial: left by an interrupted")
-    assert absent.startswith("/frames/../source.csv: `fvar extract` read it")
-    assert unknown.startswith("/train: mine-0.txt, mine-1.txt, mine-2.txt, mine-3.txt, mine-4.txt ")
-    assert "and 3 more: not listed" in unknown
-
-
 def test_videos_that_are_not_ok_are_named(tmp_path: Path) -> None:
     """A video that extraction called partial or failed is no fault, and is in the verdict."""
     verdict = _verify(write_frames(tmp_path / "frames", rows_of("ok", "partial", "failed")))
@@ -275,33 +274,13 @@ def test_videos_that_are_not_ok_are_named(tmp_path: Path) -> None:
     assert (verdict.num_videos, verdict.num_frames) == (2, 4)
 
 
-class _Recorder(SilentReporter):
-    """Remembers warnings and how far a task went."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-        self.total: float | None = None
-        self.done = 0.0
-
-    def warning(self, message: str) -> None:
-        self.warnings.append(message)
-
-    @contextmanager
-    def progress(self, description: str, *, total: float | None, unit: str) -> Iterator[Progress]:
-        assert (description, unit) == ("verify", "frames")
-        self.total = total
-        yield self
-
-    def advance(self, amount: float = 1.0, *, note: str | None = None) -> None:
-        self.done += amount
-
-
 def test_progress_counts_frames_to_the_end(chain: Path) -> None:
     """Every frame is counted once; those of a shard that is gone are not waited for."""
     (chain / "frames" / SHARD).unlink()
-    recorder = _Recorder()
+    recorder = Recorder()
     verify(chain / "eval", VerifyConfig(workers=1), recorder)
-    assert recorder.total == recorder.done == NUM_FRAMES - (12 + 1 + 6 + 4)
+    assert recorder.done == NUM_FRAMES - (12 + 1 + 6 + 4)
+    assert recorder.bar == ("verify", recorder.done, "frames")
 
 
 def test_first_faults_are_reported_as_they_are_found(tmp_path: Path) -> None:
@@ -309,30 +288,9 @@ def test_first_faults_are_reported_as_they_are_found(tmp_path: Path) -> None:
     rows = [Row(f"v{number}", "up", "train", 1) for number in range(25)]
     bad = {0: _jpeg((8, 8))}
     wrong = {name: _with_frames(video, bad) for name, video in sample_videos(rows).items()}
-    frames, recorder = write_frames(tmp_path / "frames", rows, videos=wrong), _Recorder()
+    frames, recorder = write_frames(tmp_path / "frames", rows, videos=wrong), Recorder()
     verdict = verify(frames, VerifyConfig(workers=1), recorder)
     assert len(verdict.faults) == 25
-    *first, last = recorder.warnings
+    *first, last = recorder.lines
     assert first == [str(fault) for fault in verdict.faults[:20]]
     assert last.startswith("more than 20 faults")
-
-
-def test_no_complete_run_is_refused(tmp_path: Path) -> None:
-    """A folder without a manifest is not verified: nothing says what it should hold."""
-    write_shard(tmp_path / SHARD, sample_videos(ROWS).items())
-    with pytest.raises(ManifestError, match=r"holds no manifest\.json"):
-        _verify(tmp_path)
-
-
-def _die_at_3(task: int) -> int:
-    if task == 3:
-        os._exit(1)
-    return -task
-
-
-def test_results_come_in_order_until_a_process_dies() -> None:
-    """Tasks keep their order over two processes; a killed one (memory) stops with cause and next step."""
-    done = list(in_processes(iter([0, 1, 2]), _die_at_3, workers=2))
-    assert done == [(0, 0), (1, -1), (2, -2)]
-    with pytest.raises(StoppedError, match=r"one of them was killed, .* --workers"):
-        list(in_processes(iter([3]), _die_at_3, workers=2))

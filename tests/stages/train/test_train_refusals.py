@@ -6,37 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from training_samples import ROWS, Row, tiny_config, write_frames
+from training_samples import ROWS, Row, run_training, write_frames
 
 from fvar.errors import FvarError
-from fvar.reporting import SilentReporter
-from fvar.stages.train import train
 from fvar.training import memory_check
-
-
-@pytest.fixture(scope="module")
-def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a small extraction; no test writes into it."""
-    return write_frames(tmp_path_factory.mktemp("run") / "frames")
-
-
-@pytest.fixture(scope="module")
-def whole(frames: Path) -> Path:
-    """Return the folder of an uninterrupted training; no test writes into it."""
-    return _train(frames, frames.parent / "whole")
-
-
-def _train(
-    frames: Path, out: Path, *, resume: bool = False, overwrite: bool = False, **changes: Any
-) -> Path:
-    config = tiny_config(**changes)
-    train(frames, out, config, SilentReporter(), resume=resume, overwrite=overwrite)
-    return out
 
 
 def _refusal(frames: Path, out: Path, **changes: Any) -> str:
     with pytest.raises(FvarError) as error:
-        _train(frames, out, **changes)
+        run_training(frames, out, **changes)
     assert error.value.exit_code == 2
     return str(error.value)
 
@@ -95,7 +73,7 @@ def test_partial_videos_are_refused_unless_allowed(tmp_path: Path) -> None:
     """A video known to be incomplete is refused, unless it is allowed."""
     frames = write_frames(tmp_path / "frames", [*ROWS, Row("q", "up", "train", 2, "partial")])
     assert "1 of 7 train videos are not complete, first 'q'" in _refusal(frames, tmp_path / "train")
-    _train(frames, tmp_path / "train", allow_partial=True, epochs=1)
+    run_training(frames, tmp_path / "train", allow_partial=True, epochs=1)
 
 
 def test_plain_engine_refuses_a_video_beyond_the_budget(frames: Path, tmp_path: Path) -> None:
@@ -103,7 +81,7 @@ def test_plain_engine_refuses_a_video_beyond_the_budget(frames: Path, tmp_path: 
     refusal = _refusal(frames, tmp_path / "train", norm="train", frames_per_batch=11)
     assert refusal.startswith("video e: has 12 frames, more than --frames-per-batch 11")
     assert not (tmp_path / "train").exists()
-    _train(frames, tmp_path / "chunked", engine="chunked", frames_per_batch=11, epochs=1)
+    run_training(frames, tmp_path / "chunked", engine="chunked", frames_per_batch=11, epochs=1)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +124,7 @@ def test_batches_that_the_plain_engine_cannot_hold_are_refused(
     frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With memory for 12 frames a batch of 37 is refused with the numbers; what --out held is untouched."""
-    out = _train(frames, tmp_path / "out", epochs=1)
+    out = run_training(frames, tmp_path / "out", epochs=1)
     before = (out / "checkpoints" / "last.pt").read_bytes()
     monkeypatch.setattr(memory_check, "bytes_per_frame", lambda *_, **__: 10**9)
     monkeypatch.setattr(memory_check, "total_host_memory", lambda: 12 * 10**9 + 1)
@@ -154,4 +132,6 @@ def test_batches_that_the_plain_engine_cannot_hold_are_refused(
     assert "a batch of 37 frames needs 37 GB, cpu has 12 GB" in refusal
     assert "--frames-per-batch (to 12 at most)" in refusal
     assert (out / "checkpoints" / "last.pt").read_bytes() == before
-    _train(frames, tmp_path / "fits", norm="train", engine="plain", frames_per_batch=12, epochs=1)
+    run_training(
+        frames, tmp_path / "fits", norm="train", engine="plain", frames_per_batch=12, epochs=1
+    )

@@ -1,0 +1,146 @@
+"""Training that stops: exact when resumed, and stopped by nan and by damage before a weight is spoilt."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_samples import (
+    assert_same_training,
+    flip_byte,
+    last_checkpoint,
+    run_training,
+    same_tree,
+    tiny_config,
+    training_metrics,
+    write_frames,
+)
+from video_samples import Recorder
+
+from fvar.errors import FrameStoreError, FvarError, StoppedError
+from fvar.stages.train import train
+from fvar.store.manifest import CheckpointManifest, read_manifest
+from fvar.training import loop
+from fvar.training.checkpoint import load_checkpoint
+from fvar.training.loop import Trainer
+
+SHARD = "shards/shard-00000.h5"  # of a, b, c and d, in the train split
+
+
+def _interrupt(monkeypatch: pytest.MonkeyPatch, *, epoch: int, step: int = 1) -> None:
+    """Let Ctrl-C arrive in the middle of an epoch (counted from 0)."""
+    original: Callable[..., torch.Tensor] = Trainer._step
+    steps = iter(range(1000))
+
+    def stepped(self: Trainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if kwargs["epoch"] == epoch and next(steps) == step:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "_step", stepped)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"clustering": "random", "schedule": "step", "milestones": (1,)}]
+)
+def test_interrupted_and_resumed_equals_uninterrupted(
+    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    """Ctrl-C in the second of three epochs, then ``--resume``: weights, momenta, metrics to the bit.
+
+    The number of workers changes no number, so a resumed training may change it.
+    """
+    uninterrupted = run_training(frames, tmp_path / "a", epochs=3, **changes)
+    with monkeypatch.context() as patch:
+        _interrupt(patch, epoch=1)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(frames, tmp_path / "b", epochs=3, **changes)
+    assert not (tmp_path / "b" / "manifest.json").exists()
+    assert last_checkpoint(tmp_path / "b").epoch == 1
+    run_training(frames, tmp_path / "b", epochs=3, resume=True, workers=1, **changes)
+    assert_same_training(uninterrupted, tmp_path / "b")
+    best = [load_checkpoint(tmp_path / run / "checkpoints" / "best.pt") for run in ("a", "b")]
+    assert best[0].epoch == best[1].epoch
+    assert same_tree(best[0].model, best[1].model)
+
+
+class _Damaging(Recorder):
+    """Flips a byte of a picture when it reads a message that begins with `at`."""
+
+    def __init__(self, shard: Path, at: str) -> None:
+        super().__init__()
+        self._shard, self._at = shard, at
+
+    def info(self, message: str) -> None:
+        if message.startswith(self._at):
+            flip_byte(self._shard, at=-2000)
+
+
+@pytest.mark.parametrize(
+    ("at", "error", "code"), [("6 videos, ", FrameStoreError, 2), ("epoch 1/2", StoppedError, 3)]
+)
+def test_a_video_that_is_damaged_meanwhile_stops(
+    whole: Path, tmp_path: Path, at: str, error: type[FvarError], code: int
+) -> None:
+    """Damage found in the first epoch is wrong input, and nothing is written; later, epochs are kept.
+
+    Once the shard is as it was, ``--resume`` makes of them what an undisturbed training is.
+    """
+    frames, out = write_frames(tmp_path / "frames"), tmp_path / "train"
+    with pytest.raises(error, match="video 'd'") as found:
+        train(frames, out, tiny_config(), _Damaging(frames / SHARD, at))
+    assert found.value.exit_code == code
+    assert out.exists() == (code == 3)
+    flip_byte(frames / SHARD, at=-2000)
+    if code == 3:
+        assert found.value.fix.endswith("; then go on with --resume")
+        assert not (out / "manifest.json").exists()
+    assert_same_training(whole, run_training(frames, out, resume=code == 3))
+
+
+def test_resumed_after_the_last_epoch_only_finishes(
+    frames: Path, whole: Path, tmp_path: Path
+) -> None:
+    """A run killed between its last checkpoint and its manifest needs no further epoch."""
+    shutil.copytree(whole, tmp_path / "train")
+    (tmp_path / "train" / "manifest.json").unlink()
+    run_training(frames, tmp_path / "train", resume=True)
+    manifest = read_manifest(tmp_path / "train" / "manifest.json", CheckpointManifest)
+    assert manifest.summary.epochs == 2
+    assert_same_training(whole, tmp_path / "train")
+
+
+def test_same_seed_same_numbers(frames: Path, whole: Path, tmp_path: Path) -> None:
+    """A second run with the same seed is the same to the bit, also with threads that read ahead."""
+    assert_same_training(whole, run_training(frames, tmp_path / "again", workers=2))
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_nan_stops_and_keeps_the_epoch_before(
+    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A loss or gradient that is no number stops before it spoils a weight; whole epochs are kept."""
+    original: Callable[..., torch.Tensor] = torch.nn.functional.cross_entropy
+    steps = iter(range(1000))
+
+    def spoilt(logits: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if next(steps) == 2:  # the second epoch's first step, two steps an epoch
+            if where == "loss":
+                return original(logits, *args, **kwargs) * float("nan")
+            logits.register_hook(lambda gradient: gradient * float("nan"))
+        return original(logits, *args, **kwargs)
+
+    settings: dict[str, Any] = {"schedule": "step", "milestones": (9,)}
+    run_training(frames, tmp_path / "a", epochs=1, **settings)
+    monkeypatch.setattr(loop.functional, "cross_entropy", spoilt)
+    with pytest.raises(StoppedError) as error:
+        run_training(frames, tmp_path / "b", epochs=2, **settings)
+    assert error.value.thing == "epoch 2"
+    expected = {"loss": "the loss is nan on videos ", "gradient": "the norm of the gradient is nan"}
+    assert error.value.problem.startswith(expected[where])
+    assert last_checkpoint(tmp_path / "b").epoch == 1
+    assert same_tree(last_checkpoint(tmp_path / "a").model, last_checkpoint(tmp_path / "b").model)
+    assert len(training_metrics(tmp_path / "b")) == 1
+    assert not (tmp_path / "b" / "manifest.json").exists()
