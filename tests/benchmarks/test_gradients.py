@@ -64,6 +64,7 @@ def _flat(found: Gradient) -> torch.Tensor:
     return torch.cat([found[stage] for stage in STAGES[:-1]])
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(NAMES, st.integers(1, 6), st.booleans())
 def test_with_a_row_for_every_frame_every_method_is_the_reference(
@@ -149,6 +150,7 @@ def test_stage_1_is_what_the_stem_of_a_network_cut_there_trains(name: str) -> No
     assert stages.count("stage 1") == len(recognizer.backbone.stem_parameters())
 
 
+@pytest.mark.slow
 def test_measure_counts_videos_batches_and_controls() -> None:
     """Means are over all videos, sums over whole batches; controls compare videos of one and two classes."""
     recognizer = _recognizer().float()
@@ -194,6 +196,7 @@ def test_videos_are_taken_in_turn_from_each_class() -> None:
     assert spread_over_classes(videos, 4) == everything[:4]
 
 
+@pytest.mark.slow
 def test_results_become_a_table_a_row_a_figure_and_a_picture(tmp_path: Path) -> None:
     """The CSV holds every figure under its column, the table a line a method and k; the plot is a picture."""
     found = [

@@ -105,6 +105,7 @@ def _toy(tmp_path: Path, output: int) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_reader_that_has_ended_gives_3(tmp_path: Path) -> None:
     """A closed pipe stops the command without a word; code 1 would mean that all is done."""
     reader, writer = os.pipe()
@@ -114,6 +115,7 @@ def test_reader_that_has_ended_gives_3(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (3, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_log_on_a_full_disk_is_no_bug(tmp_path: Path) -> None:
     """An output that cannot be written for lack of room is one line with code 3."""
@@ -160,6 +162,7 @@ def test_flags_are_checked_before_anything_is_read(flags: tuple[str, ...], words
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_train_and_eval_end_with_the_next_command(tmp_path: Path) -> None:
     """Each command prints its figures, its output and the next command; --out defaults to the sibling."""
     frames = write_frames(tmp_path / "frames")
@@ -175,6 +178,7 @@ def test_train_and_eval_end_with_the_next_command(tmp_path: Path) -> None:
     assert result.stdout.endswith(f"next: fvar inspect-clusters {train} --split test\n")
 
 
+@pytest.mark.slow
 def test_without_clusters_the_next_command_is_another(tmp_path: Path) -> None:
     """After a training on sampled frames there is nothing to inspect, so `fvar eval` names `fvar verify`."""
     frames, train = write_frames(tmp_path / "frames"), tmp_path / "train"

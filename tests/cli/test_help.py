@@ -86,6 +86,7 @@ def test_flags_left_out_are_not_settings() -> None:
     assert found == [{"workers": 0, "freeze_stem": False, "lr": 0.1}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["", "'train', ", "'extract', ", "'manifest', ", "'verify', "])
 def test_help_loads_no_torch(command: str) -> None:
     """Help appears without the seconds that importing torch takes."""

@@ -85,6 +85,7 @@ def test_wrong_usage_ends_with_2(tmp_path: Path) -> None:
     assert result.stderr.startswith("fvar: command line: workers: 0: Input should be greater than")
 
 
+@pytest.mark.slow
 def test_verifying_needs_no_torch(whole: Path) -> None:
     """The whole chain is read and decoded without the seconds and the memory that torch takes."""
     code = (

@@ -41,6 +41,7 @@ def test_a_cut_file_is_never_ok(samples: Path, tmp_path: Path, extract: Decode, 
         assert decoded.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_flipped_bytes_lose_no_frame_silently(
     samples: Path, tmp_path: Path, extract: Decode, name: str

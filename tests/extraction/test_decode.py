@@ -96,6 +96,7 @@ def test_colors_are_those_of_the_video(shared: Path, decode: Decode) -> None:
     assert np.abs(_picture(video, 0) - truth.astype(np.float32)).mean() < 4
 
 
+@pytest.mark.slow
 def test_high_dynamic_range_is_mapped(shared: Path, decode: Decode) -> None:
     """HDR becomes an ordinary frame: the sky of this clip is blue; PQ without mapping looks gray."""
     video = _frames(
@@ -193,6 +194,7 @@ def decode_with(probes: ProbePool, tmp_path: Path) -> Decode:
     return run
 
 
+@pytest.mark.slow
 def test_a_long_video_is_no_silent_one(samples: Path, decode_with: Decode) -> None:
     """The time limit is for each frame: as long as frames come, a video may take any time."""
     real = imageio_ffmpeg.get_ffmpeg_exe()

@@ -12,6 +12,7 @@ from fvar.sources.toy.mp4 import write_mp4
 from fvar.stages.extract import extract, preview
 
 
+@pytest.mark.slow
 def test_a_long_video_counts_as_often_as_it_has_frames(tmp_path: Path) -> None:
     """A long still video among short noisy ones decides the size, though of each as little is tried."""
     noise = np.random.default_rng(0).integers(0, 256, (10, 64, 64), dtype=np.uint8)

@@ -114,6 +114,7 @@ def _features(backbone: Backbone) -> Tensor:
     return backbone.trunk(backbone.stem(_pictures()), layout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
 def test_stem_and_trunk_without_shift_are_torchvisions_forward(
@@ -127,6 +128,7 @@ def test_stem_and_trunk_without_shift_are_torchvisions_forward(
         torch.testing.assert_close(features, expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
 def test_the_right_blocks_shift_and_their_skips_do_not(name: str) -> None:
@@ -180,6 +182,7 @@ STEM_SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEM_SHAPES)
 @torch.no_grad()
 def test_the_stem_ends_with_its_stage_and_treats_each_frame_alone(name: str) -> None:

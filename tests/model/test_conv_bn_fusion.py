@@ -44,6 +44,7 @@ def _gradients(backbone: Backbone, output: Tensor) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_folded_stem_is_the_stem(name: str, stage: int) -> None:

@@ -99,6 +99,7 @@ def _run(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flag", "names"), [("--clustering", ["late", "slope"]), ("--backbone", ["stripes", "tiny"])]
 )

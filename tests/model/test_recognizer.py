@@ -43,6 +43,7 @@ def _same(a: Inference, b: Inference) -> bool:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     EVERY_CLUSTERING,
@@ -68,6 +69,7 @@ def test_inference_is_the_training_forward(
         assert torch.equal(inferred, logits[0])
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(EVERY_CLUSTERING, LENGTHS, st.randoms(use_true_random=False))
 def test_inference_does_not_depend_on_other_videos(
@@ -83,6 +85,7 @@ def test_inference_does_not_depend_on_other_videos(
     assert all(_same(again[at], inference) for at, inference in enumerate(first))
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(EVERY_CLUSTERING, st.sampled_from(["plain", "chunked"]), LENGTHS)
 def test_logits_of_a_video_do_not_depend_on_its_batch(
@@ -109,6 +112,7 @@ def test_consensus_is_the_mean_of_the_logits() -> None:
     torch.testing.assert_close(logits, torch.stack(expected))
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(EVERY_CLUSTERING, st.integers(1, 12), st.integers(1, 6), st.booleans())
 def test_inference_reports_the_partition(

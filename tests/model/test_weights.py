@@ -176,6 +176,7 @@ def _refusal(path: Path) -> str:
     return ""
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=st.tuples(st.integers(0, 2_000), st.binary(min_size=1, max_size=8)))
 def test_a_damaged_file_is_read_or_refused(damage: tuple[int, bytes], tmp_path: Path) -> None:

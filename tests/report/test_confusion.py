@@ -45,6 +45,7 @@ def test_a_class_without_videos_has_an_empty_row() -> None:
         assert np.isfinite(fractions).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [1, 2, 20, 21, 400])
 def test_any_number_of_classes_makes_a_picture(tmp_path: Path, num_classes: int) -> None:
     """From 1 to 400 classes the PNG is written, no side above 4,000 px."""

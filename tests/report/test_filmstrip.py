@@ -116,6 +116,7 @@ def test_numbers_can_be_read_on_every_color(color: str) -> None:
     assert (bright + 0.05) / (dark + 0.05) >= 4.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_frames", "k", "size"),
     [(1, 8, (64, 64)), (2, 8, (64, 64)), (100, 1, (120, 214)), (100, 16, (214, 120)), (40, 20, (4, 400))],
@@ -151,6 +152,7 @@ def test_boundaries_stand_where_the_frames_begin() -> None:
     assert curve.get_xlim() == (0.0, pytest.approx(32 / 25))
 
 
+@pytest.mark.slow
 def test_no_peak_of_a_long_video_is_lost() -> None:
     """Of 10,000 steps, more than there are pixels, the one large step still reaches its height."""
     steps = np.zeros(9999, dtype=np.int64)
@@ -189,6 +191,7 @@ def test_long_captions_shrink() -> None:
     assert "150000–159999" in texts  # noqa: RUF001  # a span
 
 
+@pytest.mark.slow
 def test_file_names_the_video(tmp_path: Path) -> None:
     """The PNG carries id, label and prediction in its text fields, whatever letters they have."""
     path = tmp_path / "film.png"

@@ -58,6 +58,7 @@ def write_lists(name: str, folder: Path, **changes: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "split_number"), SPLITS)
 def test_official_counts(shared: Path, tmp_path: Path, name: str, split_number: int) -> None:
     """The official lists give the published numbers of videos and classes, and make a valid source CSV."""

@@ -128,6 +128,7 @@ def test_scattered_frames(label: Direction) -> None:
     assert 0.4 < num_black / (num_black + num_still) < 0.6  # 930 tosses: sigma 0.016
 
 
+@pytest.mark.slow
 def test_informative_frames_are_anywhere() -> None:
     """Over many clips every frame of a clip shows the digit equally often."""
     settings = config(frames=8, informative=4)

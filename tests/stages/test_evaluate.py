@@ -26,7 +26,6 @@ from fvar.loading.view import evaluation_view
 from fvar.model.build import build_recognizer, build_sweep
 from fvar.reporting import SilentReporter
 from fvar.stages import evaluate as stage
-from fvar.stages.evaluate import evaluate
 from fvar.stages.train import train
 from fvar.stages.verify import verify
 from fvar.store.manifest import EvalSummary, PredictionsManifest, read_manifest
@@ -58,10 +57,8 @@ def _evaluate(
     run: Path, out: Path, *, frames: Path | None = None, overwrite: bool = False, **changes: Any
 ) -> EvalSummary:
     config = EvalConfig(**({"workers": 0, "device": "cpu"} | changes))
-    reporter = SilentReporter()
-    return evaluate(
-        run / "train", out, config, reporter, frames=frames, overwrite=overwrite
-    ).summary
+    settings = (config, SilentReporter())
+    return stage.evaluate(run / "train", out, *settings, frames=frames, overwrite=overwrite).summary
 
 
 def _refusal(run: Path, out: Path, **changes: Any) -> str:
@@ -97,6 +94,7 @@ def test_evaluation_leaves_a_complete_folder(run: Path) -> None:
     assert (summary.clustering, summary.clusters) == ("cumulative", 4)
 
 
+@pytest.mark.slow
 def test_an_output_is_a_line_in_a_table(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +142,7 @@ def test_predictions_are_those_of_the_network(run: Path) -> None:
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("clustering", "matters"), [("cumulative", True), ("uniform", False)])
 def test_every_frame_matters(tmp_path: Path, clustering: str, matters: bool) -> None:
     """Another picture in place of a frame that sampling skips changes the scores, unless one samples.
@@ -178,6 +177,7 @@ def test_workers_change_nothing(run: Path, tmp_path: Path) -> None:
         assert (tmp_path / "eval" / name).read_bytes() == (run / "eval" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_checkpoint_is_chosen(run: Path, tmp_path: Path) -> None:
     """best, last or a file; the manifest says which, and the scores are that file's."""
     last = run / "train" / "checkpoints" / "last.pt"
@@ -186,6 +186,7 @@ def test_checkpoint_is_chosen(run: Path, tmp_path: Path) -> None:
     assert _rows(tmp_path / "last") == _rows(tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_without_best_last_is_taken(tmp_path: Path) -> None:
     """A training without a `val` split has no best: eval takes the last, and asking for best says why not."""
     frames = write_frames(tmp_path / "frames", [row for row in ROWS if row.split != "val"])
@@ -276,6 +277,7 @@ def test_missing_prediction_stops(
     assert not (tmp_path / "eval").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampled_epochs", [0, 1])
 def test_validation_is_evaluation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampled_epochs: int

@@ -93,6 +93,7 @@ def test_pictures_have_safe_names(run: Path) -> None:
     assert len(stage.filmstrip_name(0, "x" * 500)) < 90
 
 
+@pytest.mark.slow
 def test_limit_spreads_evenly_and_overwrite_leaves_nothing_stale(run: Path, tmp_path: Path) -> None:
     """Two of four videos are the first and the third; pictures of the old run go, other files stay."""
     out = tmp_path / "clusters"
@@ -128,6 +129,7 @@ def test_a_training_without_clusters_is_refused(run: Path, tmp_path: Path, clust
     assert not (tmp_path / "clusters").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("at", "error"), [(0, FrameStoreError), (1, StoppedError)])
 def test_a_broken_video_leaves_no_complete_run(
     run: Path, tmp_path: Path, at: int, error: type[Exception]
@@ -144,6 +146,7 @@ def test_a_broken_video_leaves_no_complete_run(
     assert len(list((out / "filmstrips").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_it_did(run: Path, tmp_path: Path) -> None:
     """The command writes beside its input by default, prints the figures and names the page to open."""
     copy = _copy(run, tmp_path / "run")

@@ -45,12 +45,14 @@ def _scores(path: Path) -> np.ndarray:
     return np.array([[float(row[name]) for name in row if name[:6] == "score:"] for row in rows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["frames", "train", "eval", "clusters"])
 def test_old_runs_verify(old: Path, stage: str) -> None:
     """Every hash, count and picture of an old run is found right."""
     assert not json.loads(_run("verify", old / stage, "--json"))["faults"]
 
 
+@pytest.mark.slow
 def test_an_old_extraction_is_kept(old: Path) -> None:
     """`--update` finds nothing to make again, as long as the ffmpeg is the one that made the shards."""
     manifest = json.loads((old / "frames" / "manifest.json").read_text())

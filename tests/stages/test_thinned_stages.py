@@ -13,6 +13,7 @@ from fvar.stages.inspect_clusters import inspect_clusters
 from fvar.stages.train import train
 
 
+@pytest.mark.slow
 def test_every_later_stage_says_it(tmp_path: Path) -> None:
     """Training, evaluation and inspection say which frames they work on when they are not all."""
     path = write_frames(tmp_path / "frames") / "manifest.json"

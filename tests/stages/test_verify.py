@@ -65,6 +65,7 @@ def test_whole_chain_is_whole(whole: Path, name: str) -> None:
     assert _state(whole) == before
 
 
+@pytest.mark.slow
 def test_several_processes_find_the_same(chain: Path) -> None:
     """The verdict does not depend on the number of processes."""
     flip_byte(chain / "frames" / SHARD, at=-1)
@@ -75,6 +76,7 @@ def test_several_processes_find_the_same(chain: Path) -> None:
     assert (alone.num_files, alone.num_frames) == (together.num_files, together.num_frames)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(data=st.data())
 def test_any_flipped_bit_of_any_file_is_found(whole: Path, data: st.DataObject) -> None:

@@ -27,6 +27,7 @@ def assert_same(found: VideoClusters, wanted: VideoClusters) -> None:
         np.testing.assert_array_equal(getattr(found, field.name), getattr(wanted, field.name))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     shapes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), max_size=4),

@@ -39,6 +39,7 @@ def store(tmp_path: Path) -> Iterator[FrameStore]:
         yield opened
 
 
+@pytest.mark.slow
 @settings(
     max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
@@ -131,6 +132,7 @@ def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not store._files
 
 
+@pytest.mark.slow
 def test_threads_share_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each thread gets the video it asked for, also while others make room for shards of theirs."""
     monkeypatch.setattr(frame_store, "_MAX_OPEN", 1)

@@ -194,6 +194,7 @@ def test_a_file_of_another_layout_is_refused(
     assert problem in caught.value.problem
 
 
+@pytest.mark.slow
 def test_random_damage_is_refused(folder: Path) -> None:
     """Whatever bytes of a shard change or are cut off, reading returns the very frames or refuses."""
     whole = (folder / SHARD).read_bytes()
@@ -231,6 +232,7 @@ def test_attributes_of_any_kind(tmp_path: Path, name: str, value: Any) -> None:
         assert store.read(SHARD, "v").checksum() == video.checksum()
 
 
+@pytest.mark.slow
 @_fuzz
 @given(
     name=st.sampled_from(sorted(ARRAYS)),

@@ -68,6 +68,7 @@ manifests = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(written=manifests)
 def test_written_then_read_is_the_same(
     written: FramesManifest, tmp_path_factory: pytest.TempPathFactory

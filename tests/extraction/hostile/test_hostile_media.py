@@ -245,6 +245,7 @@ def test_a_giant_frame_is_refused(tmp_path: Path, side: int, decode: Decode) -> 
     assert f"{side}x{side}" in (decoded.reason or "")
 
 
+@pytest.mark.slow
 def test_a_giant_frame_is_not_decoded_by_the_counting(tmp_path: Path, decode: Decode) -> None:
     """A frame that does hold so many pixels, in 50 KB, is not the first frame of the counting either."""
     Image.new("L", (8200, 8200)).save(tmp_path / "giant.gif")

@@ -74,6 +74,7 @@ def test_no_path_leaves_the_folder(videos: Path, video: str, problem: str) -> No
     assert not (videos.parent / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "video",
     [

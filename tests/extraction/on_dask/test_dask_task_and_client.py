@@ -44,6 +44,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return worker
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("worker")
 def test_two_makers_of_one_shard(samples: Path, tmp_path: Path) -> None:
     """Both return the same record, and the one file that they leave is what it says; a third keeps it."""
@@ -61,6 +62,7 @@ def test_two_makers_of_one_shard(samples: Path, tmp_path: Path) -> None:
     assert not list((plan.work.out_dir / "shards").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["canceled", "forgotten", "closing"])
 def test_a_task_that_is_not_wanted(
     samples: Path,
@@ -109,6 +111,7 @@ def test_an_error_on_a_worker(
         assert error.value.thing == f"Dask worker on {socket.gethostname()}"
 
 
+@pytest.mark.slow
 def test_no_scheduler(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scheduler that does not answer, or a missing package, is one line, and nothing is written."""
     monkeypatch.setattr(on_dask, "_CONNECT_SECONDS", 0.5)

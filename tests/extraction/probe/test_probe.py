@@ -150,6 +150,7 @@ def test_a_bug_of_ours_is_shown(own: ProbePool, samples: Path) -> None:
         own.ask(break_down, samples / "plain.mp4", 60.0)
 
 
+@pytest.mark.slow
 def test_no_more_processes_than_readers(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ def _bomb(samples: Path, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @LINUX
 def test_an_index_too_large(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An index that outgrows the memory fails its file alone; the next file is read."""
@@ -85,6 +86,7 @@ def _start_script(path: Path, text: str, *arguments: object) -> "subprocess.Pope
     )
 
 
+@pytest.mark.slow
 @LINUX
 def test_an_extraction_survives_a_bomb(samples: Path, tmp_path: Path) -> None:
     """A bomb among videos fails alone, our memory stays flat, and any script may extract."""
@@ -103,6 +105,7 @@ def test_an_extraction_survives_a_bomb(samples: Path, tmp_path: Path) -> None:
     assert int(kilobytes) < 60_000  # the bomb alone takes 250 MB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_its_parent(tmp_path: Path, ending: signal.Signals) -> None:
     """However the process that asks ends, the process that reads ends too."""

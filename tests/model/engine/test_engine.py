@@ -76,6 +76,7 @@ def _reference(
     return backward(recognizer, logits), spans
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(
     lengths=st.lists(st.integers(1, 11), min_size=1, max_size=3),
@@ -128,6 +129,7 @@ def _integer_clips(lengths: Sequence[int], *, seed: int) -> list[TensorClip]:
     ]
 
 
+@pytest.mark.slow
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=3),
     name=EVERY_CLUSTERING,
@@ -203,6 +205,7 @@ def test_two_thousand_frames_all_reach_the_gradient(k: int) -> None:
     assert distance(gradients[0], gradients[1]) <= 1e-10
 
 
+@pytest.mark.slow
 def test_altering_any_single_frame_changes_the_result() -> None:
     """Every frame counts: altering one of 30, the last included, changes the loss and the stem's gradient."""
     recognizer, sweep = _tiny(), make_sweep("even", 4, chunk=7)

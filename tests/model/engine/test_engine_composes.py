@@ -101,6 +101,7 @@ def _bf16_distances(seed: int) -> dict[str, float]:
     return found
 
 
+@pytest.mark.slow
 def test_bfloat16_in_chunks_is_no_further_off_than_plain() -> None:
     """Over all seeds, the chunked bfloat16 gradient is at most 1.5 times as far from float32 as plain's."""
     cases = [_bf16_distances(seed) for seed in range(6)]

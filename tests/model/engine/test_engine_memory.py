@@ -158,6 +158,7 @@ def _watched_inference(name: str, *, num_frames: int, keep_bytes: int) -> Watche
     return watched
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept_frames", [0, 24])
 @pytest.mark.parametrize("name", ["cumulative", "even"])
 def test_inference_is_flat_in_memory(name: str, kept_frames: int) -> None:

@@ -70,6 +70,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cut", "clustering"), CASES)
 @settings(max_examples=2)
 @given(  # the first of each is what hypothesis tries first: nothing trivial
@@ -120,6 +121,7 @@ def _errors_in_float32(name: str, *, stage: int, seed: int) -> dict[Engine, floa
     return errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stage"),
     [

@@ -12,6 +12,7 @@ from fvar.extraction.decode import Decoded, Decoder
 from fvar.stages.extract import extract, preview
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["vanished", "changed"])
 def test_a_source_that_vanishes_or_changes(
     run: Run, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
@@ -37,6 +38,7 @@ def test_a_source_that_vanishes_or_changes(
     assert [name[-4] for name in before if after[name] == before[name]] == ["0", "2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", [False, True])
 def test_sources_put_away(run: Run, videos: Path, tmp_path: Path, update: bool) -> None:
     """Frames whose videos are gone (deleted, or a disk not mounted) stay when rows are added."""
@@ -58,6 +60,7 @@ def test_sources_put_away(run: Run, videos: Path, tmp_path: Path, update: bool) 
     assert [line for line in reporter.lines if "no longer there" in line] == [expected, expected]
 
 
+@pytest.mark.slow
 def test_frames_that_could_not_be_made_again(run: Run, videos: Path, tmp_path: Path) -> None:
     """If a shard would be made again without a video that is gone, nothing is touched."""
     settings = {"videos_per_shard": 3}

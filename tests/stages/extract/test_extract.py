@@ -29,6 +29,7 @@ def _read(folder: Path, entry: VideoEntry) -> int:
         return store.read(entry.shard, entry.id).num_frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_a_whole_run(samples: Path, tmp_path: Path, workers: int) -> None:
     """With any number of workers, every row is in the manifest in order and its frames in the store."""

@@ -35,6 +35,7 @@ def _shard_files(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "out" / "shards").iterdir())
 
 
+@pytest.mark.slow
 def test_a_complete_run_is_not_replaced(samples: Path, tmp_path: Path) -> None:
     """A complete run is refused without --overwrite; with it, no shard of the old one stays."""
     _run(tmp_path, write_source(tmp_path, WHOLE), _config(samples))
@@ -105,6 +106,7 @@ def _damage(name: str) -> Any:
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "settings", "redone"),
     [
@@ -150,6 +152,7 @@ def test_unplanned_shards_are_deleted(samples: Path, tmp_path: Path) -> None:
     assert _shard_files(tmp_path) == ["notes.txt", "shard-00000.h5", "shard-00000.json"]
 
 
+@pytest.mark.slow
 def test_max_gb_stops(samples: Path, tmp_path: Path) -> None:
     """The store never outgrows --max-gb, which is announced; with more room a rerun continues."""
     source = write_source(tmp_path, WHOLE)

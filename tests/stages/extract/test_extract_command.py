@@ -19,6 +19,7 @@ def _in_process(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_the_command(samples: Path, tmp_path: Path) -> None:
     """`fvar extract` ends with what it wrote and the next command; code 2 when run again."""
     source = write_source(tmp_path, WHOLE)

@@ -14,6 +14,7 @@ from fvar.stages.extract import extract, preview
 from fvar.store.frame_store import FrameStore
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 1, 3])
 def test_rows_added_afterwards(
     run: Run, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
@@ -61,6 +62,7 @@ def test_update_and_overwrite_exclude_each_other(videos: Path, tmp_path: Path) -
     )
 
 
+@pytest.mark.slow
 def test_a_preview_writes_nothing(run: Run, videos: Path, tmp_path: Path) -> None:
     """It shows what is absent, done, to be done and to be redone, and touches no file."""
     names = [*NAMES, "gone.mp4"]

@@ -19,6 +19,7 @@ from fvar.stages.extract import extract
 from fvar.store import frame_store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "call", "code"),
     [
@@ -74,6 +75,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run([str(shutil.which("umount")), str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk(
     videos: Path, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +94,7 @@ def test_a_full_disk(
     assert finished_shards(out).items() >= before.items()
 
 
+@pytest.mark.slow
 def test_too_little_room_is_refused(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,11 +18,13 @@ from fvar.extraction import make_shards as making
 from fvar.stages.extract import extract
 
 
+@pytest.mark.slow
 def test_kills_change_nothing(samples: Path, tmp_path: Path) -> None:
     """After SIGKILL at random moments a rerun keeps finished shards and ends with the very same store."""
     assert sweep(tmp_path, samples, kills=2, seed=3, say=lambda _: None) >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_batch_system_ends_everything(
     samples: Path, tmp_path: Path, ending: signal.Signals
@@ -48,6 +50,7 @@ def test_a_batch_system_ends_everything(
     assert not list((tmp_path / "o").rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_hashing_ends_with_the_rest(videos: Path, tmp_path: Path) -> None:
     """Ctrl-C does not wait until a source of gigabytes is read to its end."""
     with (videos / "vfr.mp4").open("ab") as file:
@@ -75,6 +78,7 @@ def test_an_ffmpeg_asked_to_end_is_no_verdict(run: Run, tmp_path: Path) -> None:
     assert not finished_shards(tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -101,6 +105,7 @@ def test_an_ffmpeg_that_hangs_or_is_killed(
     assert [name for name in before if after[name] == before[name]] == sorted(before)[:2]
 
 
+@pytest.mark.slow
 def test_a_long_video_shows_that_it_goes_on(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ def test_training_leaves_a_complete_folder(whole: Path) -> None:
     assert [row["frames"] for row in training_metrics(whole)] == [37, 37]
 
 
+@pytest.mark.slow
 def test_training_learns(tmp_path: Path) -> None:
     """On videos it sees again and again the loss falls far below chance, which is ln 3."""
     frames = write_frames(tmp_path / "frames", [row for row in ROWS if row.split == "train"])

@@ -42,6 +42,7 @@ def _interrupt(monkeypatch: pytest.MonkeyPatch, *, epoch: int, step: int = 1) ->
     monkeypatch.setattr(Trainer, "_step", stepped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{}, {"clustering": "random", "schedule": "step", "milestones": (1,)}]
 )
@@ -78,6 +79,7 @@ class _Damaging(Recorder):
             flip_byte(self._shard, at=-2000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("at", "error", "code"), [("6 videos, ", FrameStoreError, 2), ("epoch 1/2", StoppedError, 3)]
 )
