@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from processes import fvar
+from typer.testing import CliRunner
 
+from cli.main import app
 from fvar.extraction.ffmpeg import find_ffmpeg
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "v1.tar.xz"
@@ -25,8 +26,8 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(*arguments: object) -> str:
-    ended = fvar(*arguments)
-    assert ended.returncode == 0, ended.stderr
+    ended = CliRunner().invoke(app, list(map(str, arguments)))
+    assert ended.exit_code == 0, ended.output
     return ended.stdout
 
 

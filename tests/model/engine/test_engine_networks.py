@@ -128,7 +128,6 @@ def _errors_in_float32(name: str, *, stage: int, seed: int) -> dict[Engine, floa
         ("tiny", 1),
         ("resnet18", 2),
         pytest.param("mobilenet_v2", 2, marks=SLOW),
-        pytest.param("resnet50", 2, marks=SLOW),
     ],
 )
 def test_float32_in_chunks_is_no_further_off_than_plain(name: str, stage: int) -> None:
