@@ -107,12 +107,7 @@ def _inspect(
         clusters,
         paths,
         explanation=load_clustering(run.config.clustering).EXPLANATION,
-        settings={
-            "clustering": f"{run.config.clustering}, k = {run.config.clusters}",
-            "network": f"{run.config.backbone}, cut after stage {run.config.stage}",
-            "split": config.split,
-            "checkpoint": run.checkpoint_name,
-        },
+        settings=_settings(run, config),
         num_available=len(videos),
     )
     manifest = ClustersManifest(
@@ -125,6 +120,16 @@ def _inspect(
     )
     write_manifest(out_dir, manifest)
     return manifest
+
+
+def _settings(run: TrainedRun, config: InspectConfig) -> dict[str, str]:
+    """Return what the top of the page says about the training."""
+    return {
+        "clustering": f"{run.config.clustering}, k = {run.config.clusters}",
+        "network": f"{run.config.backbone}, cut after residual stage {run.config.stage}",
+        "split": config.split,
+        "checkpoint": run.checkpoint_name,
+    }
 
 
 def _spread(videos: Sequence[StoredVideo], limit: int | None) -> list[StoredVideo]:

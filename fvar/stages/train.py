@@ -138,7 +138,7 @@ def _build(
     frames = sum(video.num_frames for video in videos.train)
     reporter.info(
         f"{len(videos.train)} videos, {frames} frames, {len(videos.classes)} classes; {config.backbone}, "
-        f"clustering {config.clustering} to {config.clusters} after stage {config.stage}, stem "
+        f"clustering {config.clustering} to {config.clusters} after residual stage {config.stage}, stem "
         f"{'kept' if freezes_stem(config) else 'trained'}, engine "
         f"{sweep.engine}, {world.device}, {world.world_size} process(es)"
     )

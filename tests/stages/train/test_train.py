@@ -129,7 +129,7 @@ def test_reports_what_it_does(frames: Path, whole: Path, tmp_path: Path) -> None
     listener = Recorder()
     train(frames, tmp_path / "train", tiny_config(epochs=1, seed=1), listener)
     assert listener.lines[0] == (
-        "6 videos, 37 frames, 3 classes; tiny, clustering cumulative to 4 after stage 1, "
+        "6 videos, 37 frames, 3 classes; tiny, clustering cumulative to 4 after residual stage 1, "
         "stem trained, engine chunked, cpu, 1 process(es)"
     )
     assert listener.lines[1].startswith("epoch 1/1: loss ")
