@@ -73,7 +73,8 @@ def _open(path: Path) -> InputContainer:
         return av.open(f"file:{path}", mode="r", metadata_errors="ignore", options=options)
     except av.error.ArgumentError as error:
         raise UnreadableError(
-            "is not in a video format; a file that names other files, like a playlist, is not read"
+            "is not in a video format (put images into a folder, numbered); a file that names other files, "
+            "like a playlist, is not read"
         ) from error
 
 
