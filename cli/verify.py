@@ -30,7 +30,7 @@ def verify(
     ] = False,
     **flags: Any,
 ) -> None:
-    """Check a run and all that it was made from: every hash, every count, every picture of every video.
+    """Check a run and all that it was made from: every hash and every frame of every video.
 
     Every file is read again. All faults are found and the first 20 are printed,
     each with its fix. Nothing is written into any run.

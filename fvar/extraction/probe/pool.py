@@ -24,9 +24,9 @@ from fvar.processes import ChildProcesses, wait_for_data
 _Answer = TypeVar("_Answer")
 
 MEMORY_BYTES = 2 << 30
-"""Of address space, for one process. Measured: 0.25 GiB with a small file, 0.86 with the index of 24 hours at
-60 frames a second with sound (MP4, the greediest of the containers), 0.55 with the first frame of 8K HEVC in
-high dynamic range."""
+"""Of address space, for one process. Measured: 0.25 GiB with a small file; 0.86 GiB with the index of 24
+hours at 60 frames per second with sound (MP4, the container that needs the most); 0.55 GiB with the first
+frame of 8K HEVC in high dynamic range."""
 
 # A busy file server still delivers this much. With the time limit alone, a 100 GB file would fail there.
 _SLOWEST_BYTES_PER_SECOND = 10_000_000
