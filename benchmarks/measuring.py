@@ -44,10 +44,12 @@ def jpeg_clip(num_frames: int, size: int) -> EncodedClip:
         file = io.BytesIO()
         Image.fromarray(noisy.astype(np.uint8)).save(file, "jpeg", quality=80)
         pictures.append(np.frombuffer(file.getvalue(), np.uint8))
+    video = encoded_video([pictures[at % _DISTINCT] for at in range(num_frames)], *PICTURE)
     return EncodedClip(
         id="noise",
         label=0,
-        video=encoded_video([pictures[at % _DISTINCT] for at in range(num_frames)], *PICTURE),
+        num_frames=num_frames,
+        load=lambda: video,
         framing=center_framing(*PICTURE, fraction=0.875),
         size=size,
         device=torch.device("cpu"),

@@ -14,7 +14,7 @@ from fvar.settings import parse
     {
         "Data": ["split", "limit", "allow_partial"],
         "Model": ["checkpoint"],
-        "Machine": ["device", "workers"],
+        "Machine": ["device", "workers", "cache", "cache_gb"],
     },
 )
 def inspect_clusters(

@@ -19,7 +19,7 @@ from fvar.recipes.resolve import train_config
         "Model": ["backbone", "weights", "freeze_stem"],
         "Clustering": ["clustering", "clusters", "stage"],
         "Optimization": ["epochs", "batch_size", "frames_per_batch", "lr", "seed"],
-        "Machine": ["engine", "device", "workers"],
+        "Machine": ["engine", "device", "workers", "cache", "cache_gb"],
     },
 )
 def train(

@@ -62,6 +62,20 @@ class _StageSettings(Settings):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
+class _CacheSettings(_StageSettings):
+    """Settings of the stages that run a stem."""
+
+    cache: Annotated[bool, Flag(name="--cache/--no-cache", default="cache")] = True
+    """Keep what a frozen stem makes of the videos in the folder fvar-cache, beside the training."""
+    cache_gb: float = Field(10.0, gt=0)
+    """Size up to which fvar-cache grows, GB; at most half of what is free on the disk."""
+
+    @property
+    def max_cache_gb(self) -> float | None:
+        """The largest size of the cache in GB; None without a cache."""
+        return self.cache_gb if self.cache else None
+
+
 class ExtractConfig(_StageSettings):
     """Settings of ``fvar extract``."""
 
@@ -112,7 +126,7 @@ class ExtractConfig(_StageSettings):
         return None if self.fps is None else f"those shown at {self.fps:g} ticks per second"
 
 
-class TrainConfig(_StageSettings):
+class TrainConfig(_CacheSettings):
     """Settings of ``fvar train``; the defaults are a recipe for fine-tuning on a few hundred clips."""
 
     backbone: Annotated[str, OneOf(backbone_names())] = "resnet50"
@@ -159,6 +173,10 @@ class TrainConfig(_StageSettings):
     """Mirror half of the training videos."""
     crop: Literal["center", "multi-scale"] = "center"
     """Training crops."""
+    views: Annotated[int | None, Flag(default="4 where the stem is frozen, otherwise 0")] = Field(
+        None, ge=0
+    )
+    """Distinct crops of each video with crop `multi-scale`; 0 draws a new one in every epoch."""
     crop_share: float = Field(0.875, gt=0, le=1)
     """Side of the central crop, as a fraction of the short side."""
     norm: Literal["auto", "frozen", "partial", "stem-frozen", "train"] = "auto"
@@ -192,7 +210,7 @@ class TrainConfig(_StageSettings):
         return self
 
 
-class EvalConfig(_StageSettings):
+class EvalConfig(_CacheSettings):
     """Settings of ``fvar eval``."""
 
     split: _SplitSetting = "test"
@@ -202,7 +220,7 @@ class EvalConfig(_StageSettings):
     allow_partial: _AllowPartial = False
 
 
-class InspectConfig(_StageSettings):
+class InspectConfig(_CacheSettings):
     """Settings of ``fvar inspect-clusters``; a limit of None shows all videos."""
 
     split: _SplitSetting = "test"

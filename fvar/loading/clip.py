@@ -4,7 +4,7 @@ Letters: T frames of the video, n frames of a chunk, S side in px.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -15,9 +15,29 @@ from torchcodec.decoders import decode_jpeg
 
 from fvar.errors import FrameStoreError
 from fvar.loading.transforms import Framing
+from fvar.model.interface import Representations
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.jpeg import picture_size
 from fvar.system import usable_processors
+
+
+class CropMemo:
+    """Cropped pictures of one video, kept while its mirror images are made one after the other."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._left = budget_bytes
+        self._crops = dict[object, Tensor]()
+
+    def get(self, frames: Sequence[int], framing: Framing, make: Callable[[], Tensor]) -> Tensor:
+        """Return the crops of `frames`, consecutive ones: kept, or made and kept if there is room."""
+        place = frames[0], len(frames), framing.rectangle
+        if place in self._crops:
+            return self._crops[place]
+        crops = make()
+        if crops.nbytes <= self._left:
+            self._left -= crops.nbytes
+            self._crops[place] = crops
+        return crops
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,25 +47,36 @@ class EncodedClip:
     Attributes:
         id: Of the video.
         label: Position of its class.
-        video: Its encoded frames; with a sampling view, the sampled ones alone.
+        num_frames: T, at least 1.
+        load: Reads its encoded frames once; with a sampling view, the sampled ones alone. Raises
+            FrameStoreError if they cannot be read.
         framing: The crop and flip of every picture.
         size: S.
         device: Where the pictures go.
         cut_key: The seed of this video's `random` cuts.
+        key: Finds its representations in the cache; None where they are not kept.
+        kept: Its representations, where the cache had them. Then the frames are not read.
+        later: Its clips with the framings that later epochs need and the cache lacks.
+        memo: Holds crops that several of its clips share.
     """
 
     id: str
     label: int
-    video: EncodedVideo
+    num_frames: int
+    load: Callable[[], EncodedVideo]
     framing: Framing
     size: int
     device: torch.device
     cut_key: int
+    key: str | None = None
+    kept: Representations | None = None
+    later: Sequence["EncodedClip"] = ()
+    memo: CropMemo | None = None
 
     @property
-    def num_frames(self) -> int:
-        """T."""
-        return self.video.num_frames
+    def video(self) -> EncodedVideo:
+        """What `load` returns."""
+        return self.load()
 
     def pictures(self, frames: Sequence[int]) -> Tensor:
         """Decode frames on the host and finish them on the device: -> (n, 3, S, S) float32.
@@ -56,6 +87,14 @@ class EncodedClip:
         Raises:
             FrameStoreError: A picture is no JPEG, or has another size than its store says.
         """
+        if self.memo is None:
+            crops = self._crops(frames)
+        else:
+            crops = self.memo.get(frames, self.framing, lambda: self._crops(frames))
+        return self.framing.finish(crops)
+
+    def _crops(self, frames: Sequence[int]) -> Tensor:
+        """Return (n, 3, S, S) uint8, not mirrored."""
         encoded = [torch.from_numpy(self.video.frame(frame)) for frame in frames]
         for data in encoded:  # before they are decoded: 600 bytes may claim 65,500 x 65,500 px
             self._check_size(picture_size(data.numpy().tobytes()), frames)
@@ -72,7 +111,7 @@ class EncodedClip:
         pictures = pictures.permute(0, 3, 1, 2)
         if self.device.type == "cuda":  # pinned: the host decodes on while the device computes
             pictures = pictures.pin_memory().to(self.device, non_blocking=True)
-        return self.framing.apply(pictures, size=self.size)
+        return self.framing.crop(pictures, size=self.size)
 
     def _check_size(self, found: tuple[int, ...] | None, frames: Sequence[int]) -> None:
         stored = self.video.height, self.video.width

@@ -1,6 +1,7 @@
 """The videos of a frame store as clips, seen through one view."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import torch
 
 from fvar.errors import FrameStoreError
 from fvar.loading.clip import EncodedClip
+from fvar.loading.representation_cache import RepresentationCache
 from fvar.loading.sampling import draw_key
 from fvar.loading.view import View
 from fvar.store.encoded_video import EncodedVideo
-from fvar.store.frame_store import FrameStore
+from fvar.store.frame_store import FrameStore, VideoHeader
 
 
 @dataclass(frozen=True)
@@ -36,22 +38,58 @@ class VideoDataset:
     """Reads clips. An item is addressed by (epoch, position), because random draws depend on the epoch."""
 
     def __init__(
-        self, folder: Path, videos: Sequence[StoredVideo], view: View, *, device: torch.device
+        self,
+        folder: Path,
+        videos: Sequence[StoredVideo],
+        view: View,
+        *,
+        device: torch.device,
+        cache: RepresentationCache | None = None,
+        epochs: int = 1,
     ) -> None:
+        """Open a dataset.
+
+        Args:
+            folder: Of the frame store.
+            videos: In the order of their positions.
+            view: How they are looked at.
+            device: Where pictures go.
+            cache: Has the representations of some clips; their frames are not read. None reads them all.
+            epochs: How many epochs there will be.
+        """
         self._store, self._videos = FrameStore(folder), list(videos)
-        self._view, self._device = view, device
+        self._view, self._device, self._epochs = view, device, epochs
+        # Cuts that are drawn in each epoch do not return, as little as crops.
+        is_kept = cache is not None and view.returns and not (view.random and cache.is_random)
+        self._cache = cache if is_kept else None
 
     def __len__(self) -> int:
         return len(self._videos)
 
     def __getitem__(self, at: tuple[int, int]) -> EncodedClip:
-        """Read a video; any thread may call this.
+        """Read a video, or its representations where the cache has them; any thread may call this.
 
         Raises:
             FrameStoreError: It cannot be read, or has another number of frames than the manifest says.
         """
         epoch, position = at
         stored = self._videos[position]
+        header = self._store.header(stored.shard, stored.id)
+        clip = make_clip(
+            stored,
+            header,
+            functools.partial(self._read, stored),
+            self._view,
+            epoch=epoch,
+            device=self._device,
+        )
+        if self._cache is not None:
+            clip = self._look_up(self._cache, clip, header, epoch)
+        if clip.kept is None:
+            clip.load()
+        return clip
+
+    def _read(self, stored: StoredVideo) -> EncodedVideo:
         video = self._store.read(stored.shard, stored.id)
         if video.num_frames != stored.num_frames:
             raise FrameStoreError(
@@ -59,19 +97,42 @@ class VideoDataset:
                 f"holds {video.num_frames} frames, the manifest says {stored.num_frames}",
                 fix="rerun fvar extract with --overwrite",
             )
-        return make_clip(stored, video, self._view, epoch=epoch, device=self._device)
+        return video
+
+    def _look_up(
+        self, cache: RepresentationCache, clip: EncodedClip, header: VideoHeader, epoch: int
+    ) -> EncodedClip:
+        """Return `clip` with its representations, or else with what is to be made in the same pass."""
+        clip = replace(clip, key=cache.key(header.checksum, clip.framing, clip.cut_key))
+        kept = cache.read(str(clip.key))
+        if kept is not None:
+            return replace(clip, kept=kept)
+        framings = {
+            self._view.framing(header.height, header.width, epoch=later, video_id=clip.id)
+            for later in range(epoch + 1, self._epochs)
+        }
+        keys = {f: cache.key(header.checksum, f, clip.cut_key) for f in framings - {clip.framing}}
+        missing = [replace(clip, framing=f, key=k) for f, k in keys.items() if k not in cache]
+        return replace(clip, later=missing)
 
 
 def make_clip(
-    stored: StoredVideo, video: EncodedVideo, view: View, *, epoch: int, device: torch.device
+    stored: StoredVideo,
+    header: VideoHeader,
+    load: Callable[[], EncodedVideo],
+    view: View,
+    *,
+    epoch: int,
+    device: torch.device,
 ) -> EncodedClip:
-    """Return a video as the network gets it in an epoch."""
-    sampled = view.sampled_frames(video.num_frames, epoch=epoch, video_id=stored.id)
+    """Return a video as the network gets it in an epoch; `load` returns all its frames."""
+    sampled = view.sampled_frames(stored.num_frames, epoch=epoch, video_id=stored.id)
     return EncodedClip(
         id=stored.id,
         label=stored.label,
-        video=video if sampled is None else pick_frames(video, sampled),
-        framing=view.framing(video.height, video.width, epoch=epoch, video_id=stored.id),
+        num_frames=view.count_frames(stored.num_frames),
+        load=functools.cache(load if sampled is None else lambda: pick_frames(load(), sampled)),
+        framing=view.framing(header.height, header.width, epoch=epoch, video_id=stored.id),
         size=view.size,
         device=device,
         cut_key=draw_key(view.seed, epoch, stored.id, "cuts"),

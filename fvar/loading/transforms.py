@@ -35,11 +35,19 @@ class Framing:
     width: int
     mirrored: bool = False
 
-    def apply(self, pictures: Tensor, *, size: int) -> Tensor:
-        """Crop, resize and normalize: (n, 3, H, W) uint8 -> (n, 3, S, S) float32, mean 0 and deviation 1."""
-        seen = tv.resized_crop(pictures, self.top, self.left, self.height, self.width, [size, size])
-        if self.mirrored:
-            seen = seen.flip(-1)
+    @property
+    def rectangle(self) -> tuple[int, int, int, int]:
+        """What is cut out; both mirror images have the same."""
+        return self.top, self.left, self.height, self.width
+
+    def crop(self, pictures: Tensor, *, size: int) -> Tensor:
+        """Crop and resize: (n, 3, H, W) uint8 -> (n, 3, S, S) uint8, not mirrored."""
+        cropped: Tensor = tv.resized_crop(pictures, *self.rectangle, [size, size])
+        return cropped
+
+    def finish(self, cropped: Tensor) -> Tensor:
+        """Mirror and normalize: (n, 3, S, S) uint8 -> float32, mean 0 and deviation 1."""
+        seen = cropped.flip(-1) if self.mirrored else cropped
         mean = torch.tensor(MEAN, device=seen.device).view(3, 1, 1) * 255
         std = torch.tensor(STD, device=seen.device).view(3, 1, 1) * 255
         normalized: Tensor = (seen.to(torch.float32) - mean) / std

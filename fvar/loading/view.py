@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 from fvar.config import TrainConfig
 from fvar.loading.sampling import draw_key, uniform_frames
 from fvar.loading.transforms import Framing, center_framing, multi_scale_framing
+from fvar.model.build import freezes_stem
+
+_VIEWS = 4
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,8 @@ class View:
         flip: Mirror every other video, at random.
         num_samples: Number of frames sampled per video (`uniform`); None uses every frame.
         random: Draw the sampled frames (training) rather than take the middle ones (testing).
+        num_views: V, how many distinct crops and flips a video has, the same for every seed; 0 draws them in
+            each epoch.
         seed: Of everything drawn.
     """
 
@@ -27,6 +32,7 @@ class View:
     flip: bool
     num_samples: int | None
     random: bool
+    num_views: int
     seed: int
 
     def count_frames(self, num_frames: int) -> int:
@@ -42,13 +48,21 @@ class View:
 
     def framing(self, height: int, width: int, *, epoch: int, video_id: str) -> Framing:
         """Return the one crop and flip of a video in an epoch."""
+        drawn: tuple[object, ...] = (self.seed, epoch)
+        if self.num_views:
+            drawn = ("view", draw_key(*drawn, video_id, "view") % self.num_views)
         if self.crop == "multi-scale":
-            key = draw_key(self.seed, epoch, video_id, "crop")
+            key = draw_key(*drawn, video_id, "crop")
             framing = multi_scale_framing(height, width, key=key)
         else:
             framing = center_framing(height, width, fraction=self.crop_fraction)
-        mirrored = self.flip and draw_key(self.seed, epoch, video_id, "flip") % 2 == 1
+        mirrored = self.flip and draw_key(*drawn, video_id, "flip") % 2 == 1
         return replace(framing, mirrored=mirrored)
+
+    @property
+    def returns(self) -> bool:
+        """Whether a video is seen in few framings, each of them again and again, with every frame."""
+        return self.num_samples is None and (self.crop == "center" or self.num_views > 0)
 
 
 def evaluation_view(config: TrainConfig) -> View:
@@ -60,11 +74,27 @@ def evaluation_view(config: TrainConfig) -> View:
         flip=False,
         num_samples=config.clusters if config.clustering == "uniform" else None,
         random=False,
+        num_views=0,
         seed=config.seed,
     )
 
 
 def training_view(config: TrainConfig, *, epoch: int) -> View:
     """Return the view of a training epoch: random crops and flips, in `sampled_epochs` of K random frames."""
-    view = replace(evaluation_view(config), crop=config.crop, flip=config.flip, random=True)
+    view = replace(
+        evaluation_view(config),
+        crop=config.crop,
+        flip=config.flip,
+        random=True,
+        num_views=_num_views(config),
+    )
     return replace(view, num_samples=config.clusters) if epoch < config.sampled_epochs else view
+
+
+def _num_views(config: TrainConfig) -> int:
+    """Return V: as `config` sets it, else what lets representations be kept where the stem never changes."""
+    if config.crop == "center":
+        return 0  # the mirror images are the only views
+    if config.views is not None:
+        return config.views
+    return _VIEWS if freezes_stem(config) else 0

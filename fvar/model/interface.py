@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from fvar.model.averaging import Aggregator, mean
@@ -91,3 +92,21 @@ class Representations:
     clusters: Clusters | None
     steps: Tensor | None
     num_bits: int
+
+    @classmethod
+    def join(cls, videos: Sequence["Representations"]) -> "Representations":
+        """Return the representations of at least one video as those of a batch; one sweep made them all."""
+        clusters = [video.clusters for video in videos if video.clusters is not None]
+        steps = [video.steps for video in videos if video.steps is not None]
+        return cls(
+            torch.cat([video.activations for video in videos]),
+            tuple(count for video in videos for count in video.counts),
+            Clusters(
+                torch.cat([found.starts for found in clusters]),
+                torch.cat([found.stops for found in clusters]),
+            )
+            if clusters
+            else None,
+            torch.cat(steps) if steps else None,
+            videos[0].num_bits,
+        )

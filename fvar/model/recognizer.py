@@ -74,12 +74,19 @@ class Recognizer(nn.Module):
             norm.eval()
         return self
 
-    def forward(self, clips: Sequence[Clip], sweep: Sweep) -> Tensor:
-        """Return the logits of B videos, (B, num_classes); without videos none, and zero gradients."""
-        if not clips:
+    def forward(self, videos: Sequence[Clip] | Representations, sweep: Sweep) -> Tensor:
+        """Return the logits of B videos, (B, num_classes); without videos none, and zero gradients.
+
+        Args:
+            videos: Clips, or what a stem that is not trained has made of them.
+            sweep: How the stem goes over the frames of clips.
+        """
+        if isinstance(videos, Representations):
+            return self.classify(videos)
+        if not videos:
             touched = torch.stack([parameter.sum() * 0 for parameter in self.parameters()]).sum()
             return touched.expand(0, self.classifier.out_features)
-        return self.classify(represent(self.backbone, clips, sweep))
+        return self.classify(represent(self.backbone, videos, sweep))
 
     def classify(self, seen: Representations) -> Tensor:
         """Run everything after the clustering and average the logits of each video: -> (B, num_classes)."""
@@ -88,29 +95,38 @@ class Recognizer(nn.Module):
         logits = self.classifier(self.dropout(features))  # (R, num_classes)
         return torch.stack([video.mean(dim=0) for video in torch.split(logits, list(seen.counts))])
 
-    @torch.no_grad()
     def infer(self, clip: Clip, sweep: Sweep) -> Inference:
-        """Recognize one video without a tape, in memory that does not grow with its length.
+        """Recognize one video, in memory that does not grow with its length where frames are clustered."""
+        seen = represent_without_tape(self.backbone, clip, sweep)
+        return self.infer_from(seen, num_frames=clip.num_frames)
 
-        Where frames are clustered it always goes in chunks, also for a sweep whose engine is `plain`: the
-        engine decides what is kept for a backward pass, and here there is none. Without a clustering every
-        frame is a representation, and memory grows with the frames. It takes one video at a time, so that the
-        result cannot depend on other videos, not even in its last bit.
+    @torch.no_grad()
+    def infer_from(self, seen: Representations, *, num_frames: int) -> Inference:
+        """Recognize one video of T = `num_frames` by its representations.
 
-        Args:
-            clip: The video.
-            sweep: How the stem goes over its frames.
+        It takes one video at a time, so that the result cannot depend on other videos, not even in its last
+        bit.
         """
-        if sweep.clustering is not None:
-            sweep = replace(sweep, engine="chunked")
-        seen = represent(self.backbone, [clip], sweep)
         steps = seen.steps
         return Inference(
             logits=self.classify(seen)[0].float().cpu(),
-            boundaries=_boundaries(seen.clusters, clip.num_frames),
+            boundaries=_boundaries(seen.clusters, num_frames),
             step_distances=np.zeros(0, np.int64) if steps is None else steps[:-1].cpu().numpy(),
             num_bits=seen.num_bits,
         )
+
+
+@torch.no_grad()
+def represent_without_tape(backbone: Backbone, clip: Clip, sweep: Sweep) -> Representations:
+    """Run the stem over one video for which no gradient is wanted.
+
+    Where frames are clustered it always goes in chunks, also for a sweep whose engine is `plain`: the engine
+    decides what is kept for a backward pass, and here there is none. Without a clustering every frame is a
+    representation, and memory grows with the frames.
+    """
+    if sweep.clustering is not None:
+        sweep = replace(sweep, engine="chunked")
+    return represent(backbone, [clip], sweep)
 
 
 def _boundaries(clusters: Clusters | None, num_frames: int) -> np.ndarray:

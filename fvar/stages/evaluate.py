@@ -58,12 +58,13 @@ def evaluate(
         stored = run.open_frames(frames, world)
         videos = stored.videos(config.split, run.classes, allow_partial=config.allow_partial)
         stored.report_thinning(reporter)
+        representer = run.representer(config, world, reporter)
         started = time.perf_counter()
         with reporter.progress(f"eval {config.split}", total=len(videos), unit="videos") as bar:
             predictions = predict(
                 run.recognizer,
-                run.sweep,
-                run.dataset(stored, videos),
+                representer,
+                run.dataset(stored, videos, representer),
                 world=world,
                 precision=run.config.precision,
                 workers=config.workers,

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from fvar.config import InspectConfig
@@ -25,6 +24,7 @@ from fvar.store.video_clusters import VideoClusters
 from fvar.training.distributed import join_world
 from fvar.training.inputs import StoredFrames
 from fvar.training.predict import infer_clips
+from fvar.training.representer import Representer
 from fvar.training.trained_run import TrainedRun, open_trained_run
 
 H5, CSV, PAGE, FILMSTRIPS = "clusters.h5", "clusters.csv", "index.html", "filmstrips"
@@ -55,8 +55,11 @@ def inspect_clusters(
         stored = run.open_frames(frames, world)
         videos = stored.videos(config.split, run.classes, allow_partial=config.allow_partial)
         stored.report_thinning(reporter)
+        representer = run.representer(config, world, reporter)
         return world.on_main(
-            lambda: _inspect(run, stored, videos, config, out_dir=out_dir, reporter=reporter)
+            lambda: _inspect(
+                run, representer, stored, videos, config, out_dir=out_dir, reporter=reporter
+            )
         )
 
 
@@ -71,6 +74,7 @@ def _check_has_clusters(run: TrainedRun, train: Path) -> None:
 
 def _inspect(
     run: TrainedRun,
+    representer: Representer,
     frames: StoredFrames,
     videos: Sequence[StoredVideo],
     config: InspectConfig,
@@ -85,8 +89,8 @@ def _inspect(
     remove_outputs(out_dir, [H5, CSV, PAGE, *(f"{FILMSTRIPS}/{path.name}" for path in old)])
     inferred = infer_clips(
         run.recognizer,
-        replace(run.sweep, with_steps=True),
-        run.dataset(frames, shown),
+        representer,
+        run.dataset(frames, shown, representer),
         range(len(shown)),
         precision=run.config.precision,
         workers=config.workers,

@@ -25,7 +25,9 @@ from fvar.training.distributed import World, autocast, join_world
 from fvar.training.inputs import StoredFrames, open_frames
 from fvar.training.loop import METRICS, TENSORBOARD, Trainer, TrainingSet
 from fvar.training.memory_check import check_memory
+from fvar.training.representer import Representer, open_cache
 
+_WITHOUT_EFFECT = ("workers", "cache", "cache_gb")  # settings that change no number
 _PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py", "torchmetrics")
 
 
@@ -54,11 +56,20 @@ def train(
         videos = _training_set(stored, config)
         checkpoint = world.on_main(lambda: _load_last(out_dir, config, stored) if resume else None)
         recognizer, sweep = _build(config, videos, reporter, world)
+        cache = open_cache(
+            out_dir,
+            config,
+            recognizer.backbone,
+            sweep,
+            max_gb=config.max_cache_gb,
+            world=world,
+            reporter=reporter,
+        )
         trainer = Trainer(
             recognizer,
             videos,
             config,
-            sweep=sweep,
+            representer=Representer(recognizer.backbone, sweep, cache),
             world=world,
             out_dir=out_dir,
             reporter=reporter,
@@ -164,7 +175,7 @@ def _load_last(out_dir: Path, config: TrainConfig, stored: StoredFrames) -> Chec
         )
     checkpoint = load_checkpoint(path)
     for name, value in checkpoint.config:
-        if name != "workers" and value != getattr(config, name):  # workers change no number
+        if name not in _WITHOUT_EFFECT and value != getattr(config, name):
             raise ConfigError(
                 f"--resume: {name}",
                 f"is {getattr(config, name)!r}, the training began with {value!r}",

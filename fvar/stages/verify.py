@@ -12,9 +12,10 @@ from fvar.errors import FvarError, ManifestError
 from fvar.processes import in_processes
 from fvar.reporting import Reporter
 from fvar.store.check import shard_faults, video_faults
-from fvar.store.files import MANIFEST_NAME
+from fvar.store.files import MANIFEST_NAME, cache_folder, size_of
 from fvar.store.frame_store import REMAKE_SHARD
 from fvar.store.manifest import (
+    CheckpointManifest,
     FramesManifest,
     InputFile,
     OutputFile,
@@ -189,7 +190,7 @@ def _follow(path: Path, faults: _Faults) -> list[Run]:
 
 
 def _notes(run: Run) -> Iterator[str]:
-    """Yield notes on files in the folder that no manifest lists, and on inputs that no longer exist."""
+    """Yield notes on files that no manifest lists, on the cache, and on inputs that no longer exist."""
     unlisted = _unlisted(run)
     leftovers = [name for name in unlisted if name.endswith(".partial")]
     others = [name for name in unlisted if not name.endswith(".partial")]
@@ -200,6 +201,11 @@ def _notes(run: Run) -> Iterator[str]:
         if names:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             yield f"{run.folder}: {', '.join(names[:_NAMED])}{more}: {what}"
+    if (
+        isinstance(run.manifest, CheckpointManifest)
+        and (cache := cache_folder(run.folder)).is_dir()
+    ):
+        yield f"{cache}: {size_of(cache) / 1e6:.1f} MB of kept representations: may be deleted"
     for entry in run.manifest.inputs:
         target = run.folder / entry.path
         if not target.is_file() and target.name != MANIFEST_NAME:

@@ -15,6 +15,7 @@ from typing import IO
 from fvar.errors import ManifestError, StoppedError
 
 MANIFEST_NAME = "manifest.json"
+CACHE_NAME = "fvar-cache"  # beside a training: what its frozen stem made of videos
 REPLACE = "choose another --out or pass --overwrite to replace it"
 
 _WRITE_FIXES = {
@@ -105,6 +106,16 @@ def sole_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def cache_folder(train_dir: Path) -> Path:
+    """Return the folder of the cache that a training uses, and every other training beside it."""
+    return train_dir.resolve().parent / CACHE_NAME
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files in `folder`; 0 if it does not exist."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def is_complete(folder: Path) -> bool:

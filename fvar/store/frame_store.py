@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from threading import Lock
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import quote
 
 import h5py
@@ -80,6 +80,20 @@ def _group_name(video_id: str) -> str:
     return quote(video_id, safe=" ").replace(".", "%2E")
 
 
+class VideoHeader(NamedTuple):
+    """What a shard says about a video beside its frames.
+
+    Attributes:
+        height: Of every picture, px.
+        width: Of every picture, px.
+        checksum: SHA-256 of the frames.
+    """
+
+    height: int
+    width: int
+    checksum: str
+
+
 class FrameStore:
     """Reads videos from the shards of one extraction.
 
@@ -108,12 +122,20 @@ class FrameStore:
         with self._lock:
             file = self._file(shard)
             with _SHARD.refusing(thing):
-                video, checksum = _read_video(file, video_id)
-        if video.checksum() != checksum:
+                group = _group(file, video_id)
+                video, header = _read_video(group), _read_header(group)
+        if video.checksum() != header.checksum:
             raise FrameStoreError(
                 thing, "its bytes are not those written (checksum differs)", fix=REMAKE_SHARD
             )
         return video
+
+    def header(self, shard: str, video_id: str) -> VideoHeader:
+        """Return what is known about a video without reading its frames; errors as of `read`."""
+        with self._lock:
+            file = self._file(shard)
+            with _SHARD.refusing(f"{self.folder / shard}: video {video_id!r}"):
+                return _read_header(_group(file, video_id))
 
     def num_videos(self, shard: str) -> int:
         """Return how many videos a shard holds.
@@ -158,12 +180,23 @@ def _open(folder: Path, shard: str) -> h5py.File:
     return _SHARD.open(path)
 
 
-def _read_video(file: h5py.File, video_id: str) -> tuple[EncodedVideo, str]:
-    """Return the video and the checksum that was written with it."""
+def _group(file: h5py.File, video_id: str) -> h5py.Group:
     group = _SHARD.child(file, _group_name(video_id), h5py.Group)
     if (found := _SHARD.attribute(group, "id", str)) != video_id:
         raise FrameStoreError("video", f"its group is that of {found!r:.80}", fix=REMAKE_SHARD)
-    video = EncodedVideo(
+    return group
+
+
+def _read_header(group: h5py.Group) -> VideoHeader:
+    return VideoHeader(
+        height=_SHARD.attribute(group, "height", int),
+        width=_SHARD.attribute(group, "width", int),
+        checksum=_SHARD.attribute(group, "checksum", str),
+    )
+
+
+def _read_video(group: h5py.Group) -> EncodedVideo:
+    return EncodedVideo(
         **{name: _SHARD.array(group, name, dtype) for name, dtype in ARRAYS.items()},
         width=_SHARD.attribute(group, "width", int),
         height=_SHARD.attribute(group, "height", int),
@@ -172,4 +205,3 @@ def _read_video(file: h5py.File, video_id: str) -> tuple[EncodedVideo, str]:
         source_sha256=_SHARD.attribute(group, "source_sha256", str),
         ffmpeg_version=_SHARD.attribute(group, "ffmpeg_version", str),
     )
-    return video, _SHARD.attribute(group, "checksum", str)

@@ -18,7 +18,8 @@ from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import StoredVideo, VideoDataset
 from fvar.loading.sampling import draw_key, epoch_batches, split_batch
 from fvar.loading.view import View, evaluation_view, training_view
-from fvar.model.interface import Sweep
+from fvar.model.build import freezes_stem
+from fvar.model.interface import Representations, Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Progress, Reporter
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, save_checkpoint
@@ -27,6 +28,7 @@ from fvar.training.inputs import StoredFrames
 from fvar.training.metrics import COLUMNS, score, write_history
 from fvar.training.optim import build_optimizer, build_scheduler
 from fvar.training.predict import predict
+from fvar.training.representer import Representer
 
 METRICS, TENSORBOARD = "metrics.csv", "tensorboard"
 
@@ -50,12 +52,12 @@ class Trainer:
         videos: TrainingSet,
         config: TrainConfig,
         *,
-        sweep: Sweep,
+        representer: Representer,
         world: World,
         out_dir: Path,
         reporter: Reporter,
     ) -> None:
-        self.recognizer, self.sweep = recognizer, sweep
+        self.recognizer, self.representer = recognizer, representer
         self.videos, self.config = videos, config
         self.world, self.out_dir, self.reporter = world, out_dir, reporter
         self.history: list[dict[str, float]] = []
@@ -110,6 +112,8 @@ class Trainer:
                         folder = self.out_dir / TENSORBOARD
                         board = stack.enter_context(SummaryWriter(folder, purge_step=epoch))
                     _add_scalars(board, self.history[-1])
+            if self.representer.cache is not None:
+                self.reporter.info(str(self.representer.cache))
 
     @property
     def best_epoch(self) -> int | None:
@@ -157,22 +161,34 @@ class Trainer:
 
     def _sweep_of(self, epoch: int) -> Sweep:
         """Return the sweep over sampled frames in the first `sampled_epochs`, over clusters afterwards."""
+        sweep = self.representer.sweep
         if epoch < self.config.sampled_epochs:
-            return replace(self.sweep, engine="plain", clustering=None)
-        return self.sweep
+            return replace(sweep, engine="plain", clustering=None)
+        return sweep
 
     def _load(self, epoch: int) -> Iterator[tuple[list[EncodedClip], int]]:
         """Yield this process's part of each batch (no clips or more), and the size of the whole batch."""
         batches = self._batches(epoch)
         parts = [self._split(batch)[self.world.rank] for batch in batches]
-        dataset = self._dataset(self.videos.train, training_view(self.config, epoch=epoch))
+        dataset = self._dataset(
+            self.videos.train, training_view(self.config, epoch=epoch), epochs=self.config.epochs
+        )
         places = [[(epoch, video) for video in part] for part in parts]
         loaded = load_batches(dataset, places, workers=self.config.workers)
         for part, whole in zip(loaded, batches, strict=True):
             yield part, len(whole)
 
-    def _dataset(self, videos: Sequence[StoredVideo], view: View) -> VideoDataset:
-        return VideoDataset(self.videos.frames.folder, videos, view, device=self.world.device)
+    def _dataset(
+        self, videos: Sequence[StoredVideo], view: View, *, epochs: int = 1
+    ) -> VideoDataset:
+        return VideoDataset(
+            self.videos.frames.folder,
+            videos,
+            view,
+            device=self.world.device,
+            cache=self.representer.cache,
+            epochs=epochs,
+        )
 
     def _step(
         self, clips: Sequence[EncodedClip], size: int, *, epoch: int, progress: Progress
@@ -188,7 +204,7 @@ class Trainer:
         labels = torch.tensor([clip.label for clip in clips], dtype=torch.int64)
         labels = labels.to(self.world.device)
         with autocast(self.config.precision, self.world.device):
-            logits = self.parallel(clips, self._sweep_of(epoch))
+            logits = self.parallel(self._inputs(clips, epoch), self._sweep_of(epoch))
         loss = functional.cross_entropy(
             logits.float(), labels, label_smoothing=self.config.label_smoothing, reduction="sum"
         )
@@ -207,6 +223,14 @@ class Trainer:
         correct = (logits.argmax(1) == labels).sum().item()
         totals = [loss.item(), correct, len(clips), sum(clip.num_frames for clip in clips)]
         return torch.tensor(totals, dtype=torch.float64)
+
+    def _inputs(
+        self, clips: Sequence[EncodedClip], epoch: int
+    ) -> Sequence[EncodedClip] | Representations:
+        """Return what the recognizer gets: where the stem is frozen, what the stem makes of the clips."""
+        if not clips or not freezes_stem(self.config):
+            return clips
+        return replace(self.representer, sweep=self._sweep_of(epoch))(clips)
 
     def _refuse_nan(
         self, loss: Tensor, norm: Tensor, clips: Sequence[EncodedClip], *, epoch: int
@@ -231,7 +255,7 @@ class Trainer:
         with self.reporter.progress("val", total=len(self.videos.val), unit="videos") as progress:
             predictions = predict(
                 self.recognizer,
-                self.sweep,
+                self.representer,
                 self._dataset(self.videos.val, evaluation_view(self.config)),
                 world=self.world,
                 precision=self.config.precision,

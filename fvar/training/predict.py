@@ -6,16 +6,16 @@ from fvar.config import PrecisionName
 from fvar.loading.batch import load_batches
 from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import VideoDataset
-from fvar.model.interface import Sweep
 from fvar.model.recognizer import Inference, Recognizer
 from fvar.reporting import Progress
 from fvar.training.distributed import World, autocast
 from fvar.training.metrics import Prediction
+from fvar.training.representer import Representer
 
 
 def infer_clips(
     recognizer: Recognizer,
-    sweep: Sweep,
+    representer: Representer,
     dataset: VideoDataset,
     positions: Sequence[int],
     *,
@@ -32,7 +32,8 @@ def infer_clips(
     try:
         for (clip,) in load_batches(dataset, [[(0, at)] for at in positions], workers=workers):
             with autocast(precision, clip.device):
-                inference = recognizer.infer(clip, sweep)
+                seen = representer([clip])
+                inference = recognizer.infer_from(seen, num_frames=clip.num_frames)
             yield clip, inference
     finally:
         recognizer.train(was_training)
@@ -40,7 +41,7 @@ def infer_clips(
 
 def predict(
     recognizer: Recognizer,
-    sweep: Sweep,
+    representer: Representer,
     dataset: VideoDataset,
     *,
     world: World,
@@ -52,7 +53,7 @@ def predict(
     mine = []
     for clip, inference in infer_clips(
         recognizer,
-        sweep,
+        representer,
         dataset,
         range(world.rank, len(dataset), world.world_size),
         precision=precision,

@@ -1,22 +1,24 @@
 """A finished training, opened for inference: its network and its settings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fvar.config import TrainConfig
+from fvar.config import EvalConfig, InspectConfig, TrainConfig
 from fvar.errors import ManifestError
 from fvar.loading.dataset import StoredVideo, VideoDataset
 from fvar.loading.view import evaluation_view
 from fvar.model.build import build_recognizer, build_sweep
 from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
+from fvar.reporting import Reporter
 from fvar.store.files import is_complete
 from fvar.store.manifest import CheckpointManifest, locate, read_manifest
 from fvar.store.provenance import check_files
 from fvar.training.checkpoint import BEST, LAST, load_checkpoint
 from fvar.training.distributed import World
 from fvar.training.inputs import StoredFrames, check_same_files, open_frames
+from fvar.training.representer import Representer, open_cache
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,10 +81,33 @@ class TrainedRun:
         check_files(self.path, self.manifest, with_inputs=True)
         return recorded.resolve()
 
-    def dataset(self, frames: StoredFrames, videos: Sequence[StoredVideo]) -> VideoDataset:
+    def representer(
+        self, config: EvalConfig | InspectConfig, world: World, reporter: Reporter
+    ) -> Representer:
+        """Return what makes the representations of clips, or has kept them; for an inspection with steps."""
+        sweep = replace(self.sweep, with_steps=isinstance(config, InspectConfig))
+        cache = open_cache(
+            self.path.parent,
+            self.config,
+            self.recognizer.backbone,
+            sweep,
+            max_gb=config.max_cache_gb,
+            world=world,
+            reporter=reporter,
+        )
+        return Representer(self.recognizer.backbone, sweep, cache)
+
+    def dataset(
+        self, frames: StoredFrames, videos: Sequence[StoredVideo], representer: Representer
+    ) -> VideoDataset:
         """Return videos as clips for inference."""
-        device = next(self.recognizer.parameters()).device
-        return VideoDataset(frames.folder, videos, evaluation_view(self.config), device=device)
+        return VideoDataset(
+            frames.folder,
+            videos,
+            evaluation_view(self.config),
+            device=next(self.recognizer.parameters()).device,
+            cache=representer.cache,
+        )
 
 
 def open_trained_run(train: Path, *, checkpoint: str | None, world: World) -> TrainedRun:

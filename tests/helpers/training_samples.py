@@ -18,7 +18,7 @@ from fvar.loading.view import View, evaluation_view
 from fvar.reporting import SilentReporter
 from fvar.stages.train import train
 from fvar.store.encoded_video import EncodedVideo
-from fvar.store.frame_store import write_shard
+from fvar.store.frame_store import VideoHeader, write_shard
 from fvar.store.manifest import FramesManifest, FramesSummary, Status, VideoEntry, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.training.checkpoint import Checkpoint, load_checkpoint
@@ -84,7 +84,8 @@ def sample_clip(
     video = sample_video(pictures)
     stored = StoredVideo(video_id, "shard.h5", 0, video.num_frames)
     view = view or evaluation_view(tiny_config(crop_share=1.0))
-    return make_clip(stored, video, view, epoch=epoch, device=torch.device("cpu"))
+    header = VideoHeader(video.height, video.width, video.checksum())
+    return make_clip(stored, header, lambda: video, view, epoch=epoch, device=torch.device("cpu"))
 
 
 def sample_videos(rows: Sequence[Row]) -> dict[str, EncodedVideo]:

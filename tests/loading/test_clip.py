@@ -74,7 +74,8 @@ def test_picture_that_is_no_jpeg_is_named(bad: bytes | None, problem: str) -> No
 def test_picture_of_another_size_is_named() -> None:
     """A picture that is not as large as its store says would be cropped elsewhere: refused."""
     clip = sample_clip("a", sample_pictures("a", 2))
-    clip = replace(clip, video=replace(clip.video, width=WIDTH + 2))
+    wider = replace(clip.video, width=WIDTH + 2)
+    clip = replace(clip, load=lambda: wider)
     with pytest.raises(FrameStoreError, match=r"\(40, 48\) px .* \(40, 50\)") as error:
         clip.pictures([1])
     assert error.value.thing == "video 'a': frames 1 to 1"

@@ -21,6 +21,10 @@ def _pictures(n: int, height: int, width: int) -> torch.Tensor:
     return torch.randint(0, 256, (n, 3, height, width), generator=draw, dtype=torch.uint8)
 
 
+def _seen(framing: Framing, pictures: torch.Tensor, *, size: int) -> torch.Tensor:
+    return framing.finish(framing.crop(pictures, size=size))
+
+
 def _halved(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """Shrink a square to half its side with the triangle filter that antialiasing means, tap by tap."""
     side = len(picture) // 2
@@ -73,7 +77,7 @@ def test_multi_scale_crops_are_tsms() -> None:
 def test_apply_equals_a_slow_reference() -> None:
     """Crop, halving with antialiasing and ImageNet's normalization, within one grey level's rounding."""
     pictures = _pictures(2, 30, 40)
-    seen = Framing(3, 5, 24, 24).apply(pictures, size=12)
+    seen = _seen(Framing(3, 5, 24, 24), pictures, size=12)
     assert seen.shape == (2, 3, 12, 12)
     assert seen.dtype == torch.float32
     for n in range(2):
@@ -87,7 +91,7 @@ def test_apply_equals_a_slow_reference() -> None:
 def test_apply_without_resizing_is_exact() -> None:
     """A crop of the network's own size is only normalized: (x/255 - mean) / std."""
     pictures = _pictures(1, 20, 20)
-    seen = Framing(2, 4, 16, 16).apply(pictures, size=16)
+    seen = _seen(Framing(2, 4, 16, 16), pictures, size=16)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     torch.testing.assert_close(seen[0], (pictures[0, :, 2:18, 4:20] / 255 - mean) / std)
 
@@ -95,8 +99,8 @@ def test_apply_without_resizing_is_exact() -> None:
 def test_mirrored_is_the_same_crop_from_right_to_left() -> None:
     """Mirroring turns what is seen, not what is cropped."""
     pictures = _pictures(2, 30, 40)
-    plain = Framing(1, 2, 20, 24).apply(pictures, size=16)
-    mirrored = Framing(1, 2, 20, 24, mirrored=True).apply(pictures, size=16)
+    plain = _seen(Framing(1, 2, 20, 24), pictures, size=16)
+    mirrored = _seen(Framing(1, 2, 20, 24, mirrored=True), pictures, size=16)
     assert torch.equal(mirrored, plain.flip(-1))
     assert not torch.equal(mirrored, plain)
 

@@ -20,10 +20,12 @@ class Clustering(Protocol):
     Attributes:
         EXPLANATION: One or two plain sentences for the page of `fvar inspect-clusters`.
         NEEDS_DISTANCES: Whether the boundaries depend on the step distances.
+        IS_RANDOM: Whether they depend on `cut_keys`.
     """
 
     EXPLANATION: str
     NEEDS_DISTANCES: bool
+    IS_RANDOM: bool
 
     def boundaries(
         self, steps: Tensor, lengths: Tensor, num_clusters: int, cut_keys: Sequence[int]

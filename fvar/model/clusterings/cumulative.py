@@ -15,6 +15,7 @@ EXPLANATION = (
     "the dots on the line rise in about equal steps, and busy moments get short clusters."
 )
 NEEDS_DISTANCES = True
+IS_RANDOM = False
 
 
 def boundaries(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 EXPLANATION = "The video is cut into clusters of equal length, whatever it shows."
 NEEDS_DISTANCES = False
+IS_RANDOM = False
 
 
 def boundaries(

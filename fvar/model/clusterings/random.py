@@ -10,6 +10,7 @@ from torch import Tensor
 
 EXPLANATION = "The video is cut at random places, for comparison with the other clusterings."
 NEEDS_DISTANCES = False
+IS_RANDOM = True
 
 
 def boundaries(

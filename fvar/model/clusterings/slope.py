@@ -13,6 +13,7 @@ EXPLANATION = (
     "The video is cut at its k-1 largest steps: a boundary stands on each of the highest bars."
 )
 NEEDS_DISTANCES = True
+IS_RANDOM = False
 
 
 def boundaries(
