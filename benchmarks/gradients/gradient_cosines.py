@@ -107,7 +107,7 @@ def without_shift(backbone: Backbone) -> Backbone:
     stem = backbone._stem_units
     return Backbone(
         backbone.network,
-        units=[*stem, *(unit for unit, _shifts in backbone._trunk_units)],
+        units=[*stem, *backbone._trunk_units],
         num_stem_units=len(stem),
         shifted={},
         num_features=backbone.num_features,

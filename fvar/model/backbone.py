@@ -5,12 +5,12 @@ Letters: n frames, R representations, C H W.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from fvar.model.conv_bn_fusion import FoldedStem
+from fvar.model.conv_bn_fusion import FoldedLayers, depends_on_batch
 from fvar.model.shift import VideoLayout, temporal_shift
 
 
@@ -49,10 +49,13 @@ class Backbone(nn.Module):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.num_features = num_features
-        # Tuples are not registered: each parameter keeps one name, the network's.
-        self._stem_units = tuple(units[:num_stem_units])
-        self._trunk_units = tuple((unit, shifted.get(unit)) for unit in units[num_stem_units:])
-        self.folded_stem = FoldedStem(self._stem_units)
+        # Neither tuples nor these are registered: each parameter keeps one name, the network's.
+        self._stem_units, self._trunk_units = units[:num_stem_units], units[num_stem_units:]
+        self.folded_stem = FoldedLayers(self._stem_units)
+        self._folded_trunk = FoldedLayers(self._trunk_units)
+        entries = {shifted[unit] for unit in self._trunk_units if unit in shifted}
+        layers = self._folded_trunk.layers
+        self._entries = [name for name, module in layers.named_modules() if module in entries]
 
     def stem(self, pictures: Tensor) -> Tensor:
         """Return activations before the clustering: (n, 3, H, W) -> (n, C, H', W')."""
@@ -63,8 +66,13 @@ class Backbone(nn.Module):
 
     def trunk(self, x: Tensor, layout: VideoLayout) -> Tensor:
         """Return pooled features after the clustering: (R, C, H', W') -> (R, num_features)."""
-        for unit, entry in self._trunk_units:
-            x = unit(x) if entry is None else _run_shifted(unit, entry, x, layout)
+        folded = self._folded_trunk
+        if depends_on_batch(folded.layers.modules()):
+            with _shifting(folded.layers, self._entries, layout):
+                x = folded.layers(x)
+        else:
+            with _shifting(folded.shape, self._entries, layout):
+                x = folded(x, folded.weights())
         return x.mean(dim=(2, 3))
 
     def stem_modules(self) -> Iterator[nn.Module]:
@@ -77,14 +85,18 @@ class Backbone(nn.Module):
         return [parameter for unit in self._stem_units for parameter in unit.parameters()]
 
 
-def _run_shifted(unit: nn.Module, entry: nn.Module, x: Tensor, layout: VideoLayout) -> Tensor:
-    """Run `unit` as it is, but shift what its layer `entry` is given.
+@contextmanager
+def _shifting(layers: nn.Module, entries: Sequence[str], layout: VideoLayout) -> Iterator[None]:
+    """Shift what the named layers are given, while the block runs.
 
-    The hook exists during this call only. So any subclass of a block runs its own forward pass.
+    Blocks are run as they are: any subclass of a block runs its own forward pass.
     """
 
     def shift(_entry: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         return temporal_shift(inputs[0], layout)
 
-    with entry.register_forward_pre_hook(shift):
-        return cast("Tensor", unit(x))
+    with ExitStack() as hooks:
+        for name in entries:
+            entry = layers.get_submodule(name)
+            hooks.enter_context(entry.register_forward_pre_hook(shift))
+        yield

@@ -1,4 +1,4 @@
-"""The stem with its frozen batch norms folded into the convolutions before them.
+"""Layers with their frozen batch norms folded into the convolutions before them.
 
 A batch norm that keeps its statistics is an affine map of each channel, so it and the convolution before it
 are one convolution: ``W' = W * g / sqrt(v + eps)``, ``b' = b - m * g / sqrt(v + eps)``. There is less to
@@ -23,39 +23,41 @@ def depends_on_batch(modules: Iterator[nn.Module]) -> bool:
     return any(isinstance(module, BATCH_NORMS) and module.training for module in modules)
 
 
-class FoldedStem:
-    """A function of pictures and weights that equals the stem while its batch norms keep their statistics.
+class FoldedLayers:
+    """A function of activations and weights that equals layers while their batch norms keep their statistics.
 
     Attributes:
+        layers: As they are, with the parameters.
+        shape: The same layers without folded norms and without values.
         names: Of the weights, in the order that `weights` returns them.
     """
 
     def __init__(self, units: Sequence[nn.Module]) -> None:
         """Fold the norms of `units`, which run one after the other, where that changes no result."""
-        self._stem = nn.Sequential(*units)
-        self._norm_of = _foldable_norms(self._stem)
-        self._shape = _without_norms(self._stem, self._norm_of)
+        self.layers = nn.Sequential(*units)
+        self._norm_of = _foldable_norms(self.layers)
+        self.shape = _without_norms(self.layers, self._norm_of)
         # Buffers are those of norms that are not folded.
-        named = [*self._shape.named_parameters(), *self._shape.named_buffers()]
+        named = [*self.shape.named_parameters(), *self.shape.named_buffers()]
         self.names = tuple(name for name, _ in named)
 
     def weights(self) -> tuple[Tensor, ...]:
         """Return the weights as the parameters are now, with a tape to them."""
-        found = dict[str, Tensor](self._stem.named_parameters())
-        found.update(self._stem.named_buffers())
+        found = dict[str, Tensor](self.layers.named_parameters())
+        found.update(self.layers.named_buffers())
         for name, norm_name in self._norm_of.items():
             weight, bias = _folded(
-                cast("nn.Conv2d", self._stem.get_submodule(name)),
-                cast("nn.BatchNorm2d", self._stem.get_submodule(norm_name)),
+                cast("nn.Conv2d", self.layers.get_submodule(name)),
+                cast("nn.BatchNorm2d", self.layers.get_submodule(norm_name)),
             )
             found |= {f"{name}.weight": weight, f"{name}.bias": bias}
         return tuple(found[name] for name in self.names)
 
-    def __call__(self, pictures: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        """Return activations before the clustering: (n, 3, H, W) -> (n, C, H', W')."""
+    def __call__(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """Return what the layers make of pictures or activations: (n, C, H, W) -> (n, C', H', W')."""
         named = dict(zip(self.names, weights, strict=True))
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
-        return cast("Tensor", functional_call(self._shape, named, (pictures,)))
+        x = x.contiguous(memory_format=torch.channels_last)
+        return cast("Tensor", functional_call(self.shape, named, (x,)))
 
 
 class _Tracer(fx.Tracer):
@@ -65,20 +67,20 @@ class _Tracer(fx.Tracer):
         return isinstance(m, BATCH_NORMS) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _foldable_norms(stem: nn.Sequential) -> dict[str, str]:
+def _foldable_norms(layers: nn.Sequential) -> dict[str, str]:
     """Return the convolutions that feed a batch norm and nothing else, each with that norm, by name."""
     try:
-        graph = _Tracer().trace(stem)
+        graph = _Tracer().trace(layers)
     except Exception:  # noqa: BLE001  # code that cannot be traced fails in many ways; it runs unfolded
         return {}
     calls = {node: node.target for node in graph.nodes if node.op == "call_module"}
     times = Counter(calls.values())
     found = {}
     for call, norm_name in calls.items():
-        if _is_plain_norm(stem.get_submodule(norm_name)):
+        if _is_plain_norm(layers.get_submodule(norm_name)):
             (source,) = call.all_input_nodes
-            name = calls.get(source, "")  # "" is the stem itself
-            is_convolution = type(stem.get_submodule(name)) is nn.Conv2d
+            name = calls.get(source, "")  # "" is all of them
+            is_convolution = type(layers.get_submodule(name)) is nn.Conv2d
             if is_convolution and len(source.users) == times[name] == times[norm_name] == 1:
                 found[name] = norm_name
     return found
@@ -90,9 +92,9 @@ def _is_plain_norm(module: nn.Module) -> bool:
     return plain and bool(module.affine and module.track_running_stats)
 
 
-def _without_norms(stem: nn.Sequential, norm_of: dict[str, str]) -> nn.Module:
-    """Return the stem without values: folded norms are gone, the convolutions before them have a bias."""
-    shape = copy.deepcopy(stem).to("meta").eval()
+def _without_norms(layers: nn.Sequential, norm_of: dict[str, str]) -> nn.Module:
+    """Return the layers without values: folded norms are gone, the convolutions before them have a bias."""
+    shape = copy.deepcopy(layers).to("meta").eval()
     for name, norm_name in norm_of.items():
         convolution = cast("nn.Conv2d", shape.get_submodule(name))
         convolution.bias = nn.Parameter(torch.empty(convolution.out_channels, device="meta"))

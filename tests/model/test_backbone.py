@@ -18,6 +18,7 @@ from torchvision.models.resnet import BasicBlock
 from fvar.model import backbone as backbone_module
 from fvar.model.backbone import Backbone
 from fvar.model.networks import cut_backbone
+from fvar.model.networks.resnet import cut_resnet
 from fvar.model.networks.tiny import TinyNetwork
 from fvar.model.shift import VideoLayout
 from fvar.model.weights import load_strictly, read_state
@@ -102,12 +103,25 @@ def _shifted_by_hooks(network: nn.Module, names: list[str]) -> Iterator[None]:
     """Shift what the named layers are given, with the oracle."""
 
     def shift(_module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+        if inputs[0].requires_grad:
+            return _shifted_with_tape(inputs[0])
         return torch.from_numpy(oracle.temporal_shift(inputs[0].numpy(), COUNTS))
 
     handles = [network.get_submodule(name).register_forward_pre_hook(shift) for name in names]
     yield
     for handle in handles:
         handle.remove()
+
+
+def _shifted_with_tape(x: Tensor) -> Tensor:
+    """Shift by slices of each video, so that a gradient comes back."""
+    fold, shifted = x.shape[1] // 8, []
+    for video in x.split(list(COUNTS)):
+        none = torch.zeros_like(video[:1, :fold])
+        ahead = torch.cat([video[1:, :fold], none])
+        back = torch.cat([none, video[:-1, fold : 2 * fold]])
+        shifted.append(torch.cat([ahead, back, video[:, 2 * fold :]], dim=1))
+    return torch.cat(shifted)
 
 
 def _pictures(count: int = sum(COUNTS), *, size: int = 32) -> Tensor:
@@ -162,11 +176,37 @@ class _DoubledBlock(BasicBlock):
 @torch.no_grad()
 def test_a_subclass_of_a_block_runs_its_own_forward_and_shifts() -> None:
     """A block whose class a family does not know keeps its forward pass and its shift; no hook is left."""
-    backbone = settled_backbone("tiny")
-    plain, network = _features(backbone), backbone.network
+    network = copy.deepcopy(settled_backbone("tiny").network)
+    network.fc = nn.Linear(NUM_FEATURES["tiny"], 1)
+    plain = _features(cut_resnet(copy.deepcopy(network), 1).eval())
     network.layer4[0].__class__ = _DoubledBlock
+    backbone = cut_resnet(network, 1).eval()
     torch.testing.assert_close(_features(backbone), 2 * plain)
-    assert not any(module._forward_pre_hooks for module in network.modules())
+    for layers in (network, backbone._folded_trunk.shape):
+        assert not any(module._forward_pre_hooks for module in layers.modules())
+
+
+@pytest.mark.parametrize("trains", [False, True])
+@pytest.mark.parametrize("name", ["tiny", pytest.param("mobilenet_v2", marks=pytest.mark.slow)])
+def test_the_gradient_is_torchvisions(name: str, trains: bool) -> None:
+    """Of every weight, whether the trunk's norms keep their statistics or take those of the batch."""
+    network = copy.deepcopy(_network(name)).train(trains)
+    backbone = _cut(name, stage=1).train(trains)
+    pictures = _pictures()
+    with _shifted_by_hooks(network, _layers_to_shift(name, stage=1)):
+        for layer in network.children() if name == "tiny" else ():
+            pictures = layer(pictures)
+        expected = pictures.mean(dim=(2, 3)) if name == "tiny" else network(pictures)
+    features = _features(backbone)
+    torch.testing.assert_close(features, expected, rtol=1e-8, atol=1e-10)
+    weights = torch.randn(expected.shape, dtype=expected.dtype, generator=torch.Generator())
+    (expected * weights).sum().backward()
+    (features * weights).sum().backward()
+    found = dict(backbone.network.named_parameters())
+    for parameter_name, parameter in network.named_parameters():
+        torch.testing.assert_close(
+            found[parameter_name].grad, parameter.grad, rtol=1e-7, atol=1e-9, msg=parameter_name
+        )
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from tensor_clips import random_clips, settle, settled_backbone
 from torch import Tensor, nn
 
 from fvar.model.backbone import Backbone
-from fvar.model.conv_bn_fusion import BATCH_NORMS, FoldedStem
+from fvar.model.conv_bn_fusion import BATCH_NORMS, FoldedLayers
 from fvar.names import backbone_names
 
 LARGE = {"resnet34", "resnet50", "resnet101"}
@@ -50,7 +50,7 @@ def _gradients(backbone: Backbone, output: Tensor) -> dict[str, Tensor]:
 def test_the_folded_stem_is_the_stem(name: str, stage: int) -> None:
     """In float64 every network's stem gives the same activations and gradients; all its norms are folded."""
     backbone, pictures = settled_backbone(name, stage=stage), _pictures()
-    assert not [m for m in backbone.folded_stem._shape.modules() if isinstance(m, BATCH_NORMS)]
+    assert not [m for m in backbone.folded_stem.shape.modules() if isinstance(m, BATCH_NORMS)]
     plain, folded = backbone.stem(pictures), _folded(backbone, pictures)
     assert distance(folded, plain) <= 1e-12
     wanted = _gradients(backbone, plain)
@@ -101,7 +101,7 @@ def test_folding_by_hand(*, bias: bool) -> None:
     norm.bias.data.fill_(0.5)
     if convolution.bias is not None:
         convolution.bias.data.fill_(1.0)
-    folded = dict(zip(("weight", "bias"), FoldedStem([convolution, norm]).weights(), strict=True))
+    folded = dict(zip(("weight", "bias"), FoldedLayers([convolution, norm]).weights(), strict=True))
     scale = torch.tensor([3.0, 2.0])
     torch.testing.assert_close(folded["weight"], convolution.weight * scale[:, None, None, None])
     inner = torch.tensor([-1.0, 2.0]) + bias
@@ -164,7 +164,7 @@ def test_a_norm_that_is_not_a_map_of_a_convolution_stays(case: str) -> None:
     backbone = Backbone(
         network, units=list(network), num_stem_units=len(network), shifted={}, num_features=4
     )
-    norms = [m for m in backbone.folded_stem._shape.modules() if isinstance(m, BATCH_NORMS)]
+    norms = [m for m in backbone.folded_stem.shape.modules() if isinstance(m, BATCH_NORMS)]
     assert len(norms) == 1
     assert _same_stem(backbone)
     plain = _gradients(backbone, backbone.stem(_pictures()))

@@ -50,7 +50,7 @@ def test_autocast_works_from_outside(engine: Engine, *, backward_inside: bool, k
     recognizer, clips = _tiny(dtype=torch.float32), random_clips([9, 2], dtype=torch.float32)
     _, _, exact = take_step(recognizer, clips, sweep)
     seen = set()
-    for stem in (recognizer.backbone.network, recognizer.backbone.folded_stem._shape):
+    for stem in (recognizer.backbone.network, recognizer.backbone.folded_stem.shape):
         first = next(module for module in stem.modules() if isinstance(module, nn.Conv2d))
         first.register_forward_hook(lambda *call: seen.add(call[-1].dtype))
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -88,8 +88,8 @@ def _peak_bytes(engine: Engine, num_frames: int) -> int:
 def test_the_tape_does_not_grow_with_the_frames() -> None:
     """From 16 to 64 frames the chunked engine's tape stays as it is, the plain engine's grows with them."""
     assert _peak_bytes("chunked", 64) == _peak_bytes("chunked", 16)
-    assert _peak_bytes("plain", 64) > 3 * _peak_bytes("plain", 16)
-    assert _peak_bytes("chunked", 64) < _peak_bytes("plain", 64) / 4
+    frames = _peak_bytes("plain", 64) - _peak_bytes("plain", 16)  # without the trunk, in both alike
+    assert frames > _peak_bytes("chunked", 64)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_the_tape_does_not_grow_with_the_frames() -> None:
 def test_no_stem_output_outlives_the_forward_pass(engine: Engine, keep: int, alive: int) -> None:
     """After the forward pass the chunked engine holds stem outputs only as kept tapes, for sweep 3."""
     recognizer, outputs = _tiny(), list[weakref.ref[Tensor]]()
-    for stem in (recognizer.backbone.network, recognizer.backbone.folded_stem._shape):
+    for stem in (recognizer.backbone.network, recognizer.backbone.folded_stem.shape):
         found = dict(stem.named_modules())
         convolution = found.get("layer1.0.conv2") or found["4.conv2"]
         convolution.register_forward_hook(lambda *call: outputs.append(weakref.ref(call[-1])))
