@@ -16,14 +16,22 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from measuring import print_machine, print_table
+import torch
+from measuring import fastest, jpeg_clip, print_machine, print_table, recognizer
 
+from fvar.model.interface import Representations
+from fvar.model.recognizer import Recognizer
 from fvar.store.manifest import PredictionsManifest, read_manifest
+from fvar.training.representer import Representer
 
 NETWORK = ["--backbone", "mobilenet_v2", "--size", "112"]
 FOLDERS = {"all frames": "first", "8 frames sampled": "sampled", "all frames, kept": "second"}
+
+NETWORKS = (("mobilenet_v2", 112, 1), ("resnet50", 224, 1), ("resnet50", 224, 3))
 
 
 def main() -> None:
@@ -35,6 +43,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("runs/kept"))
     flags = parser.parse_args()
+    print_costs()
     if not (flags.data / "ut_interaction").is_dir():
         print(f"{flags.data}/ut_interaction is not there: kept representations were not measured")
         return
@@ -132,6 +141,44 @@ def evaluation_seconds(work: Path, flag: str) -> float:
     return float(
         read_manifest(work / "eval" / "manifest.json", PredictionsManifest).summary.seconds
     )
+
+
+def print_costs() -> None:
+    """Print what a frame costs the stem, what a video's 8 representations cost the trunk, and their size."""
+    rows = []
+    for backbone, size, stage in NETWORKS:
+        network, sweep = recognizer(
+            backbone, size, stage=stage, clustering="cumulative", freeze_stem=True
+        )
+        representer, clip = Representer(network.backbone, sweep, None), jpeg_clip(64, size)
+        mirrored = replace(clip, framing=replace(clip.framing, mirrored=True))
+        both = replace(clip, later=[mirrored])
+        seen = representer([clip])
+        seconds = [
+            fastest(partial(representer, [clip]), repeats=3) / 64,
+            fastest(partial(representer, [both]), repeats=3) / 64,
+            fastest(partial(train_on, network, seen), repeats=3),
+        ]
+        megabytes = seen.activations.nbytes / 1e6
+        rows.append(
+            [
+                *(backbone, size, stage),
+                *(f"{1e3 * s:.1f}" for s in seconds),
+                f"{megabytes:.1f}",
+                f"{megabytes / 2:.1f}",
+            ]
+        )
+    print_table(
+        "costs of a frame in the stem and of 8 representations in the trunk, forward and backward",
+        ("network", "px", "stage", "frame ms", "both mirrored ms", "trunk ms", "MB", "MB in fp16"),
+        rows,
+    )
+
+
+def train_on(network: Recognizer, seen: Representations) -> None:
+    """Run the trunk forward and backward on one video."""
+    network.zero_grad()
+    torch.nn.functional.cross_entropy(network.classify(seen), torch.zeros(1).long()).backward()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import torch
 
 EXPLANATION = "The last k-1 frames stand alone."
 NEEDS_DISTANCES = False
+IS_RANDOM = False
 
 
 def boundaries(_steps, lengths, num_clusters, _cut_keys):
