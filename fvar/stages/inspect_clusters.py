@@ -29,7 +29,7 @@ from fvar.training.trained_run import TrainedRun, open_trained_run
 
 H5, CSV, PAGE, FILMSTRIPS = "clusters.h5", "clusters.csv", "index.html", "filmstrips"
 
-_TORCH = ("torch", "torchvision", "torchcodec")
+_TORCH = ("torch", "torchcodec")
 _PACKAGES = (*_TORCH, "numpy", "h5py", "matplotlib", "pillow", "jinja2")
 
 

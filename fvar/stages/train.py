@@ -26,7 +26,7 @@ from fvar.training.inputs import StoredFrames, open_frames
 from fvar.training.loop import METRICS, TENSORBOARD, Trainer, TrainingSet
 from fvar.training.memory_check import check_memory
 
-_PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py", "torchmetrics")
+_PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py")
 
 
 def train(
