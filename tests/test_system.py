@@ -10,7 +10,13 @@ from types import SimpleNamespace
 import pytest
 
 from fvar import system
-from fvar.system import count_chunk, keep_freed_memory, total_host_memory, usable_processors
+from fvar.system import (
+    keep_freed_memory,
+    note_memory_level,
+    return_grown_memory,
+    total_host_memory,
+    usable_processors,
+)
 
 
 class _Libc:
@@ -18,14 +24,12 @@ class _Libc:
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, int]] = []
-        self.trims: list[int] = []
 
     def mallopt(self, parameter: int, value: int) -> int:
         self.calls.append((parameter, value))
         return 1
 
-    def malloc_trim(self, pad: int) -> int:
-        self.trims.append(pad)
+    def malloc_trim(self, _pad: int) -> int:
         return 1
 
 
@@ -43,17 +47,59 @@ def test_settings_of_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dict(libc.calls) == {-4: 0, -1: 2**31 - 1, -2: 64 << 20}
 
 
-def test_free_memory_is_returned_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Free memory is returned at every 128th chunk, once glibc keeps freed blocks; never before that."""
-    libc = _Libc()
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
-    for _ in range(100):
-        count_chunk()
-    assert libc.trims == []
+class _Memory:
+    """The resident memory of a process in MB, as a test sets it; returning it leaves `in_use`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.resident = self.in_use = 500
+        self.num_returns = 0
+        libc = SimpleNamespace(mallopt=lambda *_: 1, malloc_trim=self._trim)
+        monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
+        monkeypatch.setattr(system, "_resident_bytes", lambda: self.resident << 20)
+
+    def _trim(self, pad: int) -> int:
+        assert pad == 0
+        self.resident = self.in_use
+        self.num_returns += 1
+        return 1
+
+    def take_step(self, *, grows_to: int) -> None:
+        """Sweep over frames, then run the trunk, which takes memory that stays resident."""
+        note_memory_level()
+        return_grown_memory()
+        self.resident = max(self.resident, grows_to)
+
+
+def test_memory_that_every_step_needs_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that need 1.5 GB again and again return it once, when it is first seen to grow."""
+    memory = _Memory(monkeypatch)
     keep_freed_memory()
-    for _ in range(256):
-        count_chunk()
-    assert libc.trims == [0, 0]
+    for _ in range(20):
+        memory.take_step(grows_to=1500)
+    assert memory.num_returns <= 1
+
+
+def test_memory_that_grows_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep that leaves 2 MB behind per chunk never holds 300 MB more than it uses."""
+    memory = _Memory(monkeypatch)
+    return_grown_memory()
+    assert memory.num_returns == 0  # not before the allocator is set up
+    keep_freed_memory()
+    note_memory_level()
+    for _ in range(1000):
+        memory.resident += 2
+        return_grown_memory()
+        assert memory.resident < memory.in_use + 300
+    assert memory.num_returns == 7  # 2,000 MB / 256 MB
+
+
+@pytest.mark.skipif(not system._STATM.exists(), reason="Linux only")
+def test_resident_memory_is_measured() -> None:
+    """A block that is written counts, in bytes."""
+    before = system._resident_bytes()
+    block = bytearray(b"x" * (50 << 20))
+    assert 40 << 20 < system._resident_bytes() - before < 140 << 20
+    del block
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

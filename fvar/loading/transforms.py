@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
+from torch.nn import functional
 
 # Mean and standard deviation of ImageNet's training pictures, RGB in 0..1; torchvision's weights expect them.
 MEAN = (0.485, 0.456, 0.406)
@@ -42,8 +42,8 @@ class Framing:
 
     def crop(self, pictures: Tensor, *, size: int) -> Tensor:
         """Crop and resize: (n, 3, H, W) uint8 -> (n, 3, S, S) uint8, not mirrored."""
-        cropped: Tensor = tv.resized_crop(pictures, *self.rectangle, [size, size])
-        return cropped
+        rows = slice(self.top, self.top + self.height)
+        return _resized(pictures[..., rows, self.left : self.left + self.width], size=size)
 
     def finish(self, cropped: Tensor) -> Tensor:
         """Mirror and normalize: (n, 3, S, S) uint8 -> float32, mean 0 and deviation 1."""
@@ -52,6 +52,19 @@ class Framing:
         std = torch.tensor(STD, device=seen.device).view(3, 1, 1) * 255
         normalized: Tensor = (seen.to(torch.float32) - mean) / std
         return normalized
+
+
+def _resized(pictures: Tensor, *, size: int) -> Tensor:
+    """Resize (n, 3, h, w) uint8 to (n, 3, S, S) uint8, bilinear and antialiased.
+
+    Equals torchvision's ``resize`` to the bit; `import torchvision` would load torch's compiler too.
+    """
+    if pictures.shape[-2:] == (size, size):
+        return pictures
+    # Only a CPU can resize integers, which is faster there.
+    source = pictures if pictures.device.type == "cpu" else pictures.to(torch.float32)
+    resized = functional.interpolate(source, (size, size), mode="bilinear", antialias=True)
+    return resized if resized.dtype == torch.uint8 else resized.round_().to(torch.uint8)
 
 
 def center_framing(height: int, width: int, *, fraction: float) -> Framing:

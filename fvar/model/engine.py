@@ -29,7 +29,7 @@ from fvar.model.backbone import Backbone
 from fvar.model.clustering import cluster, flatten_frames, sign_pattern, step_distances
 from fvar.model.conv_bn_fusion import depends_on_batch
 from fvar.model.interface import Clip, Engine, Representations, Sweep
-from fvar.system import count_chunk
+from fvar.system import note_memory_level, return_grown_memory
 
 
 def represent(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) -> Representations:
@@ -79,6 +79,7 @@ def _represent_chunked(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) 
         raise ValueError(
             "the stem's batch norm trains: its statistics would come from a chunk, not the batch"
         )
+    note_memory_level()
     weights = backbone.folded_stem.weights()
     sweeps = _StemSweeps(backbone, clips, sweep, weights)
     steps = sweeps.distances() if sweep.needs_distances else None
@@ -186,7 +187,7 @@ class _StemSweeps:
         return output.detach()
 
     def _run(self, video: int, chunk: Sequence[int], *, tape: bool) -> Tensor:
-        count_chunk()
+        return_grown_memory()
         with torch.set_grad_enabled(tape), self._autocast:
             return self._stem(self._clips[video].pictures(chunk), self._weights)
 

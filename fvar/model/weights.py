@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
 
 from fvar.errors import WeightsError, in_brief
 
@@ -24,6 +23,8 @@ def imagenet_state(backbone: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: There are none, or they cannot be downloaded.
     """
+    from torchvision.models import get_model_weights  # noqa: PLC0415  # loads torch's compiler, in seconds
+
     try:
         published = get_model_weights(backbone)
     except ValueError as error:  # no network of torchvision

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.ticker import MaxNLocator
 
 from fvar.report.colors import FAINT_INK, INK, RULE, cluster_color
@@ -35,12 +36,7 @@ def draw_curve(axes: Axes, clusters: VideoClusters, *, width_px: int) -> None:
     axes.yaxis.set_label_coords(-56 / width_px, 0.5)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, min_n_ticks=3))
     _quiet(axes)
-    for j, (start, stop) in enumerate(
-        zip(clusters.start_seconds, clusters.stop_seconds, strict=True)
-    ):
-        axes.axvspan(start, stop, color=cluster_color(j), alpha=(0.1, 0.22)[j % 2], linewidth=0)
-        if j:
-            axes.axvline(start, color=INK, linewidth=0.8, alpha=0.55)
+    _draw_bands(axes, clusters)
     if clusters.num_frames > 1:
         values, edges = _bars(clusters, most=width_px)
         axes.stairs(values, edges, fill=True, color=_BARS, linewidth=0)
@@ -50,6 +46,15 @@ def draw_curve(axes: Axes, clusters: VideoClusters, *, width_px: int) -> None:
         text = "nothing changes" if clusters.num_frames > 1 else "a single frame"
         axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=FAINT_INK)
     _draw_cumulative(axes, clusters, width_px=width_px)
+
+
+def _draw_bands(axes: Axes, clusters: VideoClusters) -> None:
+    """Draw all bands as one artist, and all their boundaries: one per cluster takes several times as long."""
+    colors = [to_rgba(cluster_color(j), (0.1, 0.22)[j % 2]) for j in range(clusters.num_clusters)]
+    starts, whole = clusters.start_seconds, axes.get_xaxis_transform()
+    spans = list(zip(starts, clusters.stop_seconds - starts, strict=True))
+    axes.broken_barh(spans, (0, 1), facecolors=colors, linewidth=0, transform=whole)
+    axes.vlines(starts[1:], 0, 1, colors=INK, linewidth=0.8, alpha=0.55, transform=whole)
 
 
 def _bars(

@@ -41,12 +41,14 @@ def film(
         shown = spread(start, stop, number=per_cluster)
         averaged = spread(start, stop, number=MEAN_FRAMES)
         pictures = {frame: picture(frame) for frame in sorted({*shown, *averaged})}
-        mean = np.mean([pictures[frame] for frame in averaged], axis=0)
-        yield [pictures[frame] for frame in shown], np.rint(mean).astype(np.uint8)
+        total = np.zeros(pictures[start].shape, np.uint16)  # holds 64 * 255
+        for frame in averaged:
+            total += pictures[frame]
+        yield [pictures[frame] for frame in shown], np.rint(total / len(averaged)).astype(np.uint8)
 
 
-def decode_thumbnail(jpeg: npt.NDArray[np.uint8], *, side_px: int) -> Picture:
-    """Return a JPEG as a picture with sides of at least `side_px`, or in full size if it is smaller.
+def decode_thumbnail(jpeg: npt.NDArray[np.uint8], *, least: tuple[int, int]) -> Picture:
+    """Return a JPEG as a picture at least `least` wide and high (px), or in full size if it is smaller.
 
     A large picture is decoded at a half, a quarter or an eighth of its size, which is several times faster.
 
@@ -55,7 +57,7 @@ def decode_thumbnail(jpeg: npt.NDArray[np.uint8], *, side_px: int) -> Picture:
     """
     try:
         with Image.open(BytesIO(jpeg.tobytes()), formats=["JPEG"]) as image:
-            image.draft("RGB", (side_px, side_px))
+            image.draft("RGB", least)
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
@@ -63,9 +65,9 @@ def decode_thumbnail(jpeg: npt.NDArray[np.uint8], *, side_px: int) -> Picture:
         ) from error
 
 
-def resized(picture: Picture, *, width: int, height: int) -> Picture:
+def resized(picture: Picture, *, width: int, height: int) -> Image.Image:
     """Return `picture` resized to `width` and `height`, px, without ringing beside black."""
     size, source = (width, height), Image.fromarray(picture)
     smaller = width * height < picture.shape[0] * picture.shape[1]
     method = Image.Resampling.HAMMING if smaller else Image.Resampling.BICUBIC
-    return np.asarray(source.resize(size, method))
+    return source.resize(size, method)

@@ -25,7 +25,7 @@ from fvar.training.metrics import (
 from fvar.training.predict import predict
 from fvar.training.trained_run import TrainedRun, open_trained_run
 
-_PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py", "torchmetrics", "matplotlib")
+_PACKAGES = ("torch", "torchcodec", "numpy", "h5py", "matplotlib")
 
 
 # A new output is a line here: its file is written, listed in the manifest and replaced by --overwrite.

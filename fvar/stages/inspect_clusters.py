@@ -11,7 +11,7 @@ from fvar.loading.dataset import StoredVideo
 from fvar.model.clusterings import load_clustering
 from fvar.model.recognizer import Inference
 from fvar.names import clustering_names
-from fvar.report.filmstrip import THUMBNAIL_PX, write_filmstrip
+from fvar.report.filmstrip import write_filmstrip
 from fvar.report.page import write_page
 from fvar.report.thumbnails import decode_thumbnail
 from fvar.reporting import Progress, Reporter
@@ -29,7 +29,7 @@ from fvar.training.trained_run import TrainedRun, open_trained_run
 
 H5, CSV, PAGE, FILMSTRIPS = "clusters.h5", "clusters.csv", "index.html", "filmstrips"
 
-_TORCH = ("torch", "torchvision", "torchcodec")
+_TORCH = ("torch", "torchcodec")
 _PACKAGES = (*_TORCH, "numpy", "h5py", "matplotlib", "pillow", "jinja2")
 
 
@@ -173,7 +173,7 @@ def _draw_each(
 
 def _draw(path: Path, clusters: VideoClusters, video: EncodedVideo) -> None:
     write_filmstrip(
-        path, clusters, lambda frame: decode_thumbnail(video.frame(frame), side_px=THUMBNAIL_PX)
+        path, clusters, lambda frame, least: decode_thumbnail(video.frame(frame), least=least)
     )
 
 

@@ -28,7 +28,7 @@ from fvar.training.memory_check import check_memory
 from fvar.training.representer import Representer, open_cache
 
 _WITHOUT_EFFECT = ("workers", "cache", "cache_gb")  # settings that change no number
-_PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py", "torchmetrics")
+_PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py")
 
 
 def train(

@@ -102,6 +102,22 @@ def test_help_loads_no_torch(command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
+def test_stages_load_no_compiler() -> None:
+    """Stages start without torch's compiler and what imports it, which take longer than all the rest."""
+    code = (
+        "import sys\n"
+        "from fvar.model.networks import cut_backbone\n"
+        "from fvar.stages import evaluate, inspect_clusters, train\n"
+        "for name in ('resnet18', 'mobilenet_v2', 'tiny'):\n    cut_backbone(name, stage=1)\n"
+        "assert not {'torch._dynamo', 'sympy', 'torchvision'} & set(sys.modules), 'heavy'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_reader_that_ended_is_no_bug() -> None:
     """Help piped into a program that stops reading ends without a traceback."""
     command = [sys.executable, "-m", "cli", "toy", "--help"]

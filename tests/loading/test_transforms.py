@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.transforms.v2.functional import resized_crop
 from training_samples import tiny_config
 
 from fvar.loading.transforms import MEAN, MULTI_SCALES, STD, Framing, center_framing
@@ -94,6 +95,19 @@ def test_apply_without_resizing_is_exact() -> None:
     seen = _seen(Framing(2, 4, 16, 16), pictures, size=16)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     torch.testing.assert_close(seen[0], (pictures[0, :, 2:18, 4:20] / 255 - mean) / std)
+
+
+@given(sides, sides, st.integers(1, 3), st.integers(8, 250), keys)
+def test_crops_are_torchvisions_to_the_bit(
+    height: int, width: int, n: int, size: int, key: int
+) -> None:
+    """Cropping and resizing give the integers that torchvision gives, whatever the sizes and the layout."""
+    pictures = _pictures(n, height, width)
+    if key % 2:
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+    crop = multi_scale(height, width, key=key)
+    expected = resized_crop(pictures, *crop.rectangle, [size, size])
+    assert torch.equal(crop.crop(pictures, size=size), expected)
 
 
 def test_mirrored_is_the_same_crop_from_right_to_left() -> None:

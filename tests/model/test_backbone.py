@@ -13,12 +13,11 @@ import torch
 from tensor_clips import settle, settled_backbone
 from torch import Tensor, nn
 from torchvision.models import get_model
-from torchvision.models.resnet import BasicBlock
 
 from fvar.model import backbone as backbone_module
 from fvar.model.backbone import Backbone
 from fvar.model.networks import cut_backbone
-from fvar.model.networks.resnet import cut_resnet
+from fvar.model.networks.resnet import BasicBlock, cut_resnet
 from fvar.model.networks.tiny import TinyNetwork
 from fvar.model.shift import VideoLayout
 from fvar.model.weights import load_strictly, read_state
@@ -240,6 +239,17 @@ def test_the_stem_ends_with_its_stage_and_treats_each_frame_alone(name: str) -> 
         assert together.shape[1:] == shape
         alone = torch.cat([stem(picture[None]) for picture in pictures])
         torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", DISTINCT)
+def test_weights_are_those_that_torchvision_draws(name: str) -> None:
+    """From a seed come the same weights, to the bit, and the same random numbers after them."""
+    torch.manual_seed(7)
+    expected, then = _fresh(name).state_dict(), torch.rand(1)
+    torch.manual_seed(7)
+    drawn = cut_backbone(name, stage=2).network.state_dict()
+    assert torch.equal(torch.rand(1), then)
+    assert all(torch.equal(value, expected[key]) for key, value in drawn.items())
 
 
 @pytest.mark.parametrize("name", DISTINCT)

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensor_clips import settled_backbone
 from torch import Tensor, nn
+from torchvision import models
 
 from fvar.errors import WeightsError
-from fvar.model import weights
 from fvar.model.weights import imagenet_state, load_strictly, read_state
 
 State = dict[str, Tensor]
@@ -231,7 +231,7 @@ def test_imagenet_weights_are_torchvisions(
         return {"conv1.weight": torch.zeros(1)}
 
     default = SimpleNamespace(DEFAULT=SimpleNamespace(get_state_dict=download))
-    monkeypatch.setattr(weights, "get_model_weights", lambda name: asked.append(name) or default)
+    monkeypatch.setattr(models, "get_model_weights", lambda name: asked.append(name) or default)
     if error is None:
         assert imagenet_state("resnet50").keys() == {"conv1.weight"}
     else:

@@ -1,6 +1,7 @@
 """The filmstrip: every cluster is shown, by frames of its own and by their mean."""
 
 import warnings
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -9,21 +10,38 @@ import pytest
 from clusters_samples import gray_pictures, sample_clusters
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image, ImageColor
 
 from fvar.errors import InputError
 from fvar.report.colors import PALETTE, cluster_color, ink_on
-from fvar.report.filmstrip import MAX_SHOWN, filmstrip_figure, write_filmstrip
-from fvar.report.thumbnails import MEAN_FRAMES, decode_thumbnail, film, resized, spread
+from fvar.report.filmstrip import (
+    MAX_SHOWN,
+    Layout,
+    Pictures,
+    chart_figure,
+    draw_filmstrip,
+    write_filmstrip,
+)
+from fvar.report.thumbnails import MEAN_FRAMES, Picture, decode_thumbnail, film, resized, spread
+from fvar.store.video_clusters import VideoClusters
 
 
-def pixels_of(figure: Figure) -> np.ndarray:
-    """Return the picture as drawn, uint8 (H, W, 3)."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
+def pixels_of(clusters: VideoClusters, *size: int) -> np.ndarray:
+    """Return the filmstrip of gray pictures, uint8 (H, W, 3)."""
+    return np.asarray(draw_filmstrip(clusters, sized(gray_pictures(*size))))
+
+
+def sized(picture: Callable[[int], Picture]) -> Pictures:
+    """Return a function that gives each frame's picture whatever size is asked for."""
+    return lambda frame, _size: picture(frame)
+
+
+def chart_of(clusters: VideoClusters, *size: int) -> Figure:
+    height, width = gray_pictures(*size)(0).shape[:2]
+    return chart_figure(clusters, Layout(clusters, height=height, width=width))
 
 
 def texts_of(figure: Figure) -> list[str]:
@@ -76,16 +94,17 @@ def jpeg(width: int, height: int, mode: str = "RGB") -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_thumbnails_are_decoded_small(mode: str) -> None:
-    """A 1600 x 800 picture wanted at 200 px is decoded at a quarter; gray becomes RGB."""
-    assert decode_thumbnail(jpeg(1600, 800, mode), side_px=200).shape == (200, 400, 3)
-    assert decode_thumbnail(jpeg(64, 48, mode), side_px=200).shape == (48, 64, 3)
+    """A 1600 x 800 picture wanted at 400 x 200 px is decoded at a quarter; gray becomes RGB."""
+    assert decode_thumbnail(jpeg(1600, 800, mode), least=(400, 200)).shape == (200, 400, 3)
+    assert decode_thumbnail(jpeg(1600, 800, mode), least=(401, 1)).shape == (400, 800, 3)
+    assert decode_thumbnail(jpeg(64, 48, mode), least=(200, 200)).shape == (48, 64, 3)
 
 
 def test_a_broken_jpeg_is_an_error() -> None:
     """Bytes that are no JPEG, or end early, are an error and never a gray picture."""
     for broken in (np.arange(50, dtype=np.uint8), jpeg(640, 480)[:900]):
         with pytest.raises(InputError, match="is no JPEG picture"):
-            decode_thumbnail(broken, side_px=100)
+            decode_thumbnail(broken, least=(100, 100))
 
 
 def test_resizing_keeps_a_flat_picture_flat() -> None:
@@ -93,8 +112,8 @@ def test_resizing_keeps_a_flat_picture_flat() -> None:
     flat = np.full((64, 48, 3), 77, dtype=np.uint8)
     for size in ((10, 7), (200, 90)):
         smaller = resized(flat, width=size[0], height=size[1])
-        assert smaller.shape == (size[1], size[0], 3)
-        assert (smaller == 77).all()
+        assert smaller.size == size
+        assert (np.asarray(smaller) == 77).all()
 
 
 def test_neighboring_clusters_differ_in_color() -> None:
@@ -124,12 +143,12 @@ def test_numbers_can_be_read_on_every_color(color: str) -> None:
 def test_every_cluster_is_drawn(num_frames: int, k: int, size: tuple[int, int]) -> None:
     """Each cluster has its number, its first and last frame, and its color in the picture."""
     clusters = sample_clusters(num_frames, k)
-    figure = filmstrip_figure(clusters, gray_pictures(*size))
+    figure = chart_of(clusters, *size)
     texts = texts_of(figure)
     for j, (start, stop) in enumerate(zip(clusters.starts, clusters.stops, strict=True)):
         assert str(j) in texts
         assert (f"{start}" if stop - start == 1 else f"{start}–{stop - 1}") in texts  # noqa: RUF001  # a span
-    pixels = pixels_of(figure)
+    pixels = pixels_of(clusters, *size)
     assert pixels.shape[1] == 1600
     for j in range(min(clusters.num_clusters, len(PALETTE))):
         assert (pixels == ImageColor.getrgb(cluster_color(j))).all(axis=-1).sum() > 200
@@ -137,18 +156,23 @@ def test_every_cluster_is_drawn(num_frames: int, k: int, size: tuple[int, int]) 
 
 def test_the_mean_is_drawn_in_its_gray() -> None:
     """Two clusters of levels 0..9 and 10..19: the means' grays 4 or 5 and 14 or 15 fill their pictures."""
-    pixels = pixels_of(filmstrip_figure(sample_clusters(20, 2), gray_pictures()))
+    pixels = pixels_of(sample_clusters(20, 2))
     for level in (4.5, 14.5):
         near = (np.abs(pixels.astype(float) - level) <= 0.5).all(axis=-1)
         assert near.sum() >= 180 * 180
 
 
+def _boundaries(curve: Axes) -> list[np.ndarray]:
+    """Return the lines between clusters, each as two points (2, 2)."""
+    (lines,) = (item for item in curve.collections if isinstance(item, LineCollection))
+    return lines.get_segments()
+
+
 def test_boundaries_stand_where_the_frames_begin() -> None:
     """The curve has a line at the first frame of every cluster but the first, in seconds."""
     clusters = sample_clusters(32, 4)
-    curve = filmstrip_figure(clusters, gray_pictures()).axes[1]
-    lines = sorted(float(line.get_xdata()[0]) for line in curve.lines)  # type: ignore[index]
-    assert lines == clusters.start_seconds[1:].tolist()
+    curve = chart_of(clusters).axes[1]
+    assert [x for ((x, _), _) in _boundaries(curve)] == clusters.start_seconds[1:].tolist()
     assert curve.get_xlim() == (0.0, pytest.approx(32 / 25))
 
 
@@ -158,7 +182,7 @@ def test_no_peak_of_a_long_video_is_lost() -> None:
     steps = np.zeros(9999, dtype=np.int64)
     steps[7777] = 500
     clusters = sample_clusters(10_000, 16, step_distances=steps)
-    curve = filmstrip_figure(clusters, gray_pictures(8, 8)).axes[1]
+    curve = chart_of(clusters, 8, 8).axes[1]
     (bars,) = (patch for patch in curve.patches if hasattr(patch, "get_data"))
     values, edges, _ = bars.get_data()
     assert len(values) < 1600
@@ -169,9 +193,9 @@ def test_no_peak_of_a_long_video_is_lost() -> None:
 
 def test_more_clusters_than_fit_are_named() -> None:
     """With 100 clusters the film shows 64 and says so; the curve shows them all."""
-    figure = filmstrip_figure(sample_clusters(100, 100), gray_pictures(8, 8))
+    figure = chart_of(sample_clusters(100, 100), 8, 8)
     assert f"film: clusters 0 to {MAX_SHOWN - 1} of 100" in texts_of(figure)
-    assert len(figure.axes[1].lines) == 99
+    assert len(_boundaries(figure.axes[1])) == 99
 
 
 @pytest.mark.parametrize(("num_frames", "text"), [(9, "nothing changes"), (1, "a single frame")])
@@ -179,14 +203,14 @@ def test_a_still_video_says_so(num_frames: int, text: str) -> None:
     """A video without change or duration has an axis of one second, and says why its curve is empty."""
     times = np.full(num_frames, 3.0)
     clusters = sample_clusters(num_frames, 3, still=True, pts_seconds=times, fps=None)
-    figure = filmstrip_figure(clusters, gray_pictures())
+    figure = chart_of(clusters)
     assert text in texts_of(figure)
     assert figure.axes[1].get_xlim() == (3.0, 4.0)
 
 
 def test_long_captions_shrink() -> None:
     """With 16 columns and clusters of 1,000 frames a caption leaves out the noun rather than overlap."""
-    texts = texts_of(filmstrip_figure(sample_clusters(160_000, 16), gray_pictures(2, 2)))
+    texts = texts_of(chart_of(sample_clusters(160_000, 16), 2, 2))
     assert "10000" in texts
     assert "150000–159999" in texts  # noqa: RUF001  # a span
 
@@ -197,11 +221,11 @@ def test_file_names_the_video(tmp_path: Path) -> None:
     path = tmp_path / "film.png"
     clusters = sample_clusters(id="$x$ 日本 <b>", label="wave", predicted="clap")
     with warnings.catch_warnings(action="error"):
-        write_filmstrip(path, clusters, gray_pictures())
+        write_filmstrip(path, clusters, sized(gray_pictures()))
     with Image.open(path) as image:
         assert image.size[0] == 1600
         assert image.info["Title"] == "$x$ 日本 <b>"
         assert image.info["Description"] == "label wave, predicted clap"
     first = path.read_bytes()
-    write_filmstrip(path, clusters, gray_pictures())
+    write_filmstrip(path, clusters, sized(gray_pictures()))
     assert path.read_bytes() == first

@@ -1,10 +1,9 @@
 """A small residual network for toys and tests."""
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock, conv1x1
 
 from fvar.model.backbone import Backbone
-from fvar.model.networks.resnet import cut_resnet
+from fvar.model.networks.resnet import BasicBlock, cut_resnet, initialize_convolutions
 
 NAMES = ("tiny",)
 WIDTHS = (32, 64, 96, 128)
@@ -24,18 +23,9 @@ class TinyNetwork(nn.Module):
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = nn.Sequential(_block(WIDTHS[0], WIDTHS[0], stride=1))
-        self.layer2 = nn.Sequential(_block(WIDTHS[0], WIDTHS[1], stride=2))
-        self.layer3 = nn.Sequential(_block(WIDTHS[1], WIDTHS[2], stride=2))
-        self.layer4 = nn.Sequential(_block(WIDTHS[2], WIDTHS[3], stride=1))
+        self.layer1 = nn.Sequential(BasicBlock(WIDTHS[0], WIDTHS[0]))
+        self.layer2 = nn.Sequential(BasicBlock(WIDTHS[0], WIDTHS[1], stride=2))
+        self.layer3 = nn.Sequential(BasicBlock(WIDTHS[1], WIDTHS[2], stride=2))
+        self.layer4 = nn.Sequential(BasicBlock(WIDTHS[2], WIDTHS[3]))
         self.fc = nn.Linear(WIDTHS[3], 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def _block(in_channels: int, channels: int, *, stride: int) -> BasicBlock:
-    if stride == 1 and in_channels == channels:
-        return BasicBlock(in_channels, channels)
-    downsample = nn.Sequential(conv1x1(in_channels, channels, stride), nn.BatchNorm2d(channels))
-    return BasicBlock(in_channels, channels, stride, downsample)
+        initialize_convolutions(self)
