@@ -4,6 +4,7 @@ Letters: n pictures, H and W of the stored pictures, S the side of the square th
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -40,10 +41,16 @@ class Framing:
         seen = tv.resized_crop(pictures, self.top, self.left, self.height, self.width, [size, size])
         if self.mirrored:
             seen = seen.flip(-1)
-        mean = torch.tensor(MEAN, device=seen.device).view(3, 1, 1) * 255
-        std = torch.tensor(STD, device=seen.device).view(3, 1, 1) * 255
+        mean, std = _statistics(seen.device)
         normalized: Tensor = (seen.to(torch.float32) - mean) / std
         return normalized
+
+
+@cache  # a copy to the device would make the host wait for it, at every chunk
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of each channel in levels of 0..255, (3, 1, 1) each."""
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (MEAN, STD))
+    return mean, std
 
 
 def center_framing(height: int, width: int, *, fraction: float) -> Framing:
