@@ -6,7 +6,7 @@ RUN := runs/demo
 DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast mutants lint types bench gradients damage interruptions clean
+.PHONY: help setup demo test test-fast mutants lint types bench gpu gradients damage interruptions clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -74,6 +74,13 @@ bench: setup  ## time and memory of the engines, the store, the loader and extra
 	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/long.py --control
 	$(BIN)/python benchmarks/cheaper_backward.py
+
+gpu: setup  ## every check and figure that needs a GPU; prints a table for benchmarks/README.md
+	@if $(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then \
+		$(BIN)/python -m pytest -m gpu && $(BIN)/python benchmarks/gpu.py; \
+	else \
+		echo "no GPU: torch finds none, so nothing was checked"; \
+	fi
 
 # Gradients are compared in networks that were trained without clustering, and in the demo's network. Add your own videos with
 # make gradients FRAMES=runs/clips/frames [WEIGHTS=FILE] [NAME=clips] [BACKBONE=resnet50] [SIZE=224]

@@ -30,11 +30,12 @@ from fvar.store.manifest import FramesManifest, read_manifest
 from fvar.system import keep_freed_memory
 
 PICTURE = (256, 344)  # height and width of stored pictures, px; 15 to 20 KB each
+CPU = torch.device("cpu")
 _DISTINCT = 32  # pictures, repeated; each frame has its own copy of the bytes
 _KB_PER_MB = 1024
 
 
-def jpeg_clip(num_frames: int, size: int) -> EncodedClip:
+def jpeg_clip(num_frames: int, size: int, *, device: torch.device = CPU) -> EncodedClip:
     """Return a video of drifting noise as a training gets it: encoded, decoded on demand."""
     rng, pictures = np.random.default_rng(0), []
     coarse = rng.integers(0, 256, (20, 28, 3), np.uint8)
@@ -52,7 +53,7 @@ def jpeg_clip(num_frames: int, size: int) -> EncodedClip:
         load=lambda: video,
         framing=center_framing(*PICTURE, fraction=0.875),
         size=size,
-        device=torch.device("cpu"),
+        device=device,
         cut_key=0,
     )
 
@@ -71,7 +72,7 @@ def some_clip(frames: Path | None, video_id: str, size: int, *, made_up: int) ->
     manifest = read_manifest(frames / "manifest.json", FramesManifest)
     (video,) = (video for video in stored_videos(manifest) if video.id == video_id)
     view = evaluation_view(TrainConfig(size=size))
-    return VideoDataset(frames, [video], view, device=torch.device("cpu"))[0, 0]
+    return VideoDataset(frames, [video], view, device=CPU)[0, 0]
 
 
 def stored_videos(manifest: FramesManifest) -> list[StoredVideo]:
@@ -101,7 +102,9 @@ class StillClip:
         return self._pictures[list(frames)]
 
 
-def recognizer(backbone: str, size: int, **settings: Any) -> tuple[Recognizer, Sweep]:
+def recognizer(
+    backbone: str, size: int, *, device: torch.device = CPU, **settings: Any
+) -> tuple[Recognizer, Sweep]:
     """Build a network from scratch, with frozen statistics and a stem that trains, and its sweep."""
     torch.manual_seed(0)
     keep_freed_memory()
@@ -109,15 +112,20 @@ def recognizer(backbone: str, size: int, **settings: Any) -> tuple[Recognizer, S
     config = TrainConfig.model_validate(
         fixed | {"backbone": backbone, "size": size, "engine": "chunked"} | settings
     )
-    network = build_recognizer(config, num_classes=10)
-    return network, build_sweep(config, network.backbone)
+    network = build_recognizer(config, num_classes=10).to(device)
+    return network, build_sweep(config, network.backbone, device=device)
 
 
 def step(network: Recognizer, sweep: Sweep, clip: EncodedClip | StillClip) -> None:
     """Run forward and backward of one video."""
     network.zero_grad()
-    logits = network([clip], sweep)
-    torch.nn.functional.cross_entropy(logits, torch.zeros(1, dtype=torch.int64)).backward()
+    backward(network([clip], sweep))
+
+
+def backward(logits: torch.Tensor) -> None:
+    """Run the backward pass of videos that are all of class 0, from their logits (B, classes)."""
+    labels = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+    torch.nn.functional.cross_entropy(logits.float(), labels).backward()
 
 
 def fastest(action: Callable[[], object], *, repeats: int) -> float:

@@ -1,4 +1,4 @@
-"""Child processes: a pool that does tasks in order, and a registry that can end every program it started."""
+"""Processes and threads that do tasks in order, and a registry that can end every program it started."""
 
 import fcntl
 import multiprocessing
@@ -8,8 +8,8 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from typing import IO, TypeVar
@@ -56,6 +56,32 @@ def in_processes(
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_threads(
+    tasks: Iterable[_Task], work: Callable[[_Task], _Result], *, ahead: int, name: str
+) -> Iterator[tuple[_Task, _Result]]:
+    """Yield each task with its result, in the order of the tasks; threads work ahead of the caller.
+
+    The threads end with the iterator, and so do tasks that have not begun.
+
+    Args:
+        tasks: Taken by the caller's thread, `ahead` of them before they are due.
+        work: Any error it raises is raised when its task is due.
+        ahead: Number of threads, and of tasks that are begun early; with 0, the caller's thread does each
+            task when it is due.
+        name: Of the threads.
+    """
+    if not ahead:
+        yield from ((task, work(task)) for task in tasks)
+        return
+    pool = ThreadPoolExecutor(ahead, thread_name_prefix=name)
+    try:
+        futures = ((task, pool.submit(work, task)) for task in tasks)
+        for task, future in taken_ahead(futures, ahead):
+            yield task, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def taken_ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:

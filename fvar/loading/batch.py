@@ -1,11 +1,10 @@
 """Batches of clips of any lengths, read ahead by threads."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import VideoDataset
-from fvar.processes import taken_ahead
+from fvar.processes import in_threads
 
 
 def load_batches(
@@ -24,12 +23,4 @@ def load_batches(
     def read(batch: Sequence[tuple[int, int]]) -> list[EncodedClip]:
         return [dataset[at] for at in batch]
 
-    if not workers:
-        yield from map(read, batches)
-        return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
-    try:
-        futures = (pool.submit(read, batch) for batch in batches)
-        yield from (future.result() for future in taken_ahead(futures, workers))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    yield from (clips for _, clips in in_threads(batches, read, ahead=workers, name="read"))

@@ -99,7 +99,7 @@ class EncodedClip:
         for data in encoded:  # before they are decoded: 600 bytes may claim 65,500 x 65,500 px
             self._check_size(picture_size(data.numpy().tobytes()), frames)
         try:
-            decoded = _decode(encoded)
+            decoded = _decode(encoded, threads=_num_threads(self.device))
         except RuntimeError as error:
             # The part before the last comma is a place in torchcodec's source.
             cause = str(error).rpartition(", ")[2]
@@ -129,9 +129,17 @@ class EncodedClip:
         )
 
 
-def _decode(encoded: Sequence[Tensor]) -> list[Tensor]:
-    """Decode JPEG pictures on as many threads as torch computes with: -> (3, H, W) uint8 each."""
-    size = math.ceil(len(encoded) / torch.get_num_threads())
+def _num_threads(device: torch.device) -> int:
+    """Return as many threads as torch computes with; beside a GPU, which computes, all processors.
+
+    There torch's own number says nothing: torchrun sets it to 1.
+    """
+    return torch.get_num_threads() if device.type == "cpu" else usable_processors()
+
+
+def _decode(encoded: Sequence[Tensor], *, threads: int) -> list[Tensor]:
+    """Decode JPEG pictures on so many threads: -> (3, H, W) uint8 each."""
+    size = math.ceil(len(encoded) / threads)
     parts = [list(encoded[first : first + size]) for first in range(0, len(encoded), size)]
     return [picture for part in _threads().map(decode_jpeg, parts) for picture in part]
 

@@ -4,6 +4,7 @@ Letters: n pictures, H and W of the stored pictures, S the side of the square th
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -48,10 +49,16 @@ class Framing:
     def finish(self, cropped: Tensor) -> Tensor:
         """Mirror and normalize: (n, 3, S, S) uint8 -> float32, mean 0 and deviation 1."""
         seen = cropped.flip(-1) if self.mirrored else cropped
-        mean = torch.tensor(MEAN, device=seen.device).view(3, 1, 1) * 255
-        std = torch.tensor(STD, device=seen.device).view(3, 1, 1) * 255
+        mean, std = _statistics(seen.device)
         normalized: Tensor = (seen.to(torch.float32) - mean) / std
         return normalized
+
+
+@cache  # a copy to the device would make the host wait for it, at every chunk
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of each channel in levels of 0..255, (3, 1, 1) each."""
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (MEAN, STD))
+    return mean, std
 
 
 def _resized(pictures: Tensor, *, size: int) -> Tensor:

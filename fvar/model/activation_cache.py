@@ -77,13 +77,16 @@ class ActivationCache:
             self._left -= size
             self._by_chunk[chunk] = output.detach()
 
-    def output(self, chunk: ChunkKey) -> Tensor | None:
-        """Return a chunk's output if it was kept; without a tape it is kept no longer."""
-        output = self._by_chunk.get(chunk)
-        if output is not None and not output.requires_grad:
-            del self._by_chunk[chunk]
-        return None if output is None else output.detach()
+    def __contains__(self, chunk: ChunkKey) -> bool:
+        return chunk in self._by_chunk
 
-    def tape(self, chunk: ChunkKey) -> Tensor | None:
-        """Return a chunk's output with its tape if that was kept; a tape serves once."""
-        return self._by_chunk.pop(chunk, None)
+    def output(self, chunk: ChunkKey) -> Tensor:
+        """Return the output of a chunk that is kept; without a tape it is kept no longer."""
+        output = self._by_chunk[chunk]
+        if not output.requires_grad:
+            del self._by_chunk[chunk]
+        return output.detach()
+
+    def tape(self, chunk: ChunkKey) -> Tensor:
+        """Return the output of a chunk that is kept, with its tape; a tape serves once."""
+        return self._by_chunk.pop(chunk)

@@ -9,7 +9,7 @@ Letters: B videos, T frames, n frames of a chunk, K clusters.
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -90,22 +90,19 @@ class Assignment:
             scale=sizes.double() / num_drawn.to(sizes.device),
         )
 
-    def chunks(self, video: int, chunk_frames: int) -> Iterator[Sequence[int]]:
-        """Yield the frames of a video, `chunk_frames` at once."""
-        frames = self.frames[video]
-        for first in range(0, len(frames), chunk_frames):
-            yield frames[first : first + chunk_frames]
-
     def matrix(
         self, video: int, chunk: Sequence[int], *, dtype: torch.dtype
     ) -> tuple[slice, Tensor]:
         """Return the clusters that `chunk` touches, all next to each other, and their averaging matrix."""
         starts, stops = (ends[video] for ends in self.on_host)
+        device = self.clusters.starts.device
+        # Pinned: a copy from pageable memory makes the host wait for the device, at every chunk.
+        frames = torch.tensor(chunk, pin_memory=device.type == "cuda")
         touched = slice(bisect_right(stops, chunk[0]), bisect_left(starts, chunk[-1] + 1))
         matrix = self.aggregator(
             self.clusters.starts[video, touched],
             self.clusters.stops[video, touched],
-            torch.tensor(chunk, device=self.clusters.starts.device),
+            frames.to(device, non_blocking=True),
             dtype,
         )
         if self.scale is not None:

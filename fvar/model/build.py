@@ -17,6 +17,9 @@ from fvar.names import clustering_names
 # On a CPU larger chunks are no faster and take more memory (benchmarks/README.md); a GPU would wait for
 # the host between small ones.
 _CHUNK_FRAMES = {"cpu": 8, "cuda": 64}
+# A CPU computes with the cores that would decode: a step then takes 0.95 to 1.02 of the time
+# (benchmarks/README.md). Beside a GPU, one chunk is decoded while another is copied to pinned memory.
+_CHUNKS_AHEAD = {"cpu": 0, "cuda": 2}
 _CPU = torch.device("cpu")
 
 
@@ -42,7 +45,7 @@ def build_sweep(config: TrainConfig, backbone: Backbone, *, device: torch.device
     Args:
         config: Of the training.
         backbone: Of the recognizer, in training mode: the choice of the engine depends on its batch norms.
-        device: Where it is going to run: the size of chunks is chosen for it.
+        device: Where it is going to run: the size of chunks, and how many are decoded ahead, suit it.
 
     Raises:
         ConfigError: The engine does not fit the clustering or the batch norms.
@@ -54,6 +57,7 @@ def build_sweep(config: TrainConfig, backbone: Backbone, *, device: torch.device
         chunk_frames=config.chunk_frames or _CHUNK_FRAMES[device.type],
         keep_bytes=config.keep_mb << 20,
         backward_fraction=config.backward_share,
+        chunks_ahead=_CHUNKS_AHEAD[device.type],
     )
 
 

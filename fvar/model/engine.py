@@ -26,6 +26,7 @@ from torch.autograd.function import once_differentiable
 from fvar.model.activation_cache import ActivationCache, TapeMeter
 from fvar.model.averaging import Assignment
 from fvar.model.backbone import Backbone
+from fvar.model.chunks import Chunk, cut_chunks, made_ahead
 from fvar.model.clustering import cluster, flatten_frames, sign_pattern, step_distances
 from fvar.model.conv_bn_fusion import depends_on_batch
 from fvar.model.interface import Clip, Engine, Representations, Sweep
@@ -62,13 +63,24 @@ def _represent_plain(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) ->
 
 def _taped_outputs(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) -> Iterator[Tensor]:
     """Yield each video's stem outputs (T, C, H, W). A batch norm that trains sees the whole batch at once."""
+
+    def make(chunk: Chunk) -> Tensor:
+        return clips[chunk[0]].pictures(chunk[1])
+
+    frames = [range(clip.num_frames) for clip in clips]
     if depends_on_batch(backbone.stem_modules()):
         lengths = [clip.num_frames for clip in clips]
-        pictures = torch.cat([clip.pictures(range(clip.num_frames)) for clip in clips])
+        whole = made_ahead(make, enumerate(frames), ahead=sweep.chunks_ahead)
+        pictures = torch.cat([of_video for _, of_video in whole])
         yield from torch.split(backbone.stem(pictures), lengths)
         return
-    for clip in clips:
-        yield torch.cat([backbone.stem(clip.pictures(chunk)) for chunk in _chunks(clip, sweep)])
+    parts = list[Tensor]()
+    chunks = cut_chunks(frames, sweep.chunk_frames)
+    for (video, chunk), pictures in made_ahead(make, chunks, ahead=sweep.chunks_ahead):
+        parts.append(backbone.stem(pictures))
+        if chunk[-1] == frames[video][-1]:
+            yield torch.cat(parts)
+            parts.clear()
 
 
 def _represent_chunked(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) -> Representations:
@@ -128,30 +140,26 @@ class _StemSweeps:
 
         The step from each chunk to the next counts like those within.
         """
-        steps = []
-        for video, clip in enumerate(self._clips):
-            parts, before = list[Tensor](), None
-            for chunk in _chunks(clip, self._sweep):
-                pattern = sign_pattern(self._output(video, chunk))
-                if before is not None:
-                    parts.append(step_distances(torch.cat([before, pattern[:1]])))
-                parts.append(step_distances(pattern))
-                before = pattern[-1:].clone()  # not a view, which would hold the chunk's
-            steps.append(_closed(torch.cat(parts)))
-        return torch.cat(steps)
+        steps, before = list[Tensor](), None
+        for _, chunk, output in self._outputs([range(clip.num_frames) for clip in self._clips]):
+            pattern = sign_pattern(output)
+            if before is not None:
+                between = step_distances(torch.cat([before, pattern[:1]]))
+                steps.append(between if chunk[0] else 0 * between)  # 0 where another video begins
+            steps.append(step_distances(pattern))
+            before = pattern[-1:].clone()  # not a view, which would hold the chunk's
+        return _closed(torch.cat(steps))
 
     @torch.no_grad()
     def means(self, assignment: Assignment) -> Tensor:
         """Sweep 2: return the means of all clusters, (B*K, C, H, W), float32 at least."""
         totals = list[Tensor]()
-        for video in range(len(self._clips)):
-            for chunk in assignment.chunks(video, self._sweep.chunk_frames):
-                output = self._output(video, chunk)
-                if len(totals) == video:
-                    totals.append(_empty_means(self._sweep.num_clusters, output))
-                touched, matrix = assignment.matrix(video, chunk, dtype=totals[video].dtype)
-                means, frames = flatten_frames(totals[video]), flatten_frames(output)
-                means[touched].addmm_(matrix, frames.to(means.dtype))
+        for video, chunk, output in self._outputs(assignment.frames):
+            if len(totals) == video:
+                totals.append(_empty_means(self._sweep.num_clusters, output))
+            touched, matrix = assignment.matrix(video, chunk, dtype=totals[video].dtype)
+            means, frames = flatten_frames(totals[video]), flatten_frames(output)
+            means[touched].addmm_(matrix, frames.to(means.dtype))
         return torch.cat(totals)
 
     def gradients(self, assignment: Assignment, grad_means: Tensor) -> list[Tensor | None]:
@@ -161,35 +169,50 @@ class _StemSweeps:
         by_video = torch.split(grad_means, self._sweep.num_clusters)
         keys = [clip.cut_key for clip in self._clips]
         visited = assignment.sample(self._sweep.backward_fraction, keys)
-        for video in range(len(self._clips)):
-            for chunk in visited.chunks(video, self._sweep.chunk_frames):
+        for (video, chunk), pictures in self._pictures(visited.frames):
+            if pictures is None:
                 output = self._cache.tape((video, chunk[0]))
-                if output is None:
-                    output = self._run(video, chunk, tape=True)
-                touched, matrix = visited.matrix(video, chunk, dtype=grad_means.dtype)
-                grad_output = _weighted(matrix.T, by_video[video][touched]).to(output.dtype)
-                parts = torch.autograd.grad(output, trained, grad_output)
-                for total, part in zip(sums, parts, strict=True):
-                    total.add_(part)
+            else:
+                output = self._run(pictures, tape=True)
+            touched, matrix = visited.matrix(video, chunk, dtype=grad_means.dtype)
+            grad_output = _weighted(matrix.T, by_video[video][touched]).to(output.dtype)
+            parts = torch.autograd.grad(output, trained, grad_output)
+            for total, part in zip(sums, parts, strict=True):
+                total.add_(part)
         found = iter(sums)
         return [next(found).to(w.dtype) if w.requires_grad else None for w in self._weights]
 
-    def _output(self, video: int, chunk: Sequence[int]) -> Tensor:
-        """Return a chunk's stem output (n, C, H, W), kept or computed; keep it if there is room."""
-        key = (video, chunk[0])
-        output = self._cache.output(key)
-        if output is None:
+    def _outputs(
+        self, frames: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[int, Sequence[int], Tensor]]:
+        """Yield each chunk with its stem output (n, C, H, W), kept or computed; keep it if there is room."""
+        for (video, chunk), pictures in self._pictures(frames):
+            key = (video, chunk[0])
+            if pictures is None:
+                yield video, chunk, self._cache.output(key)
+                continue
             meter = TapeMeter(apart_from=self._weights)
             with meter.running():
-                output = self._run(video, chunk, tape=self._cache.wants_tapes)
+                output = self._run(pictures, tape=self._cache.wants_tapes)
             meter.add(output)  # a ReLU's result is on the tape, a convolution's is not
             self._cache.put(key, output, tape_bytes=meter.num_bytes)
-        return output.detach()
+            yield video, chunk, output.detach()
 
-    def _run(self, video: int, chunk: Sequence[int], *, tape: bool) -> Tensor:
+    def _pictures(self, frames: Sequence[Sequence[int]]) -> Iterator[tuple[Chunk, Tensor | None]]:
+        """Yield each chunk with its pictures, or with None where its output is kept."""
+
+        def make(chunk: Chunk) -> Tensor | None:
+            video, of_video = chunk
+            kept = (video, of_video[0]) in self._cache
+            return None if kept else self._clips[video].pictures(of_video)
+
+        chunks = cut_chunks(frames, self._sweep.chunk_frames)
+        return made_ahead(make, chunks, ahead=self._sweep.chunks_ahead)
+
+    def _run(self, pictures: Tensor, *, tape: bool) -> Tensor:
         return_grown_memory()
         with torch.set_grad_enabled(tape), self._autocast:
-            return self._stem(self._clips[video].pictures(chunk), self._weights)
+            return self._stem(pictures, self._weights)
 
 
 class _ClusterMeans(torch.autograd.Function):
@@ -208,11 +231,6 @@ class _ClusterMeans(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_means: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, *ctx.sweeps.gradients(ctx.assignment, grad_means)
-
-
-def _chunks(clip: Clip, sweep: Sweep) -> Iterator[range]:
-    for first in range(0, clip.num_frames, sweep.chunk_frames):
-        yield range(first, min(first + sweep.chunk_frames, clip.num_frames))
 
 
 def _closed(steps: Tensor) -> Tensor:

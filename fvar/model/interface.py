@@ -30,7 +30,10 @@ class Clip(Protocol):
         """The seed of this video's `random` cuts."""
 
     def pictures(self, frames: Sequence[int]) -> Tensor:
-        """Return the named frames as the network takes them, (n, 3, H, W) float; the same at every call."""
+        """Return the named frames as the network takes them, (n, 3, H, W) float; the same at every call.
+
+        With `Sweep.chunks_ahead`, several threads call this at once.
+        """
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Sweep:
             chunked engine visits, in (0, 1]. Below 1 its gradient is exact in expectation only.
         with_steps: Measure the step distances also where the clustering does not need them.
         aggregator: How the frames of a cluster become one representation.
+        chunks_ahead: How many chunks' pictures threads make before the stem is ready for them, of this video
+            or the next ones of the batch. They are in memory, too. 0: each chunk's when it is due.
     """
 
     engine: Engine
@@ -58,6 +63,7 @@ class Sweep:
     backward_fraction: float = 1.0
     with_steps: bool = False
     aggregator: Aggregator = mean
+    chunks_ahead: int = 0
 
     def __post_init__(self) -> None:
         if self.chunk_frames < 1:
@@ -66,6 +72,8 @@ class Sweep:
             raise ValueError(f"num_clusters {self.num_clusters}: must be at least 1")
         if not 0 < self.backward_fraction <= 1:
             raise ValueError(f"backward_fraction {self.backward_fraction}: must be in (0, 1]")
+        if self.chunks_ahead < 0:
+            raise ValueError(f"chunks_ahead {self.chunks_ahead}: must be at least 0")
 
     @property
     def needs_distances(self) -> bool:

@@ -63,7 +63,8 @@ def backward(recognizer: Recognizer, logits: Tensor) -> Step:
     """Go back from logits (B, classes) of videos labeled 0, 1, 2, ..."""
     recognizer.zero_grad()
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    loss = functional.cross_entropy(wide, torch.arange(len(logits)) % NUM_CLASSES)
+    labels = torch.arange(len(logits), device=logits.device) % NUM_CLASSES
+    loss = functional.cross_entropy(wide, labels)
     loss.backward()
     return Step(logits.detach(), loss.detach(), gradients_of(recognizer))
 

@@ -9,6 +9,7 @@ from tensor_clips import random_clips, settled_backbone
 from torch import Tensor
 from torch.nn import functional
 
+from fvar.config import DeviceName
 from fvar.loading.sampling import split_batch
 from fvar.model.interface import Engine
 from fvar.training.distributed import World, join_world
@@ -20,27 +21,27 @@ BATCHES = ((0, 1), (2,), (3, 4, 1, 2), (1,), (0, 3))
 
 
 def take_steps(engine: Engine, members: World) -> list[dict[str, Tensor]]:
-    """Train on `BATCHES`; return the gradients of every step and, last, the parameters."""
+    """Train on `BATCHES`; return the gradients of every step and, last, the parameters, on the host."""
     sweep = make_sweep("cumulative", 4, engine=engine, chunk=4, keep=20_000)
-    recognizer = make_recognizer(settled_backbone("tiny"))
+    recognizer = make_recognizer(settled_backbone("tiny")).to(members.device)
     optimizer = torch.optim.SGD(recognizer.parameters(), lr=1e-5)
-    parallel, clips = members.wrap(recognizer), random_clips(NUM_FRAMES)
+    parallel, clips = members.wrap(recognizer), random_clips(NUM_FRAMES, device=members.device)
     found = []
     for batch in BATCHES:
         mine = split_batch(batch, NUM_FRAMES, world_size=members.world_size)[members.rank]
         logits = parallel([clips[video] for video in mine], sweep)
-        labels = torch.tensor(mine, dtype=torch.int64) % NUM_CLASSES
+        labels = torch.tensor(mine, dtype=torch.int64, device=members.device) % NUM_CLASSES
         loss = functional.cross_entropy(logits, labels, reduction="sum")
         torch.autograd.backward(loss * members.world_size / len(batch))
-        found.append(gradients_of(recognizer))
+        found.append({name: g.cpu() for name, g in gradients_of(recognizer).items()})
         optimizer.step()
         optimizer.zero_grad()
-    return [*found, {name: p.detach() for name, p in recognizer.named_parameters()}]
+    return [*found, {name: p.detach().cpu() for name, p in recognizer.named_parameters()}]
 
 
-def save_steps(engine: Engine, folder: Path) -> None:
+def save_steps(engine: Engine, folder: Path, device: DeviceName = "cpu") -> None:
     """Take the steps with the processes that the environment names; write them to ``folder/RANK.pt``."""
-    with join_world("cpu") as members:
+    with join_world(device) as members:
         torch.save(take_steps(engine, members), folder / f"{members.rank}.pt")
 
 

@@ -32,7 +32,12 @@ class TensorClip:
 
 
 def random_clips(
-    lengths: Sequence[int], *, seed: int = 0, size: int = 16, dtype: torch.dtype = torch.float64
+    lengths: Sequence[int],
+    *,
+    seed: int = 0,
+    size: int = 16,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | None = None,
 ) -> list[TensorClip]:
     """Return videos of noise that fades from one picture to another, so that steps differ in size."""
     generator = torch.Generator().manual_seed(seed)
@@ -41,7 +46,8 @@ def random_clips(
         noise = torch.randn(length, 3, size, size, generator=generator, dtype=torch.float64)
         drift = torch.randn(3, size, size, generator=generator, dtype=torch.float64)
         pace = torch.rand(length, 1, 1, 1, generator=generator, dtype=torch.float64).cumsum(0)
-        clips.append(TensorClip((noise * 0.3 + drift * pace).to(dtype), cut_key=key + 10 * seed))
+        frames = (noise * 0.3 + drift * pace).to(device, dtype)
+        clips.append(TensorClip(frames, cut_key=key + 10 * seed))
     return clips
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from training_samples import HEIGHT, WIDTH, sample_clip, sample_pictures, tiny_config
 
 from fvar.errors import FrameStoreError
+from fvar.loading import clip as clip_module
 from fvar.loading.clip import EncodedClip
 from fvar.loading.view import evaluation_view, training_view
 
@@ -50,6 +51,14 @@ def test_pictures_come_in_order_from_any_number_of_threads(
     expected = torch.cat([clip.pictures([frame]) for frame in range(9)])
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert torch.equal(clip.pictures(range(9)), expected)
+
+
+def test_all_processors_decode_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU as many threads decode as torch computes with; beside a GPU, whatever torch does, all."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(clip_module, "usable_processors", lambda: 7)
+    found = [clip_module._num_threads(torch.device(name)) for name in ("cpu", "cuda")]
+    assert found == [1, 7]
 
 
 def test_epochs_draw_again() -> None:

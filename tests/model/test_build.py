@@ -181,10 +181,12 @@ def test_a_file_of_another_backbone_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("chunk_frames", "device", "expected"), [(None, "cpu", 8), (None, "cuda", 64), (5, "cuda", 5)]
+    ("chunk_frames", "device", "expected"),
+    [(None, "cpu", (8, 0)), (None, "cuda", (64, 2)), (5, "cuda", (5, 2))],
 )
 def test_chunks_suit_the_device_unless_they_are_set(
-    chunk_frames: int | None, device: str, expected: int
+    chunk_frames: int | None, device: str, expected: tuple[int, int]
 ) -> None:
-    """A CPU gets 8 frames at once, a GPU 64; a setting holds on both."""
-    assert _sweep(_config(chunk_frames=chunk_frames), device).chunk_frames == expected
+    """A CPU gets 8 frames at once, a GPU 64 and two chunks ahead; a setting holds on both."""
+    sweep = _sweep(_config(chunk_frames=chunk_frames), device)
+    assert (sweep.chunk_frames, sweep.chunks_ahead) == expected

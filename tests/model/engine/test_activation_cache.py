@@ -97,18 +97,16 @@ def test_what_is_kept_is_returned_once_for_each_use(
     """
     found = _fill(videos, budget, factor)
     for chunk, num_frames in _chunks(videos).items():
-        output = found.cache.output(chunk)
-        assert (output is not None) == (chunk in found.outputs or chunk in found.tapes)
-        assert output is None or not output.requires_grad
-        tape = found.cache.tape(chunk)
-        assert (tape is not None) == (chunk in found.tapes)
-        assert tape is None or tape.requires_grad
-        if output is None:
+        kept = chunk in found.outputs or chunk in found.tapes
+        assert (chunk in found.cache) == kept
+        assert not kept or not found.cache.output(chunk).requires_grad
+        assert (chunk in found.cache) == (chunk in found.tapes)
+        assert chunk not in found.cache or found.cache.tape(chunk).requires_grad
+        if not kept:
             taped = found.cache.wants_tapes
             again = torch.zeros(num_frames, 1, 1, 1, dtype=torch.float64, requires_grad=taped)
             found.cache.put(chunk, again, tape_bytes=factor * num_frames * FRAME_BYTES)
-        assert found.cache.output(chunk) is None
-        assert found.cache.tape(chunk) is None
+        assert chunk not in found.cache
 
 
 @contextmanager

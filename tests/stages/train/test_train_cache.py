@@ -136,9 +136,9 @@ def test_frames_are_read_and_decoded_once(
     """However many epochs: both mirror images are made when a video is first decoded."""
     decode, decoded = clip._decode, list[int]()
 
-    def counting(encoded: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def counting(encoded: Sequence[torch.Tensor], *, threads: int) -> list[torch.Tensor]:
         decoded.append(len(encoded))
-        return decode(encoded)
+        return decode(encoded, threads=threads)
 
     monkeypatch.setattr(clip, "_decode", counting)
     run_training(frames, tmp_path / "train", **FROZEN)
