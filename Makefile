@@ -65,7 +65,7 @@ test-fast: setup  ## the tests that are not marked slow
 mutants: setup  ## change the method in each way of tools/mutations.toml; a test must fail each time (4 minutes)
 	$(BIN)/python tools/mutants.py
 
-bench: export OMP_WAIT_POLICY = PASSIVE  # as the command sets it
+bench gpu: export OMP_WAIT_POLICY = PASSIVE  # as the command sets it
 bench: setup  ## time and memory of the engines, the store, the loader and extraction, as ratios within one run (16 minutes)
 	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python benchmarks/parts.py
