@@ -54,7 +54,7 @@ def _represent_plain(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) ->
         return Representations(torch.cat(outputs), tuple(map(len, outputs)), None, steps, num_bits)
     assignment = _assign(sweep.clustering, sweep, clips, steps, device=outputs[0].device)
     means = [
-        _weighted(assignment.matrix(video, range(len(x)), dtype=_wide(x))[1], x)
+        _weighted(assignment.matrix(video, range(len(x)), dtype=_wide(x))[1], x).to(x.dtype)
         for video, x in enumerate(outputs)
     ]
     counts = (sweep.num_clusters,) * len(clips)
@@ -152,7 +152,7 @@ class _StemSweeps:
 
     @torch.no_grad()
     def means(self, assignment: Assignment) -> Tensor:
-        """Sweep 2: return the means of all clusters, (B*K, C, H, W), float32 at least."""
+        """Sweep 2: return the means of all clusters, (B*K, C, H, W), added up in float32 at least."""
         totals = list[Tensor]()
         for video, chunk, output in self._outputs(assignment.frames):
             if len(totals) == video:
@@ -160,12 +160,13 @@ class _StemSweeps:
             touched, matrix = assignment.matrix(video, chunk, dtype=totals[video].dtype)
             means, frames = flatten_frames(totals[video]), flatten_frames(output)
             means[touched].addmm_(matrix, frames.to(means.dtype))
-        return torch.cat(totals)
+        return torch.cat(totals).to(output.dtype)
 
     def gradients(self, assignment: Assignment, grad_means: Tensor) -> list[Tensor | None]:
         """Sweep 3: return the gradient of every weight from those of the means, (B*K, C, H, W)."""
         trained = [weight for weight in self._weights if weight.requires_grad]
         sums = [torch.zeros_like(weight, dtype=_wide(weight)) for weight in trained]
+        grad_means = grad_means.to(_wide(grad_means))
         by_video = torch.split(grad_means, self._sweep.num_clusters)
         keys = [clip.cut_key for clip in self._clips]
         visited = assignment.sample(self._sweep.backward_fraction, keys)
