@@ -27,6 +27,7 @@ from fvar.training.inputs import StoredFrames
 from fvar.training.metrics import COLUMNS, score, write_history
 from fvar.training.optim import build_optimizer, build_scheduler
 from fvar.training.predict import predict
+from fvar.training.step import run_parts, split_step
 
 METRICS, TENSORBOARD = "metrics.csv", "tensorboard"
 
@@ -185,15 +186,10 @@ class Trainer:
             epoch: Its number, from 0.
             progress: Counts the videos.
         """
-        labels = torch.tensor([clip.label for clip in clips], dtype=torch.int64)
-        labels = labels.to(self.world.device)
-        with autocast(self.config.precision, self.world.device):
-            logits = self.parallel(clips, self._sweep_of(epoch))
-        loss = functional.cross_entropy(
-            logits.float(), labels, label_smoothing=self.config.label_smoothing, reduction="sum"
-        )
-        # DistributedDataParallel averages over processes; the loss is the mean over all videos of the batch.
-        torch.autograd.backward(self.scaler.scale(loss * self.world.world_size / size))
+        sweep = self._sweep_of(epoch)
+        parts = split_step(self.recognizer.backbone, clips, sweep)
+        found = run_parts(self.parallel, parts, lambda part: self._add_gradients(part, size, sweep))
+        loss, correct = torch.stack(found).sum(dim=0)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(
             self.recognizer.parameters(), self.config.clip_grad_norm
@@ -204,9 +200,22 @@ class Trainer:
         self.scheduler.step()
         self.optimizer.zero_grad()
         progress.advance(size, note=f"loss {loss.item() / max(len(clips), 1):.3f}")
-        correct = (logits.argmax(1) == labels).sum().item()
-        totals = [loss.item(), correct, len(clips), sum(clip.num_frames for clip in clips)]
+        num_frames = sum(clip.num_frames for clip in clips)
+        totals = [loss.item(), correct.item(), len(clips), num_frames]
         return torch.tensor(totals, dtype=torch.float64)
+
+    def _add_gradients(self, clips: Sequence[EncodedClip], size: int, sweep: Sweep) -> Tensor:
+        """Go forward and backward with a part of the batch; return its summed loss and its number correct."""
+        labels = torch.tensor([clip.label for clip in clips], dtype=torch.int64)
+        labels = labels.to(self.world.device)
+        with autocast(self.config.precision, self.world.device):
+            logits = self.parallel(clips, sweep)
+        loss = functional.cross_entropy(
+            logits.float(), labels, label_smoothing=self.config.label_smoothing, reduction="sum"
+        )
+        # DistributedDataParallel averages over processes; the loss is the mean over all videos of the batch.
+        torch.autograd.backward(self.scaler.scale(loss * self.world.world_size / size))
+        return torch.stack([loss.detach(), (logits.argmax(1) == labels).sum()])
 
     def _refuse_nan(
         self, loss: Tensor, norm: Tensor, clips: Sequence[EncodedClip], *, epoch: int

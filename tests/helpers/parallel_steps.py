@@ -12,6 +12,7 @@ from torch.nn import functional
 from fvar.loading.sampling import split_batch
 from fvar.model.interface import Engine
 from fvar.training.distributed import World, join_world
+from fvar.training.step import run_parts, split_step
 
 # Frames of the videos, and the batches they make. Lengths are far apart: in some steps one of two processes
 # has 40 frames and the other has one, or none.
@@ -28,10 +29,15 @@ def take_steps(engine: Engine, members: World) -> list[dict[str, Tensor]]:
     found = []
     for batch in BATCHES:
         mine = split_batch(batch, NUM_FRAMES, world_size=members.world_size)[members.rank]
-        logits = parallel([clips[video] for video in mine], sweep)
-        labels = torch.tensor(mine, dtype=torch.int64) % NUM_CLASSES
-        loss = functional.cross_entropy(logits, labels, reduction="sum")
-        torch.autograd.backward(loss * members.world_size / len(batch))
+        factor = members.world_size / len(batch)
+
+        def run(videos: Sequence[int], factor: float = factor) -> None:
+            logits = parallel([clips[video] for video in videos], sweep)
+            labels = torch.tensor(videos, dtype=torch.int64) % NUM_CLASSES
+            loss = functional.cross_entropy(logits, labels, reduction="sum")
+            torch.autograd.backward(loss * factor)
+
+        run_parts(parallel, split_step(recognizer.backbone, mine, sweep), run)
         found.append(gradients_of(recognizer))
         optimizer.step()
         optimizer.zero_grad()
