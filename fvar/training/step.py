@@ -22,7 +22,8 @@ def split_step(
 
     One by one, each video has all of `Sweep.keep_bytes` for its tapes, so fewer chunks run twice. Where a
     batch norm of the trunk trains, the loss of a video depends on the whole batch. Where the stem is frozen,
-    there are no tapes. On a GPU a trunk with few representations would wait for the host.
+    there are no tapes. On a GPU the trunk, with one video's representations, would wait for the host: that
+    is an estimate (benchmarks/README.md), not a measurement.
 
     Args:
         backbone: In training mode, where the step is going to run.

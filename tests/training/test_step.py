@@ -80,9 +80,10 @@ def _freeze_stem(recognizer: Recognizer) -> None:
     [
         ("plain", lambda _: None),
         ("chunked", _freeze_stem),
-        ("chunked", lambda recognizer: next(reversed(_norms(recognizer))).train()),
+        ("chunked", lambda recognizer: _norms(recognizer)[-1].train()),
+        ("chunked", lambda recognizer: recognizer.to("meta")),
     ],
-    ids=["plain", "frozen stem", "trunk norm trains"],
+    ids=["plain", "frozen stem", "trunk norm trains", "not on a CPU"],
 )
 def test_other_batches_go_at_once(engine: Engine, change: Callable[[Recognizer], None]) -> None:
     """Where videos do not add up, or nothing is gained, the batch is one part."""
