@@ -1,7 +1,7 @@
 """One training step by each engine, and by checkpointed chunks: time, peak memory and their ratios.
 
 Usage: python benchmarks/engines.py [--backbone mobilenet_v2] [--size 112] [--frames 128 1024 4096]
-       [--plain-up-to 128] [--rounds 2] [--repeats 1]
+       [--plain-up-to 128] [--rounds 1] [--repeats 1]
 
 A step is forward and backward of one video of JPEG pictures, with frozen batch norm statistics and a stem
 that trains. Each figure comes from a process of its own; the ways take turns, and the fastest step counts.
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--frames", type=int, nargs="+", default=[128, 1024, 4096])
     parser.add_argument("--plain-up-to", type=int, default=128, help="frames; it needs the memory")
-    parser.add_argument("--rounds", type=int, default=2, help="processes of each way")
+    parser.add_argument("--rounds", type=int, default=1, help="processes of each way")
     parser.add_argument("--repeats", type=int, default=1, help="0: a first step alone")
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     flags = parser.parse_args()

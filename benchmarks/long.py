@@ -37,19 +37,19 @@ def altered_clip(clip: EncodedClip, frame: int) -> EncodedClip:
     return replace(clip, video=encoded_video(pictures, clip.video.height, clip.video.width))
 
 
-def take_step(network: Recognizer, sweep: Sweep, clip: EncodedClip) -> tuple[torch.Tensor, float]:
-    """Return the gradient of all parameters and the seconds of a step; the parameters are put back."""
+def take_step(network: Recognizer, sweep: Sweep, clip: EncodedClip) -> tuple[torch.Tensor, str]:
+    """Return the gradient of all parameters and how long a step took; the parameters are put back."""
     before = {name: value.clone() for name, value in network.state_dict().items()}
     optimizer = build_optimizer(network, lr=0.002, momentum=0.9, weight_decay=5e-4)
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     label = torch.zeros(1, dtype=torch.int64)
     torch.nn.functional.cross_entropy(network([clip], sweep), label).backward()
     gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
     optimizer.step()
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     optimizer.zero_grad()
     network.load_state_dict(before)
-    return gradient, seconds
+    return gradient, f"{seconds:.0f} s ({cpu_seconds:.0f} s of CPU time)"
 
 
 def main() -> None:
@@ -69,8 +69,8 @@ def main() -> None:
     print(
         f"{flags.backbone}, {flags.size} px, k = 8, float32, {clip.num_frames} frames, stem {stem}"
     )
-    gradient, seconds = take_step(network, sweep, clip)
-    print(f"one step: {seconds:.0f} s, peak {peak_mb():.0f} MB", flush=True)
+    gradient, took = take_step(network, sweep, clip)
+    print(f"one step: {took}, peak {peak_mb():.0f} MB", flush=True)
     if flags.control:
         again, _ = take_step(network, sweep, clip)
         print(f"again: the same gradient to the bit: {torch.equal(again, gradient)}", flush=True)

@@ -7,42 +7,41 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fvar.model.activation_cache import TapeMeter
 from fvar.model.backbone import Backbone
 from fvar.model.conv_bn_fusion import depends_on_batch
-from fvar.model.interface import Sweep
+from fvar.model.interface import Clip, Sweep
 
-_Video = TypeVar("_Video")
+_Clip = TypeVar("_Clip", bound=Clip)
 _Result = TypeVar("_Result")
 
 
-def split_step(
-    backbone: Backbone, videos: Sequence[_Video], sweep: Sweep
-) -> list[Sequence[_Video]]:
-    """Return the videos of a step one by one where their gradients just add up, else the whole batch.
+def split_step(backbone: Backbone, clips: Sequence[_Clip], sweep: Sweep) -> list[Sequence[_Clip]]:
+    """Return the clips of a step in parts whose gradients add up to that of the step.
 
-    One by one, each video has all of `Sweep.keep_bytes` for its tapes, so fewer chunks run twice. Where a
-    batch norm of the trunk trains, the loss of a video depends on the whole batch. Where the stem is frozen,
-    there are no tapes. On a GPU the trunk, with one video's representations, would wait for the host: that
-    is an estimate (benchmarks/README.md), not a measurement.
+    A part holds as many clips as the stem's tapes fit `Sweep.keep_bytes`, at least one, so that fewer chunks
+    run twice. The batch stays whole where a batch norm of the trunk trains, because the loss of a clip then
+    depends on the others, and where there are no tapes. Also on a GPU: there the trunk, with a few
+    representations at once, would wait for the host; that is an estimate (benchmarks/README.md).
 
     Args:
         backbone: In training mode, where the step is going to run.
-        videos: This process's part of the batch, none or more.
+        clips: This process's share of the batch, none or more.
         sweep: How the stem goes over their frames.
     """
-    stem = backbone.stem_parameters()
-    trains_stem = any(parameter.requires_grad for parameter in stem)
-    on_cpu = all(parameter.device.type == "cpu" for parameter in stem)
-    adds_up = not depends_on_batch(backbone.network.modules())
-    if videos and sweep.engine == "chunked" and trains_stem and adds_up and on_cpu:
-        return [[video] for video in videos]
-    return [videos]
+    weights = backbone.stem_parameters()
+    has_tapes = sweep.engine == "chunked" and any(weight.requires_grad for weight in weights)
+    on_gpu = any(weight.device.type == "cuda" for weight in weights)
+    if len(clips) < 2 or not has_tapes or on_gpu or depends_on_batch(backbone.network.modules()):
+        return [clips]
+    num_frames = _frames_that_fit(backbone, clips[0], sweep)
+    return _pack(clips, num_frames) if num_frames else [clips]
 
 
 def run_parts(
     parallel: nn.Module,
-    parts: Sequence[Sequence[_Video]],
-    run: Callable[[Sequence[_Video]], _Result],
+    parts: Sequence[Sequence[_Clip]],
+    run: Callable[[Sequence[_Clip]], _Result],
 ) -> list[_Result]:
     """Return what `run`, a forward and backward pass through `parallel`, returns for each part.
 
@@ -53,3 +52,25 @@ def run_parts(
     with apart:
         results = [run(part) for part in first]
     return [*results, run(last)]
+
+
+def _frames_that_fit(backbone: Backbone, clip: Clip, sweep: Sweep) -> int:
+    """Return how many frames' tapes fit `Sweep.keep_bytes`, by running the stem on one frame."""
+    weights = [w.detach().requires_grad_(w.requires_grad) for w in backbone.folded_stem.weights()]
+    meter = TapeMeter(apart_from=weights)
+    with meter.running():
+        output = backbone.folded_stem(clip.pictures([0]), weights)
+    meter.add(output)
+    return sweep.keep_bytes // meter.num_bytes
+
+
+def _pack(clips: Sequence[_Clip], num_frames: int) -> list[Sequence[_Clip]]:
+    """Return the clips in order, in parts of at most `num_frames` frames or of one clip."""
+    parts, room = list[list[_Clip]](), 0
+    for clip in clips:
+        if clip.num_frames > room:
+            parts.append([])
+            room = num_frames
+        parts[-1].append(clip)
+        room -= clip.num_frames
+    return list(parts)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from engine_steps import NUM_CLASSES, gradients_of, make_recognizer, make_sweep
-from tensor_clips import random_clips, settled_backbone
+from tensor_clips import TensorClip, random_clips, settled_backbone
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,13 +31,13 @@ def take_steps(engine: Engine, members: World) -> list[dict[str, Tensor]]:
         mine = split_batch(batch, NUM_FRAMES, world_size=members.world_size)[members.rank]
         factor = members.world_size / len(batch)
 
-        def run(videos: Sequence[int], factor: float = factor) -> None:
-            logits = parallel([clips[video] for video in videos], sweep)
-            labels = torch.tensor(videos, dtype=torch.int64) % NUM_CLASSES
-            loss = functional.cross_entropy(logits, labels, reduction="sum")
+        def run(part: Sequence[TensorClip], factor: float = factor) -> None:
+            labels = torch.tensor([clip.cut_key for clip in part], dtype=torch.int64) % NUM_CLASSES
+            loss = functional.cross_entropy(parallel(part, sweep), labels, reduction="sum")
             torch.autograd.backward(loss * factor)
 
-        run_parts(parallel, split_step(recognizer.backbone, mine, sweep), run)
+        parts = split_step(recognizer.backbone, [clips[video] for video in mine], sweep)
+        run_parts(parallel, parts, run)
         found.append(gradients_of(recognizer))
         optimizer.step()
         optimizer.zero_grad()
