@@ -38,7 +38,7 @@ def checkpointed_logits(network: Recognizer, clip: Clip, sweep: Sweep) -> Tensor
         closed = pad(torch.cat(steps), (0, 1))
         clusters = cluster("cumulative", closed, lengths, num_clusters=sweep.num_clusters)
 
-    def part(chunk: Sequence[int]) -> Tensor:
+    def part(_anchor: Tensor, chunk: Sequence[int]) -> Tensor:
         output = stem(chunk)
         frames = torch.tensor(chunk)
         matrix = mean(clusters.starts[0], clusters.stops[0], frames, output.dtype)
@@ -46,7 +46,9 @@ def checkpointed_logits(network: Recognizer, clip: Clip, sweep: Sweep) -> Tensor
         product = (matrix @ flatten_frames(output)).view(-1, height, width, channels)
         return product.permute(0, 3, 1, 2)
 
-    means = checkpoint(part, chunks[0], use_reentrant=False)
+    # A reentrant checkpoint needs an input with a gradient. The other kind keeps 2.6 MB per frame here.
+    anchor = torch.zeros(1, requires_grad=True)
+    means = checkpoint(part, anchor, chunks[0], use_reentrant=True)
     for chunk in chunks[1:]:
-        means = means + checkpoint(part, chunk, use_reentrant=False)
+        means = means + checkpoint(part, anchor, chunk, use_reentrant=True)
     return network.classify(Representations(means, (sweep.num_clusters,), None, None, 0))
