@@ -20,10 +20,11 @@ from fvar.reporting import Reporter
 from fvar.store.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs
 from fvar.store.manifest import CheckpointManifest, TrainSummary, check_out, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
+from fvar.training.batches import TrainingSet
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
 from fvar.training.distributed import World, autocast, join_world
 from fvar.training.inputs import StoredFrames, open_frames
-from fvar.training.loop import METRICS, TENSORBOARD, Trainer, TrainingSet
+from fvar.training.loop import METRICS, TENSORBOARD, Trainer
 from fvar.training.memory_check import check_memory
 from fvar.training.representer import Representer, open_cache
 
@@ -80,7 +81,7 @@ def train(
                     recognizer,
                     sweep,
                     size=config.size,
-                    num_frames=trainer.largest_part,
+                    num_frames=trainer.batches.largest_part,
                     device=world.device,
                 )
         if world.is_main:

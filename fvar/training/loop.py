@@ -1,9 +1,9 @@
 """The training loop: batches in, after each epoch a checkpoint and a row of metrics out."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,34 +13,22 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fvar.config import TrainConfig
 from fvar.errors import InputError, StoppedError, stopped_by
-from fvar.loading.batch import load_batches
 from fvar.loading.clip import EncodedClip
-from fvar.loading.dataset import StoredVideo, VideoDataset
-from fvar.loading.sampling import draw_key, epoch_batches, split_batch
-from fvar.loading.view import View, evaluation_view, training_view
+from fvar.loading.sampling import draw_key
 from fvar.model.build import freezes_stem
 from fvar.model.interface import Representations, Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Progress, Reporter
+from fvar.training.batches import TrainingBatches, TrainingSet
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, save_checkpoint
 from fvar.training.distributed import World, autocast, autocast_dtype
-from fvar.training.inputs import StoredFrames
 from fvar.training.metrics import COLUMNS, score, write_history
 from fvar.training.optim import build_optimizer, build_scheduler
 from fvar.training.predict import predict
 from fvar.training.representer import Representer
+from fvar.training.step import run_parts, split_step
 
 METRICS, TENSORBOARD = "metrics.csv", "tensorboard"
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """The videos of a training: those to learn from, and those (none or more) to choose the best epoch by."""
-
-    frames: StoredFrames
-    classes: Sequence[str]
-    train: Sequence[StoredVideo]
-    val: Sequence[StoredVideo]
 
 
 class Trainer:
@@ -61,15 +49,15 @@ class Trainer:
         self.videos, self.config = videos, config
         self.world, self.out_dir, self.reporter = world, out_dir, reporter
         self.history: list[dict[str, float]] = []
-        # As in epochs without extra sampling, so that all epochs have the same batches.
-        count = evaluation_view(config).count_frames
-        self.num_frames = [count(video.num_frames) for video in videos.train]
-        steps = [len(self._batches(epoch)) for epoch in range(config.epochs)]
+        self.batches = TrainingBatches(videos, config, world, cache=representer.cache)
         self.optimizer = build_optimizer(
             recognizer, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
         self.scheduler = build_scheduler(
-            self.optimizer, schedule=config.schedule, milestones=config.milestones, steps=steps
+            self.optimizer,
+            schedule=config.schedule,
+            milestones=config.milestones,
+            steps=self.batches.steps,
         )
         self.scaler = torch.amp.GradScaler(
             world.device.type,
@@ -84,16 +72,6 @@ class Trainer:
         self.scheduler.load_state_dict(dict(checkpoint.scheduler))
         self.scaler.load_state_dict(dict(checkpoint.scaler))
         self.history = list(checkpoint.history)
-
-    @property
-    def largest_part(self) -> int:
-        """Largest number of frames that one process gets in a step."""
-        return max(
-            sum(self.num_frames[video] for video in part)
-            for epoch in range(self.config.epochs)
-            for batch in self._batches(epoch)
-            for part in self._split(batch)
-        )
 
     def fit(self) -> None:
         """Train the epochs that are left.
@@ -148,7 +126,7 @@ class Trainer:
         with self.reporter.progress(
             f"epoch {epoch + 1}/{self.config.epochs}", total=len(self.videos.train), unit="videos"
         ) as progress:
-            for clips, size in self._load(epoch):
+            for clips, size in self.batches.of_epoch(epoch):
                 totals += self._step(clips, size, epoch=epoch, progress=progress)
         loss, correct, num_videos, frames = self.world.sum(totals.to(self.world.device)).tolist()
         return {
@@ -166,30 +144,6 @@ class Trainer:
             return replace(sweep, engine="plain", clustering=None)
         return sweep
 
-    def _load(self, epoch: int) -> Iterator[tuple[list[EncodedClip], int]]:
-        """Yield this process's part of each batch (no clips or more), and the size of the whole batch."""
-        batches = self._batches(epoch)
-        parts = [self._split(batch)[self.world.rank] for batch in batches]
-        dataset = self._dataset(
-            self.videos.train, training_view(self.config, epoch=epoch), epochs=self.config.epochs
-        )
-        places = [[(epoch, video) for video in part] for part in parts]
-        loaded = load_batches(dataset, places, workers=self.config.workers)
-        for part, whole in zip(loaded, batches, strict=True):
-            yield part, len(whole)
-
-    def _dataset(
-        self, videos: Sequence[StoredVideo], view: View, *, epochs: int = 1
-    ) -> VideoDataset:
-        return VideoDataset(
-            self.videos.frames.folder,
-            videos,
-            view,
-            device=self.world.device,
-            cache=self.representer.cache,
-            epochs=epochs,
-        )
-
     def _step(
         self, clips: Sequence[EncodedClip], size: int, *, epoch: int, progress: Progress
     ) -> Tensor:
@@ -201,15 +155,10 @@ class Trainer:
             epoch: Its number, from 0.
             progress: Counts the videos.
         """
-        labels = torch.tensor([clip.label for clip in clips], dtype=torch.int64)
-        labels = labels.to(self.world.device)
-        with autocast(self.config.precision, self.world.device):
-            logits = self.parallel(self._inputs(clips, epoch), self._sweep_of(epoch))
-        loss = functional.cross_entropy(
-            logits.float(), labels, label_smoothing=self.config.label_smoothing, reduction="sum"
-        )
-        # DistributedDataParallel averages over processes; the loss is the mean over all videos of the batch.
-        torch.autograd.backward(self.scaler.scale(loss * self.world.world_size / size))
+        sweep = self._sweep_of(epoch)
+        parts = split_step(self.recognizer.backbone, clips, sweep)
+        found = run_parts(self.parallel, parts, lambda part: self._add_gradients(part, size, sweep))
+        loss, correct = torch.stack(found).sum(dim=0)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(
             self.recognizer.parameters(), self.config.clip_grad_norm
@@ -220,17 +169,30 @@ class Trainer:
         self.scheduler.step()
         self.optimizer.zero_grad()
         progress.advance(size, note=f"loss {loss.item() / max(len(clips), 1):.3f}")
-        correct = (logits.argmax(1) == labels).sum().item()
-        totals = [loss.item(), correct, len(clips), sum(clip.num_frames for clip in clips)]
+        num_frames = sum(clip.num_frames for clip in clips)
+        totals = [loss.item(), correct.item(), len(clips), num_frames]
         return torch.tensor(totals, dtype=torch.float64)
 
     def _inputs(
-        self, clips: Sequence[EncodedClip], epoch: int
+        self, clips: Sequence[EncodedClip], sweep: Sweep
     ) -> Sequence[EncodedClip] | Representations:
         """Return what the recognizer gets: where the stem is frozen, what the stem makes of the clips."""
         if not clips or not freezes_stem(self.config):
             return clips
-        return replace(self.representer, sweep=self._sweep_of(epoch))(clips)
+        return replace(self.representer, sweep=sweep)(clips)
+
+    def _add_gradients(self, clips: Sequence[EncodedClip], size: int, sweep: Sweep) -> Tensor:
+        """Go forward and backward with a part of the batch; return its summed loss and its number correct."""
+        labels = torch.tensor([clip.label for clip in clips], dtype=torch.int64)
+        labels = labels.to(self.world.device)
+        with autocast(self.config.precision, self.world.device):
+            logits = self.parallel(self._inputs(clips, sweep), sweep)
+        loss = functional.cross_entropy(
+            logits.float(), labels, label_smoothing=self.config.label_smoothing, reduction="sum"
+        )
+        # DistributedDataParallel averages over processes; the loss is the mean over all videos of the batch.
+        torch.autograd.backward(self.scaler.scale(loss * self.world.world_size / size))
+        return torch.stack([loss.detach(), (logits.argmax(1) == labels).sum()])
 
     def _refuse_nan(
         self, loss: Tensor, norm: Tensor, clips: Sequence[EncodedClip], *, epoch: int
@@ -256,7 +218,7 @@ class Trainer:
             predictions = predict(
                 self.recognizer,
                 self.representer,
-                self._dataset(self.videos.val, evaluation_view(self.config)),
+                self.batches.val(),
                 world=self.world,
                 precision=self.config.precision,
                 workers=self.config.workers,
@@ -288,18 +250,6 @@ class Trainer:
         self.reporter.info(
             f"epoch {row['epoch'] + 1:.0f}/{self.config.epochs}: loss {row['train_loss']:.4f}, "
             f"train top-1 {row['train_top1']:.1%}{val}, {row['frames_per_second']:.0f} frames/s"
-        )
-
-    def _split(self, batch: Sequence[int]) -> list[list[int]]:
-        return split_batch(batch, self.num_frames, world_size=self.world.world_size)
-
-    def _batches(self, epoch: int) -> list[list[int]]:
-        return epoch_batches(
-            self.num_frames,
-            batch_size=self.config.batch_size,
-            frames_per_batch=self.config.frames_per_batch,
-            seed=self.config.seed,
-            epoch=epoch,
         )
 
 

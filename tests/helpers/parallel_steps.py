@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from engine_steps import NUM_CLASSES, gradients_of, make_recognizer, make_sweep
-from tensor_clips import random_clips, settled_backbone
+from tensor_clips import TensorClip, random_clips, settled_backbone
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,6 +13,7 @@ from fvar.config import DeviceName
 from fvar.loading.sampling import split_batch
 from fvar.model.interface import Engine
 from fvar.training.distributed import World, join_world
+from fvar.training.step import run_parts, split_step
 
 # Frames of the videos, and the batches they make. Lengths are far apart: in some steps one of two processes
 # has 40 frames and the other has one, or none.
@@ -29,10 +30,16 @@ def take_steps(engine: Engine, members: World) -> list[dict[str, Tensor]]:
     found = []
     for batch in BATCHES:
         mine = split_batch(batch, NUM_FRAMES, world_size=members.world_size)[members.rank]
-        logits = parallel([clips[video] for video in mine], sweep)
-        labels = torch.tensor(mine, dtype=torch.int64, device=members.device) % NUM_CLASSES
-        loss = functional.cross_entropy(logits, labels, reduction="sum")
-        torch.autograd.backward(loss * members.world_size / len(batch))
+        factor = members.world_size / len(batch)
+
+        def run(part: Sequence[TensorClip], factor: float = factor) -> None:
+            keys = [clip.cut_key for clip in part]
+            labels = torch.tensor(keys, dtype=torch.int64, device=members.device) % NUM_CLASSES
+            loss = functional.cross_entropy(parallel(part, sweep), labels, reduction="sum")
+            torch.autograd.backward(loss * factor)
+
+        parts = split_step(recognizer.backbone, [clips[video] for video in mine], sweep)
+        run_parts(parallel, parts, run)
         found.append({name: g.cpu() for name, g in gradients_of(recognizer).items()})
         optimizer.step()
         optimizer.zero_grad()

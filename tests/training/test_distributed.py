@@ -34,7 +34,7 @@ ALONE = World(0, 1, CPU)
 
 # Without dropout and with frozen norms nothing is drawn or measured per process. Batches of 5 of the 6
 # videos, 1 to 12 frames long: the last batch holds one video, so that one process has nothing to do.
-CONFIG = tiny_config(dropout=0.0, norm="frozen", batch_size=5)
+CONFIG = tiny_config(dropout=0.0, norm="frozen", batch_size=5, keep_mb=1)
 TOML = "\n".join(
     f"{name} = {json.dumps(value)}" for name, value in CONFIG.model_dump(exclude_unset=True).items()
 )

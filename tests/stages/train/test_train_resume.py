@@ -44,7 +44,17 @@ def _interrupt(monkeypatch: pytest.MonkeyPatch, *, epoch: int, step: int = 1) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes", [{}, {"clustering": "random", "schedule": "step", "milestones": (1,)}]
+    "changes",
+    [
+        {},
+        {
+            "clustering": "random",
+            "schedule": "step",
+            "milestones": (1,),
+            "norm": "frozen",
+            "keep_mb": 1,
+        },
+    ],
 )
 def test_interrupted_and_resumed_equals_uninterrupted(
     frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
