@@ -105,7 +105,7 @@ class VideoDataset:
         """Return `clip` with its representations, or else with what is to be made in the same pass."""
         clip = replace(clip, key=cache.key(header.checksum, clip.framing, clip.cut_key))
         kept = cache.read(str(clip.key))
-        if kept is not None:
+        if kept is not None or cache.is_closed:
             return replace(clip, kept=kept)
         framings = {
             self._view.framing(header.height, header.width, epoch=later, video_id=clip.id)

@@ -48,6 +48,7 @@ class RepresentationCache:
     Attributes:
         folder: Of the entries.
         num_written: How many entries this object wrote.
+        is_closed: Whether nothing is written any more.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class RepresentationCache:
         self.num_written, self._written_bytes = 0, 0
         room = min(max_bytes - size_of(folder), _free_bytes(folder) // 2)
         self._room = room // num_writers
-        self._is_closed = False
+        self.is_closed = False
 
     @property
     def is_random(self) -> bool:
@@ -112,7 +113,7 @@ class RepresentationCache:
 
     def write(self, key: str, seen: Representations) -> None:
         """Keep the representations of one video. Without room for them nothing happens; that is said once."""
-        if self._is_closed:
+        if self.is_closed:
             return
         content = save(_tensors(seen))
         num_bytes = _HASH_BYTES + len(content)
@@ -136,7 +137,7 @@ class RepresentationCache:
         return f"{self.folder}: {self.num_written} representations{megabytes} were added"
 
     def _close(self, problem: str) -> None:
-        self._is_closed = True
+        self.is_closed = True
         self._warn(f"{self.folder} {problem}: what it lacks is computed again each time")
 
     def _path(self, key: str) -> Path:

@@ -27,6 +27,7 @@ from fvar.stages.train import train
 from fvar.stages.verify import verify
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.frame_store import FrameStore
+from fvar.training import representer
 from fvar.training.loop import Trainer
 
 FROZEN: dict[str, Any] = {"freeze_stem": True, "norm": "frozen", "crop": "center", "epochs": 3}
@@ -200,8 +201,14 @@ def test_damage_is_computed_again(
 
 
 @pytest.mark.slow
-def test_a_full_cache_is_said_once(frames: Path, fresh: Path, tmp_path: Path) -> None:
-    """Without room training goes on, and one warning tells what to do."""
+def test_a_full_cache_is_said_once(
+    frames: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without room training goes on, one warning tells what to do, and no view is made for later."""
+    made, make = list[str](), representer.represent_without_tape
+    monkeypatch.setattr(
+        representer, "represent_without_tape", lambda *given: made.append("view") or make(*given)
+    )
     reporter = _Warned()
     config = tiny_config(**FROZEN, cache_gb=1e-5)
     train(frames, tmp_path / "train", config, reporter)
@@ -210,6 +217,8 @@ def test_a_full_cache_is_said_once(frames: Path, fresh: Path, tmp_path: Path) ->
     assert "--cache-gb" in warning
     assert sum(path.stat().st_size for path in _entries(tmp_path)) <= 10_000
     assert_same_training(fresh, tmp_path / "train")
+    # One view of each of 8 videos in 3 epochs; mirror images for the first batch alone, which found no room.
+    assert 8 * 3 <= len(made) <= 8 * 3 + 3
 
 
 @pytest.mark.slow
