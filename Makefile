@@ -74,6 +74,7 @@ bench: setup  ## time and memory of the engines, the store, the loader and extra
 	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/long.py --control
 	$(BIN)/python benchmarks/cheaper_backward.py
+	$(BIN)/python benchmarks/kept.py $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 gpu: setup  ## every check and figure that needs a GPU; prints a table for benchmarks/README.md
 	@if $(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then \

@@ -34,7 +34,8 @@ def altered_clip(clip: EncodedClip, frame: int) -> EncodedClip:
         file, "jpeg", quality=95
     )
     pictures[frame] = np.frombuffer(file.getvalue(), np.uint8)
-    return replace(clip, video=encoded_video(pictures, clip.video.height, clip.video.width))
+    video = encoded_video(pictures, clip.video.height, clip.video.width)
+    return replace(clip, load=lambda: video)
 
 
 def take_step(network: Recognizer, sweep: Sweep, clip: EncodedClip) -> tuple[torch.Tensor, str]:
