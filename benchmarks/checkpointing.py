@@ -16,7 +16,7 @@ from fvar.model.averaging import mean
 from fvar.model.clustering import cluster, flatten_frames, sign_pattern, step_distances
 from fvar.model.interface import Clip, Representations, Sweep
 from fvar.model.recognizer import Recognizer
-from fvar.system import count_chunk
+from fvar.system import return_grown_memory
 
 
 def checkpointed_logits(network: Recognizer, clip: Clip, sweep: Sweep) -> Tensor:
@@ -25,7 +25,7 @@ def checkpointed_logits(network: Recognizer, clip: Clip, sweep: Sweep) -> Tensor
     chunks = [range(at, min(at + size, num_frames)) for at in range(0, num_frames, size)]
 
     def stem(chunk: Sequence[int]) -> Tensor:
-        count_chunk()  # as in the engine: free memory goes back to the system
+        return_grown_memory()  # as in the engine: free memory goes back to the system
         return network.backbone.stem(clip.pictures(chunk))
 
     steps, last = list[Tensor](), None
