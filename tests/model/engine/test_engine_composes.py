@@ -65,6 +65,23 @@ def test_autocast_works_from_outside(engine: Engine, *, backward_inside: bool, k
         assert cosine > 0.95, name
 
 
+@BOTH_ENGINES
+def test_means_are_added_up_in_float32(engine: Engine) -> None:
+    """Of 150 frames in bfloat16 the mean is the exact one, rounded once."""
+    recognizer = _tiny(dtype=torch.float32)
+    clips = random_clips([150], dtype=torch.float32)
+    sweep = make_sweep("even", 1, engine=engine, chunk=3)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        (found,) = represent(recognizer.backbone, clips, sweep).activations
+        stem = recognizer.backbone.folded_stem if engine == "chunked" else None
+        chunks = [clips[0].pictures(range(at, at + 3)) for at in range(0, 150, 3)]
+        outputs = [
+            recognizer.backbone.stem(x) if stem is None else stem(x, stem.weights()) for x in chunks
+        ]
+    mean = torch.cat(outputs).double().mean(dim=0)
+    assert ((found.double() - mean).abs() <= 2**-8 * mean.abs() + 1e-6).all()
+
+
 def test_gradients_accumulate_and_scale() -> None:
     """To autograd the chunked means are one operation: backward twice adds up, a scaled loss scales."""
     recognizer, sweep = _tiny(), make_sweep()
