@@ -10,7 +10,7 @@ from fvar.model.interface import Representations, Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.system import total_host_memory
 
-_PROBED_FRAMES = 2  # a batch norm that trains needs two values
+_PROBED_FRAMES = (2, 4)  # a batch norm that trains needs two values
 
 
 def check_memory(
@@ -45,11 +45,21 @@ def bytes_per_frame(
     recognizer: Recognizer, sweep: Sweep, *, size: int, device: torch.device
 ) -> int:
     """Return the bytes that autograd keeps per frame, of the stem, and of the trunk without clusters."""
+    few, more = (
+        _tape_bytes(recognizer, sweep, count, size=size, device=device) for count in _PROBED_FRAMES
+    )
+    # The difference, because folded weights are on the tape too, once for all frames.
+    return (more - few) // (_PROBED_FRAMES[1] - _PROBED_FRAMES[0])
+
+
+def _tape_bytes(
+    recognizer: Recognizer, sweep: Sweep, num_frames: int, *, size: int, device: torch.device
+) -> int:
     probe = copy.deepcopy(recognizer)  # a forward pass moves the statistics of a norm that trains
-    pictures = torch.zeros(_PROBED_FRAMES, 3, size, size, device=device)
+    pictures = torch.zeros(num_frames, 3, size, size, device=device)
     meter = TapeMeter(apart_from=list(probe.parameters()))
     with meter.running():
         frames = probe.backbone.stem(pictures)
         if sweep.clustering is None:
-            probe.classify(Representations(frames, (_PROBED_FRAMES,), None, None, 0))
-    return meter.num_bytes // _PROBED_FRAMES
+            probe.classify(Representations(frames, (num_frames,), None, None, 0))
+    return meter.num_bytes

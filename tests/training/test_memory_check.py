@@ -50,10 +50,11 @@ def _saved_bytes(recognizer: Recognizer, sweep: Sweep, num_frames: int) -> int:
     return sum(sizes.values())
 
 
+@pytest.mark.parametrize("norm", ["train", "frozen"])
 @pytest.mark.parametrize("clustering", ["even", "none"])
-def test_bytes_per_frame_are_what_a_longer_video_adds(clustering: str) -> None:
+def test_bytes_per_frame_are_what_a_longer_video_adds(clustering: str, norm: str) -> None:
     """Ten frames more keep ten times as much, within 10 %: of the stem, for `none` of the whole network."""
-    recognizer, sweep = _built(clustering=clustering)
+    recognizer, sweep = _built(clustering=clustering, norm=norm)
     added = (_saved_bytes(recognizer, sweep, 22) - _saved_bytes(recognizer, sweep, 12)) / 10
     assert bytes_per_frame(recognizer, sweep, size=SIZE, device=CPU) == pytest.approx(
         added, rel=0.1
