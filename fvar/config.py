@@ -187,7 +187,7 @@ class TrainConfig(_CacheSettings):
     """Whether the stem, the layers before the clustering, keeps its weights."""
 
     engine: Literal["auto", "plain", "chunked"] = "auto"
-    """`chunked` needs memory that does not grow with the video's length."""
+    """`chunked` needs memory that does not grow with the video; a frozen stem always goes in chunks."""
     chunk_frames: Annotated[int | None, Flag(default="8 on a CPU, 64 on a GPU")] = Field(None, ge=1)
     """Frames that go through the stem at once."""
     keep_mb: int = Field(1024, ge=0)

@@ -19,6 +19,7 @@ every 128 chunks.
 import ctypes
 import math
 import os
+import platform
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,6 +34,7 @@ _MAY_GROW_BYTES = 256 << 20
 
 # Its second number is the pages that this process has in memory.
 _STATM = Path("/proc/self/statm")
+_CPU_INFO = Path("/proc/cpuinfo")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 # Limits of a container: microseconds of work per microseconds of time; bytes. Either may be "max".
@@ -91,6 +93,15 @@ def total_host_memory() -> int:
         return min(machine, int(_CGROUP_LIMIT.read_text()))
     except (OSError, ValueError):
         return machine
+
+
+def processor_model() -> str:
+    """Return the name of the processor's model; of its architecture where the system does not tell."""
+    with suppress(OSError, UnicodeDecodeError):
+        for line in _CPU_INFO.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def usable_processors() -> int:

@@ -8,8 +8,10 @@ Letters: K clusters, T frames, C H W.
 """
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from fvar.errors import StoppedError
 from fvar.loading.transforms import Framing
 from fvar.model.clustering import Clusters
 from fvar.model.interface import Representations
-from fvar.store.files import atomic_path, size_of
+from fvar.store.files import atomic_path, remove_old_leftovers, size_of
 
 _HASH_BYTES = hashlib.sha256().digest_size
 
@@ -67,16 +69,17 @@ class RepresentationCache:
             folder: Of the entries.
             maker: What turns pictures into representations.
             max_bytes: The size up to which entries are written, those that are there included. In any case
-                at most half of what is free on the disk is taken.
+                half of what is free on the disk now stays free.
             num_writers: How many processes write; each takes its part of the room.
             device: Where representations go.
             warn: Gets a sentence when entries can no longer be written.
         """
         self.folder, self._maker, self._device, self._warn = folder, maker, device, warn
         self.num_written, self._written_bytes = 0, 0
-        room = min(max_bytes - size_of(folder), _free_bytes(folder) // 2)
-        self._room = room // num_writers
-        self.is_closed = False
+        self._room = (max_bytes - size_of(folder)) // num_writers
+        self._least_free = _free_bytes(folder) // 2
+        self._failed, self.is_closed = False, False
+        remove_old_leftovers(folder)
 
     @property
     def is_random(self) -> bool:
@@ -109,7 +112,7 @@ class RepresentationCache:
         return _representations({name: x.to(self._device) for name, x in tensors.items()})
 
     def __contains__(self, key: str) -> bool:
-        return self._path(key).is_file()
+        return os.path.isfile(self._path(key))  # noqa: PTH113  # Path.is_file raises without permission
 
     def write(self, key: str, seen: Representations) -> None:
         """Keep the representations of one video. Without room for them nothing happens; that is said once."""
@@ -118,14 +121,20 @@ class RepresentationCache:
         content = save(_tensors(seen))
         num_bytes = _HASH_BYTES + len(content)
         if num_bytes > self._room:
-            self._close("has no room left (delete it, or raise --cache-gb)")
+            self._close("is as large as --cache-gb allows (delete it, or allow more)")
+            return
+        if _free_bytes(self.folder) - num_bytes < self._least_free:
+            self._close("has taken half of what was free on the disk (free the disk)")
             return
         try:
             with atomic_path(self._path(key)) as temporary:
                 temporary.write_bytes(hashlib.sha256(content).digest() + content)
         except StoppedError as error:
-            self._close(f"cannot be written ({error.__cause__})")
+            if self._failed:  # once may be someone who deletes the folder
+                self._close(f"cannot be written ({getattr(error.__cause__, 'strerror', None)})")
+            self._failed = True
             return
+        self._failed = False
         self._room -= num_bytes
         self.num_written += 1
         self._written_bytes += num_bytes
@@ -145,8 +154,11 @@ class RepresentationCache:
 
 
 def _free_bytes(folder: Path) -> int:
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free
+    """Return what is free on the disk of a folder, which need not exist."""
+    for path in (folder, *folder.absolute().parents):
+        with suppress(OSError):
+            return shutil.disk_usage(path).free
+    return 0
 
 
 def _tensors(seen: Representations) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ from fvar.config import TrainConfig
 from fvar.loading.sampling import draw_key, uniform_frames
 from fvar.loading.transforms import Framing, center_framing, multi_scale_framing
 from fvar.model.build import freezes_stem
+from fvar.model.clusterings import load_clustering
+from fvar.names import clustering_names
 
 _VIEWS = 4
 
@@ -49,15 +51,16 @@ class View:
     def framing(self, height: int, width: int, *, epoch: int, video_id: str) -> Framing:
         """Return the one crop and flip of a video in an epoch."""
         drawn: tuple[object, ...] = (self.seed, epoch)
+        flip = draw_key(*drawn, video_id, "flip")
         if self.num_views:
-            drawn = ("view", draw_key(*drawn, video_id, "view") % self.num_views)
+            view = draw_key(*drawn, video_id, "view") % self.num_views
+            drawn, flip = ("view", view), view + draw_key(video_id, "flip")  # every other view
         if self.crop == "multi-scale":
             key = draw_key(*drawn, video_id, "crop")
             framing = multi_scale_framing(height, width, key=key)
         else:
             framing = center_framing(height, width, fraction=self.crop_fraction)
-        mirrored = self.flip and draw_key(*drawn, video_id, "flip") % 2 == 1
-        return replace(framing, mirrored=mirrored)
+        return replace(framing, mirrored=self.flip and flip % 2 == 1)
 
     @property
     def returns(self) -> bool:
@@ -92,9 +95,11 @@ def training_view(config: TrainConfig, *, epoch: int) -> View:
 
 
 def _num_views(config: TrainConfig) -> int:
-    """Return V: as `config` sets it, else what lets representations be kept where the stem never changes."""
+    """Return V: as `config` sets it, else a small number where representations can then be kept."""
     if config.crop == "center":
         return 0  # the mirror images are the only views
     if config.views is not None:
         return config.views
-    return _VIEWS if freezes_stem(config) else 0
+    clusters = config.clustering in clustering_names()
+    keeps = freezes_stem(config) and clusters and not load_clustering(config.clustering).IS_RANDOM
+    return _VIEWS if keeps else 0

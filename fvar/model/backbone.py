@@ -71,6 +71,7 @@ class Backbone(nn.Module):
             with _shifting(folded.layers, self._entries, layout):
                 x = folded.layers(x)
         else:
+            folded.take_modes()
             with _shifting(folded.shape, self._entries, layout):
                 x = folded(x, folded.weights())
         return x.mean(dim=(2, 3))

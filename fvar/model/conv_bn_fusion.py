@@ -53,6 +53,11 @@ class FoldedLayers:
             found |= {f"{name}.weight": weight, f"{name}.bias": bias}
         return tuple(found[name] for name in self.names)
 
+    def take_modes(self) -> None:
+        """Put every module of `shape` into the mode of its original: a dropout drops in training."""
+        for name, module in self.layers.named_modules():
+            self.shape.get_submodule(name).training = module.training
+
     def __call__(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Return what the layers make of pictures or activations: (n, C, H, W) -> (n, C', H', W')."""
         named = dict(zip(self.names, weights, strict=True))

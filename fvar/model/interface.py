@@ -103,7 +103,10 @@ class Representations:
 
     @classmethod
     def join(cls, videos: Sequence["Representations"]) -> "Representations":
-        """Return the representations of at least one video as those of a batch; one sweep made them all."""
+        """Return the representations of at least one video as those of a batch.
+
+        Step distances and clusters are there if all videos have them.
+        """
         clusters = [video.clusters for video in videos if video.clusters is not None]
         steps = [video.steps for video in videos if video.steps is not None]
         return cls(
@@ -113,8 +116,8 @@ class Representations:
                 torch.cat([found.starts for found in clusters]),
                 torch.cat([found.stops for found in clusters]),
             )
-            if clusters
+            if len(clusters) == len(videos)
             else None,
-            torch.cat(steps) if steps else None,
+            torch.cat(steps) if len(steps) == len(videos) else None,
             videos[0].num_bits,
         )

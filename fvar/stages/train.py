@@ -57,6 +57,8 @@ def train(
         videos = _training_set(stored, config)
         checkpoint = world.on_main(lambda: _load_last(out_dir, config, stored) if resume else None)
         recognizer, sweep = _build(config, videos, reporter, world)
+        if checkpoint:  # before the cache is opened, which knows the stem by its weights
+            recognizer.load_state_dict(checkpoint.model)
         cache = open_cache(
             out_dir,
             config,
@@ -138,13 +140,14 @@ def _build(
 ) -> tuple[Recognizer, Sweep]:
     """Build the network from its seed and starting weights, and tell the user what will happen."""
     torch.manual_seed(config.seed)
-    torch.backends.cudnn.deterministic = True
     recognizer = build_recognizer(config, num_classes=len(videos.classes))
     sweep = build_sweep(config, recognizer.backbone, device=world.device)
     left_out = load_weights(recognizer.backbone, config)
     if left_out:
         reporter.info(f"weights {config.weights}: left out {len(left_out)} keys of its classifier")
-    if sweep.engine == "plain" and evaluation_view(config).num_samples is None:
+    goes_in_chunks = freezes_stem(config) and sweep.clustering is not None
+    samples = evaluation_view(config).num_samples is not None
+    if sweep.engine == "plain" and not goes_in_chunks and not samples:
         _check_longest(videos, config)
     videos.frames.report_thinning(reporter)
     frames = sum(video.num_frames for video in videos.train)

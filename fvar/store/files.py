@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -16,6 +17,7 @@ from fvar.errors import ManifestError, StoppedError
 
 MANIFEST_NAME = "manifest.json"
 CACHE_NAME = "fvar-cache"  # beside a training: what its frozen stem made of videos
+_LEFT_SECONDS = 3600  # a file that is written takes less
 REPLACE = "choose another --out or pass --overwrite to replace it"
 
 _WRITE_FIXES = {
@@ -114,8 +116,21 @@ def cache_folder(train_dir: Path) -> Path:
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of all files in `folder`; 0 if it does not exist."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Return the bytes of all files in `folder`; 0 if it does not exist. It may be deleted meanwhile."""
+    num_bytes = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                num_bytes += Path(place, name).stat().st_size
+    return num_bytes
+
+
+def remove_old_leftovers(folder: Path) -> None:
+    """Delete what killed writers left in the folders of `folder` an hour ago or earlier."""
+    for temporary in folder.glob("*/.*.partial"):
+        with contextlib.suppress(OSError):
+            if temporary.stat().st_mtime < time.time() - _LEFT_SECONDS:
+                temporary.unlink()
 
 
 def is_complete(folder: Path) -> bool:

@@ -127,6 +127,9 @@ def _choose_device(name: DeviceName, *, local_rank: int) -> torch.device:
         keep_freed_memory()
         return torch.device("cpu")
     torch.cuda.set_device(local_rank)
+    torch.backends.cudnn.deterministic = (
+        True  # the same bits in training, evaluation and inspection
+    )
     return torch.device("cuda", local_rank)
 
 

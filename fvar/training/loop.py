@@ -66,8 +66,7 @@ class Trainer:
         self.parallel = world.wrap(recognizer)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of the same training."""
-        self.recognizer.load_state_dict(checkpoint.model)
+        """Go on from a checkpoint of the same training, whose weights the recognizer has."""
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
         self.scheduler.load_state_dict(dict(checkpoint.scheduler))
         self.scaler.load_state_dict(dict(checkpoint.scaler))
@@ -156,7 +155,8 @@ class Trainer:
             progress: Counts the videos.
         """
         sweep = self._sweep_of(epoch)
-        parts = split_step(self.recognizer.backbone, clips, sweep)
+        with autocast(self.config.precision, self.world.device):
+            parts = split_step(self.recognizer.backbone, clips, sweep)
         found = run_parts(self.parallel, parts, lambda part: self._add_gradients(part, size, sweep))
         loss, correct = torch.stack(found).sum(dim=0)
         self.scaler.unscale_(self.optimizer)

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+import torchcodec
 
 import fvar.loading
 import fvar.model
@@ -20,6 +21,7 @@ from fvar.model.interface import Representations, Sweep
 from fvar.model.recognizer import represent_without_tape
 from fvar.reporting import Reporter
 from fvar.store.files import cache_folder
+from fvar.system import processor_model
 from fvar.training.distributed import World, autocast_dtype
 
 
@@ -48,9 +50,12 @@ class Representer:
         views = (*clip.later, clip)
         # Decoding takes a third of the time, so that mirror images are made from the same crops.
         shares = len({view.framing.rectangle for view in views}) < len(views)
-        memo = CropMemo(self.sweep.keep_bytes) if shares else None
+        half = self.sweep.keep_bytes // 2
+        memo, sweep = (
+            (CropMemo(half), replace(self.sweep, keep_bytes=half)) if shares else (None, self.sweep)
+        )
         for view in views:
-            seen = represent_without_tape(self.backbone, replace(view, memo=memo), self.sweep)
+            seen = represent_without_tape(self.backbone, replace(view, memo=memo), sweep)
             if self.cache is not None and view.key is not None:
                 self.cache.write(view.key, seen)
         return seen
@@ -101,7 +106,8 @@ def _maker(config: TrainConfig, backbone: Backbone, sweep: Sweep, device: torch.
     made_with = (
         *(config.backbone, config.stage, config.size),
         *(sweep.clustering, sweep.num_clusters, sweep.chunk_frames, aggregator),
-        *(autocast_dtype(config.precision, device), _processor(device), torch.__version__),
+        *(autocast_dtype(config.precision, device), _processor(device)),
+        *(torch.__version__, torchcodec.__version__),
     )
     digest.update(repr(made_with).encode())
     return Maker(
@@ -115,7 +121,8 @@ def _processor(device: torch.device) -> str:
     """Return the kind of processor: another one may round differently."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+    return f"{processor_model()}, {capability}, {threads} threads"
 
 
 @cache

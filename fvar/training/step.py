@@ -30,7 +30,8 @@ def split_step(backbone: Backbone, clips: Sequence[_Clip], sweep: Sweep) -> list
         sweep: How the stem goes over their frames.
     """
     weights = backbone.stem_parameters()
-    has_tapes = sweep.engine == "chunked" and any(weight.requires_grad for weight in weights)
+    keeps_tapes = sweep.engine == "chunked" and sweep.backward_fraction == 1
+    has_tapes = keeps_tapes and any(weight.requires_grad for weight in weights)
     on_gpu = any(weight.device.type == "cuda" for weight in weights)
     if len(clips) < 2 or not has_tapes or on_gpu or depends_on_batch(backbone.network.modules()):
         return [clips]
@@ -55,13 +56,14 @@ def run_parts(
 
 
 def _frames_that_fit(backbone: Backbone, clip: Clip, sweep: Sweep) -> int:
-    """Return how many frames' tapes fit `Sweep.keep_bytes`, by running the stem on one frame."""
+    """Return how many frames' tapes fit `Sweep.keep_bytes`, by running the stem on a chunk."""
+    frames = range(min(sweep.chunk_frames, clip.num_frames))
     weights = [w.detach().requires_grad_(w.requires_grad) for w in backbone.folded_stem.weights()]
     meter = TapeMeter(apart_from=weights)
     with meter.running():
-        output = backbone.folded_stem(clip.pictures([0]), weights)
+        output = backbone.folded_stem(clip.pictures(frames), weights)
     meter.add(output)
-    return sweep.keep_bytes // meter.num_bytes
+    return sweep.keep_bytes * len(frames) // meter.num_bytes
 
 
 def _pack(clips: Sequence[_Clip], num_frames: int) -> list[Sequence[_Clip]]:

@@ -1,6 +1,6 @@
 """The cache of representations: everything that makes them is in the key, and nothing else."""
 
-from collections.abc import Callable
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ import pytest
 import torch
 from training_samples import tiny_config
 
+from fvar.loading import representation_cache
+from fvar.loading.clip import CropMemo
 from fvar.loading.representation_cache import RepresentationCache
 from fvar.loading.transforms import Framing
 from fvar.model.build import build_recognizer, build_sweep
@@ -23,12 +25,12 @@ FRAMING = Framing(1, 2, 30, 40)
 ALONE = World(0, 1, torch.device("cpu"))
 
 
-def _cache(folder: Path, *, stem_seed: int = 0, **changes: Any) -> RepresentationCache:
+def _opened(folder: Path, *, stem_seed: int = 0, **changes: Any) -> RepresentationCache | None:
     config = tiny_config(**({"freeze_stem": True} | changes))
     torch.manual_seed(stem_seed)
     backbone = build_recognizer(config, num_classes=3).backbone
     sweep = build_sweep(config, backbone)
-    cache = open_cache(
+    return open_cache(
         folder / "train",
         config,
         backbone,
@@ -37,6 +39,10 @@ def _cache(folder: Path, *, stem_seed: int = 0, **changes: Any) -> Representatio
         world=ALONE,
         reporter=SilentReporter(),
     )
+
+
+def _cache(folder: Path, **changes: Any) -> RepresentationCache:
+    cache = _opened(folder, **changes)
     assert cache is not None
     return cache
 
@@ -151,9 +157,47 @@ def test_processes_share_the_room(tmp_path: Path) -> None:
     assert len(warnings) == 2
 
 
-def test_nothing_is_kept_where_the_stem_learns(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"freeze_stem": False}, {"clustering": "uniform"}, {"cache": False}]
+)
+def test_nothing_is_kept_where_the_stem_learns(tmp_path: Path, changes: dict[str, Any]) -> None:
     """A stem that is trained, a training that clusters nothing, and `--no-cache` have no cache."""
-    opened: Callable[..., RepresentationCache] = _cache
-    for changes in ({"freeze_stem": False}, {"clustering": "uniform"}, {"cache": False}):
-        with pytest.raises(AssertionError):
-            opened(tmp_path, **changes)
+    assert _opened(tmp_path, **changes) is None
+
+
+def test_half_of_the_disk_stays_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what was free at the start, whoever else writes meanwhile."""
+    free, seen = [10_000], _representations(torch.float32, steps=True)
+    monkeypatch.setattr(representation_cache, "_free_bytes", lambda _: free[0])
+    cache = _cache(tmp_path)
+    cache.write("ab", seen)
+    free[0] = 5_001  # another program wrote
+    cache.write("cd", seen)
+    assert ("ab" in cache, "cd" in cache, cache.is_closed) == (True, False, True)
+
+
+def test_leftovers_of_killed_writers_go(tmp_path: Path) -> None:
+    """Temporary files of an hour ago are deleted, younger ones may still be written."""
+    folder = tmp_path / "fvar-cache" / "ab"
+    folder.mkdir(parents=True)
+    old, new = folder / ".abc.representations.1.partial", folder / ".abd.representations.2.partial"
+    for path in (old, new):
+        path.write_bytes(b"x")
+    os.utime(old, (1, 1))
+    _cache(tmp_path)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_memo_keeps_crops_alone() -> None:
+    """Also where a crop is a view of whole pictures; what exceeds the budget is made again."""
+    framing = Framing(4, 4, 8, 8)
+    memo, made = CropMemo(2 * 3 * 8 * 8), list[int]()
+
+    def make() -> torch.Tensor:
+        made.append(1)
+        return framing.crop(torch.zeros(1, 3, 40, 40, dtype=torch.uint8), size=8)
+
+    for frame in (0, 1, 2, 0, 1, 2):
+        crops = memo.get([frame], framing, make)
+        assert crops.untyped_storage().nbytes() == crops.nbytes
+    assert len(made) == 4

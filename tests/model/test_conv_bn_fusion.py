@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fvar.model.backbone import Backbone
 from fvar.model.conv_bn_fusion import BATCH_NORMS, FoldedLayers
+from fvar.model.shift import VideoLayout
 from fvar.names import backbone_names
 
 LARGE = {"resnet34", "resnet50", "resnet101"}
@@ -180,6 +181,18 @@ def test_a_norm_that_is_not_a_map_of_a_convolution_stays(case: str) -> None:
 def _same_stem(backbone: Backbone) -> bool:
     pictures = _pictures().to(next(backbone.parameters()).dtype)
     return distance(_folded(backbone, pictures), backbone.stem(pictures)) <= 1e-12
+
+
+def test_a_dropout_in_the_trunk_drops_in_training_alone() -> None:
+    """Folding changes no mode of a layer beside the norms."""
+    layers = [CONV, nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5)]
+    network = settle(nn.Sequential(*copy.deepcopy(layers)))
+    backbone = Backbone(network, units=list(network), num_stem_units=1, shifted={}, num_features=4)
+    layout = VideoLayout.of([2], device=torch.device("cpu"))
+    x = torch.rand(2, 4, 5, 5)
+    assert torch.equal(backbone.trunk(x, layout), backbone.trunk(x, layout))
+    network[3].train()
+    assert not torch.equal(backbone.trunk(x, layout), backbone.trunk(x, layout))
 
 
 def test_weights_follow_the_parameters() -> None:

@@ -1,7 +1,7 @@
 """Kept representations: the same numbers to the bit, without a frame read twice."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,21 @@ class _Warned(SilentReporter):
         self.warnings.append(message)
 
 
+def _interrupt(monkeypatch: pytest.MonkeyPatch, training: Callable[[], object]) -> None:
+    """Let Ctrl-C arrive in the second epoch of a training."""
+    step = Trainer._step
+
+    def stopping(self: Trainer, *args: Any, epoch: int, **kwargs: Any) -> torch.Tensor:
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, *args, epoch=epoch, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            training()
+
+
 def _entries(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.representations"))
 
@@ -166,19 +181,41 @@ def test_resumed_equals_undisturbed(
     frames: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps: bool
 ) -> None:
     """An interrupted training goes on to the same bit, with what it kept or without."""
-    step = Trainer._step
-
-    def stopping(self: Trainer, *args: Any, epoch: int, **kwargs: Any) -> Any:
-        if epoch == 1:
-            raise KeyboardInterrupt
-        return step(self, *args, epoch=epoch, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            run_training(frames, tmp_path / "train", **FROZEN)
+    _interrupt(monkeypatch, lambda: run_training(frames, tmp_path / "train", **FROZEN))
     run_training(frames, tmp_path / "train", resume=True, cache=keeps, **FROZEN)
     assert_same_training(fresh, tmp_path / "train")
+
+
+@pytest.mark.slow
+def test_a_resumed_training_knows_its_own_stem(
+    frames: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of the starting weights is replaced before `--resume`: nothing is kept under its name."""
+    path = tmp_path / "weights.pt"
+    shutil.copy(weights, path)
+    settings = FROZEN | {"weights": str(path), "epochs": 2}
+    _interrupt(monkeypatch, lambda: run_training(frames, tmp_path / "old" / "train", **settings))
+    changed = {n: -x if "conv" in n else x for n, x in torch.load(path).items()}
+    torch.save(changed, path)
+    run_training(frames, tmp_path / "old" / "train", resume=True, **settings)
+    without = run_training(frames, tmp_path / "without", cache=False, **settings)
+    assert_same_training(without, run_training(frames, tmp_path / "old" / "new", **settings))
+
+
+@pytest.mark.slow
+def test_the_cache_may_be_deleted_at_any_time(
+    frames: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before every step; the training is the same, and goes on keeping."""
+    step = Trainer._step
+
+    def deleting(self: Trainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        shutil.rmtree(tmp_path / "fvar-cache", ignore_errors=True)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "_step", deleting)
+    assert_same_training(fresh, run_training(frames, tmp_path / "train", **FROZEN))
+    assert _entries(tmp_path)
 
 
 @pytest.mark.slow
