@@ -24,6 +24,8 @@ from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.training.checkpoint import Checkpoint, load_checkpoint
 
 HEIGHT, WIDTH = 40, 48
+# Changes of `tiny_config` with which representations are kept
+FROZEN: dict[str, Any] = {"freeze_stem": True, "norm": "frozen", "crop": "center", "epochs": 3}
 CLASSES = ("down", "left", "up")
 
 
@@ -226,3 +228,8 @@ def flip_byte(path: Path, *, at: int, mask: int = 1) -> None:
     content = bytearray(path.read_bytes())
     content[at] ^= mask
     path.write_bytes(content)
+
+
+def cache_entries(folder: Path) -> list[Path]:
+    """Return the files of kept representations anywhere in a folder."""
+    return sorted(folder.rglob("*.representations"))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from fvar.errors import WeightsError
+from fvar.model.networks import cut_backbone
 from fvar.model.weights import imagenet_state, load_strictly, read_state
 
 State = dict[str, Tensor]
@@ -244,3 +245,12 @@ def test_a_network_unknown_to_torchvision_has_no_imagenet_weights() -> None:
     """ImageNet weights for `tiny` are refused by its name."""
     with pytest.raises(WeightsError, match="backbone tiny has no ImageNet weights"):
         imagenet_state("tiny")
+
+
+def test_pretrained_mobilenet_features_load(shared: Path) -> None:
+    """The MobileNetV2 features trained on ImageNet load strictly and leave no key out."""
+    state = read_state(shared / "weights" / "mobilenet_v2_imagenet_features.pt")
+    network = cut_backbone("mobilenet_v2", stage=1).network
+    assert load_strictly(network, state, source="shared") == []
+    key = "features.0.0.weight"
+    assert torch.equal(network.state_dict()[key], state[key])

@@ -10,14 +10,7 @@ from typing import Any
 import pytest
 import torch
 from processes import Ended, fvar_on_nodes, fvar_processes
-from training_samples import (
-    ROWS,
-    assert_same_training,
-    sample_pictures,
-    sample_video,
-    sample_videos,
-    tiny_config,
-)
+from training_samples import ROWS, sample_pictures, sample_video, sample_videos, tiny_config
 from training_samples import write_frames as write
 
 from fvar.config import EvalConfig
@@ -172,18 +165,6 @@ def test_two_processes_evaluate_as_one(run: Path) -> None:
     assert [code for code, _, _ in fvar_processes(2, arguments)] == [0, 0]
     for name in ("predictions.csv", "per_class.csv", "confusion.csv"):
         assert (run / "eval1" / name).read_bytes() == (run / "eval2" / name).read_bytes()
-
-
-@pytest.mark.slow
-def test_two_processes_keep_representations(run: Path) -> None:
-    """What either of them kept changes no bit, whichever process reads it later."""
-    frozen = ["--freeze-stem", "--epochs", 3]
-    for folder, more in (("fresh", "--no-cache"), ("kept", "--cache")):
-        out = Path(folder, "train")
-        ended = fvar_processes(2, [*_arguments(run, str(out)), *frozen, more])
-        assert [code for code, _, _ in ended] == [0, 0], ended
-    assert list((run / "kept" / "fvar-cache").iterdir())
-    assert_same_training(run / "fresh" / "train", run / "kept" / "train")
 
 
 @pytest.mark.slow
