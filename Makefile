@@ -66,7 +66,7 @@ mutants: setup  ## change the method in each way of tools/mutations.toml; a test
 	$(BIN)/python tools/mutants.py
 
 bench gpu: export OMP_WAIT_POLICY = PASSIVE  # as the command sets it
-bench: setup  ## time and memory of the engines, the store, the loader, extraction and kept representations, as ratios within one run (MINUTES)
+bench: setup  ## time and memory of the engines, the store, the loader, extraction and kept representations, as ratios within one run (half an hour)
 	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python benchmarks/parts.py
 	$(BIN)/python benchmarks/store.py
