@@ -77,7 +77,7 @@ def test_a_second_training_reads_no_frame(
     frames: Path, weights: str, tmp_path: Path, read_ids: list[str], changes: dict[str, Any]
 ) -> None:
     """With another seed and rate: in enough epochs every view was seen, and views do not depend on them."""
-    settings = FROZEN | {"weights": weights, "epochs": 10} | changes
+    settings = FROZEN | {"weights": weights, "epochs": 6} | changes
     run_training(frames, tmp_path / "first", **settings, seed=1)
     read_ids.clear()
     run_training(frames, tmp_path / "second", **settings, seed=2, lr=0.002)
