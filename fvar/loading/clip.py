@@ -34,9 +34,8 @@ class CropMemo:
         if place in self._crops:
             return self._crops[place]
         crops = make()
-        if (
-            crops.untyped_storage().nbytes() > crops.nbytes
-        ):  # a view, which would hold whole pictures
+        # A view would hold whole pictures.
+        if crops.untyped_storage().nbytes() > crops.nbytes:
             crops = crops.clone(memory_format=torch.channels_last)
         if crops.nbytes <= self._left:
             self._left -= crops.nbytes

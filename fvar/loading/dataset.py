@@ -59,8 +59,8 @@ class VideoDataset:
         """
         self._store, self._videos = FrameStore(folder), list(videos)
         self._view, self._device, self._epochs = view, device, epochs
-        # Cuts that are drawn in each epoch do not return, as little as crops.
-        is_kept = cache is not None and view.returns and not (view.random and cache.is_random)
+        # What is drawn in each epoch, crops or cuts, is not seen again.
+        is_kept = cache is not None and view.repeats and not (view.random and cache.is_random)
         self._cache = cache if is_kept else None
 
     def __len__(self) -> int:

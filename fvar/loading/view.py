@@ -63,7 +63,7 @@ class View:
         return replace(framing, mirrored=self.flip and flip % 2 == 1)
 
     @property
-    def returns(self) -> bool:
+    def repeats(self) -> bool:
         """Whether a video is seen in few framings, each of them again and again, with every frame."""
         return self.num_samples is None and (self.crop == "center" or self.num_views > 0)
 
