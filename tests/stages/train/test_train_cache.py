@@ -35,7 +35,7 @@ def test_the_cache_changes_no_bit(fresh: Path, kept: Path) -> None:
         {"crop": "multi-scale", "views": 0},
         {"clustering": "random"},
         {"clustering": "even", "engine": "plain"},
-        {"sampled_epochs": 1},
+        {"sampled_epochs": 1, "epochs": 3},
         {"precision": "bf16"},
         {"clustering": "uniform"},
         {"norm": "stem-frozen"},
@@ -43,7 +43,7 @@ def test_the_cache_changes_no_bit(fresh: Path, kept: Path) -> None:
 )
 def test_no_setting_changes_a_bit(frames: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     """Also with drawn crops and cuts, other engines and precisions, or where nothing can be kept."""
-    settings = FROZEN | changes
+    settings = FROZEN | {"epochs": 2} | changes
     without = run_training(frames, tmp_path / "without", cache=False, **settings)
     assert_same_training(without, run_training(frames, tmp_path / "with", **settings))
 
