@@ -68,7 +68,7 @@ class _CacheSettings(_StageSettings):
     cache: Annotated[bool, Flag(name="--cache/--no-cache", default="cache")] = True
     """Keep what a frozen stem makes of the videos in the folder fvar-cache, beside the training."""
     cache_gb: float = Field(10.0, gt=0)
-    """Size up to which fvar-cache grows, GB; at most half of what is free on the disk."""
+    """Size up to which fvar-cache grows, GB. Half of what is free on the disk always stays free."""
 
     @property
     def max_cache_gb(self) -> float | None:
@@ -173,10 +173,10 @@ class TrainConfig(_CacheSettings):
     """Mirror half of the training videos."""
     crop: Literal["center", "multi-scale"] = "center"
     """Training crops."""
-    views: Annotated[int | None, Flag(default="4 where the stem is frozen, otherwise 0")] = Field(
-        None, ge=0
-    )
-    """Distinct crops of each video with crop `multi-scale`; 0 draws a new one in every epoch."""
+    views: Annotated[
+        int | None, Flag(default="4 where representations can be kept, otherwise 0")
+    ] = Field(None, ge=0)
+    """Number of distinct crops of each video with crop `multi-scale`; 0 draws a new one in every epoch."""
     crop_share: float = Field(0.875, gt=0, le=1)
     """Side of the central crop, as a fraction of the short side."""
     norm: Literal["auto", "frozen", "partial", "stem-frozen", "train"] = "auto"

@@ -78,7 +78,7 @@ class EncodedClip:
 
     @property
     def video(self) -> EncodedVideo:
-        """What `load` returns."""
+        """Its encoded frames, read by `load`."""
         return self.load()
 
     def pictures(self, frames: Sequence[int]) -> Tensor:
@@ -133,15 +133,15 @@ class EncodedClip:
 
 
 def _num_threads(device: torch.device) -> int:
-    """Return as many threads as torch computes with; beside a GPU, which computes, all processors.
+    """Return how many threads decode: as many as torch computes with, or all processors where a GPU computes.
 
-    There torch's own number says nothing: torchrun sets it to 1.
+    With a GPU, torch's own number says nothing: torchrun sets it to 1.
     """
     return torch.get_num_threads() if device.type == "cpu" else usable_processors()
 
 
 def _decode(encoded: Sequence[Tensor], *, threads: int) -> list[Tensor]:
-    """Decode JPEG pictures on so many threads: -> (3, H, W) uint8 each."""
+    """Decode JPEG pictures on `threads` threads: -> (3, H, W) uint8 each."""
     size = math.ceil(len(encoded) / threads)
     parts = [list(encoded[first : first + size]) for first in range(0, len(encoded), size)]
     return [picture for part in _threads().map(decode_jpeg, parts) for picture in part]

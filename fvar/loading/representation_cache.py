@@ -164,7 +164,8 @@ def _free_bytes(folder: Path) -> int:
 def _tensors(seen: Representations) -> dict[str, Tensor]:
     """Return what an entry holds. Channels come last, as in memory: convolutions then give the same bits."""
     clusters = seen.clusters
-    assert clusters is not None, "only clusters are kept"  # noqa: S101
+    if clusters is None:
+        raise ValueError("representations without clusters cannot be kept")
     tensors = {
         "activations": seen.activations.permute(0, 2, 3, 1),  # (K, H, W, C)
         "starts": clusters.starts,  # (1, K)

@@ -9,7 +9,7 @@ from fvar.model.build import freezes_stem
 from fvar.model.clusterings import load_clustering
 from fvar.names import clustering_names
 
-_VIEWS = 4
+_VIEWS = 4  # the smallest number that was as accurate as a new crop in every epoch (docs/cost.md)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class View:
         flip = draw_key(*drawn, video_id, "flip")
         if self.num_views:
             view = draw_key(*drawn, video_id, "view") % self.num_views
-            drawn, flip = ("view", view), view + draw_key(video_id, "flip")  # every other view
+            # The same for every seed; every other view is mirrored.
+            drawn, flip = ("view", view), view + draw_key(video_id, "flip")
         if self.crop == "multi-scale":
             key = draw_key(*drawn, video_id, "crop")
             framing = multi_scale_framing(height, width, key=key)

@@ -113,6 +113,8 @@ def _clustering(config: TrainConfig) -> str | None:
 def _engine(config: TrainConfig, backbone: Backbone) -> Engine:
     trains_norm = depends_on_batch(backbone.stem_modules())
     clusters = _clustering(config) is not None
+    if clusters and freezes_stem(config):
+        return "chunked"  # there is no backward pass through the stem, for which `plain` keeps activations
     if config.engine == "auto":
         return "chunked" if clusters and not trains_norm else "plain"
     if config.engine == "chunked" and trains_norm:

@@ -102,10 +102,9 @@ class Recognizer(nn.Module):
 
     @torch.no_grad()
     def infer_from(self, seen: Representations, *, num_frames: int) -> Inference:
-        """Recognize one video of T = `num_frames` by its representations.
+        """Recognize one video of T = `num_frames` from its representations.
 
-        It takes one video at a time, so that the result cannot depend on other videos, not even in its last
-        bit.
+        It takes one video at a time. So the result cannot depend on other videos, not even in its last bit.
         """
         steps = seen.steps
         return Inference(

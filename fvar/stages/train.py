@@ -145,9 +145,7 @@ def _build(
     left_out = load_weights(recognizer.backbone, config)
     if left_out:
         reporter.info(f"weights {config.weights}: left out {len(left_out)} keys of its classifier")
-    goes_in_chunks = freezes_stem(config) and sweep.clustering is not None
-    samples = evaluation_view(config).num_samples is not None
-    if sweep.engine == "plain" and not goes_in_chunks and not samples:
+    if sweep.engine == "plain" and evaluation_view(config).num_samples is None:
         _check_longest(videos, config)
     videos.frames.report_thinning(reporter)
     frames = sum(video.num_frames for video in videos.train)

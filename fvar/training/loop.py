@@ -66,7 +66,7 @@ class Trainer:
         self.parallel = world.wrap(recognizer)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of the same training, whose weights the recognizer has."""
+        """Go on from a checkpoint of the same training. The recognizer has its weights already."""
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
         self.scheduler.load_state_dict(dict(checkpoint.scheduler))
         self.scaler.load_state_dict(dict(checkpoint.scaler))

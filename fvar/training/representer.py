@@ -48,7 +48,7 @@ class Representer:
     def _make(self, clip: EncodedClip) -> Representations:
         """Return what the stem makes of a clip, after making and keeping what later epochs need."""
         views = (*clip.later, clip)
-        # Decoding takes a third of the time, so that mirror images are made from the same crops.
+        # Mirror images are made from the same crops: decoding takes a third of the time.
         shares = len({view.framing.rectangle for view in views}) < len(views)
         half = self.sweep.keep_bytes // 2
         memo, sweep = (
@@ -80,13 +80,13 @@ def open_cache(
         sweep: How it goes over the frames.
         max_gb: Size of the cache, which the processes share; None keeps nothing.
         world: The processes.
-        reporter: Is told when there is no more room.
+        reporter: Gets a warning when there is no more room.
     """
     if max_gb is None or sweep.clustering is None or not freezes_stem(config):
         return None
     return RepresentationCache(
         cache_folder(train_dir),
-        _maker(config, backbone, sweep, world.device),
+        _maker(config, backbone, sweep, sweep.clustering, world.device),
         max_bytes=int(max_gb * 1e9),
         num_writers=world.world_size,
         device=world.device,
@@ -94,9 +94,10 @@ def open_cache(
     )
 
 
-def _maker(config: TrainConfig, backbone: Backbone, sweep: Sweep, device: torch.device) -> Maker:
+def _maker(
+    config: TrainConfig, backbone: Backbone, sweep: Sweep, clustering: str, device: torch.device
+) -> Maker:
     """Return what identifies the way from pictures to representations, to the last bit."""
-    assert sweep.clustering is not None  # noqa: S101
     digest = hashlib.sha256(_code().encode())
     stem = backbone.folded_stem
     for name, weight in zip(stem.names, stem.weights(), strict=True):
@@ -105,14 +106,14 @@ def _maker(config: TrainConfig, backbone: Backbone, sweep: Sweep, device: torch.
     aggregator = f"{sweep.aggregator.__module__}.{sweep.aggregator.__qualname__}"
     made_with = (
         *(config.backbone, config.stage, config.size),
-        *(sweep.clustering, sweep.num_clusters, sweep.chunk_frames, aggregator),
+        *(clustering, sweep.num_clusters, sweep.chunk_frames, aggregator),
         *(autocast_dtype(config.precision, device), _processor(device)),
         *(torch.__version__, torchcodec.__version__),
     )
     digest.update(repr(made_with).encode())
     return Maker(
         digest.hexdigest(),
-        is_random=load_clustering(sweep.clustering).IS_RANDOM,
+        is_random=load_clustering(clustering).IS_RANDOM,
         with_steps=sweep.needs_distances,
     )
 
@@ -127,7 +128,7 @@ def _processor(device: torch.device) -> str:
 
 @cache
 def _code() -> str:
-    """Return a hash of all code that makes representations: whoever changes it finds no old ones."""
+    """Return a hash of all code that makes representations: after a change of it, old ones are not found."""
     digest = hashlib.sha256()
     for package in (fvar.model, fvar.loading):
         for path in sorted(Path(package.__path__[0]).rglob("*.py")):

@@ -19,14 +19,14 @@ _Result = TypeVar("_Result")
 def split_step(backbone: Backbone, clips: Sequence[_Clip], sweep: Sweep) -> list[Sequence[_Clip]]:
     """Return the clips of a step in parts whose gradients add up to that of the step.
 
-    A part holds as many clips as the stem's tapes fit `Sweep.keep_bytes`, at least one, so that fewer chunks
-    run twice. The batch stays whole where a batch norm of the trunk trains, because the loss of a clip then
-    depends on the others, and where there are no tapes. Also on a GPU: there the trunk, with a few
-    representations at once, would wait for the host; that is an estimate (benchmarks/README.md).
+    A part holds at least one clip, and as many as have tapes that fit `Sweep.keep_bytes` together. So fewer
+    chunks run twice. The batch stays whole in three cases: a batch norm of the trunk trains, because the loss
+    of a clip then depends on the others; there are no tapes; or the stem is on a GPU, where a trunk with few
+    representations would wait for the host. The last one is an estimate (benchmarks/README.md).
 
     Args:
         backbone: In training mode, where the step is going to run.
-        clips: This process's share of the batch, none or more.
+        clips: This process's part of the batch, none or more.
         sweep: How the stem goes over their frames.
     """
     weights = backbone.stem_parameters()

@@ -76,7 +76,7 @@ def test_what_does_not_make_them_is_not(tmp_path: Path) -> None:
 
 
 def test_changed_code_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever changes a clustering or a network gets no representations of the former one."""
+    """After a change of a clustering or a network, no representations of the former one are found."""
     before = _key(tmp_path)
     monkeypatch.setattr(representer, "_code", lambda: "other")
     assert _key(tmp_path) != before

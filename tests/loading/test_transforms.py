@@ -147,6 +147,38 @@ def test_half_of_the_training_videos_are_mirrored() -> None:
     assert mirrored(_view(flip=False)) == mirrored(evaluation_view(tiny_config())) == 0
 
 
+@pytest.mark.parametrize(
+    ("changes", "num_views"),
+    [
+        ({}, 4),
+        ({"views": 2}, 2),
+        ({"views": 0}, 0),
+        ({"crop": "center"}, 0),
+        ({"freeze_stem": False}, 0),
+        ({"clustering": "random"}, 0),
+        ({"clustering": "uniform"}, 0),
+        ({"clustering": "none"}, 0),
+    ],
+    ids=str,
+)
+def test_views_are_few_only_where_they_can_be_kept(
+    changes: dict[str, object], num_views: int
+) -> None:
+    """A frozen stem before deterministic clusters sees 4 crops of a video; otherwise each epoch draws one."""
+    assert _view(**({"freeze_stem": True} | changes)).num_views == num_views
+
+
+def test_every_other_view_is_mirrored() -> None:
+    """Of 4 views 2, for every video; all epochs and seeds draw from the same views."""
+    for video in ("a", "b", "c"):
+        views = [_view(freeze_stem=True, seed=seed) for seed in range(3)]
+        seen = [
+            {_framing(view, epoch=epoch, video_id=video) for epoch in range(60)} for view in views
+        ]
+        assert seen[0] == seen[1] == seen[2]
+        assert sorted(framing.mirrored for framing in seen[0]) == [False, False, True, True]
+
+
 @pytest.mark.parametrize("crop", ["center", "multi-scale"])
 def test_testing_takes_the_central_crop(crop: str) -> None:
     """Whatever training crops, testing looks at the center."""

@@ -65,13 +65,17 @@ def test_settings_reach_the_recognizer_and_the_sweep() -> None:
         ({"norm": "frozen", "clustering": "uniform"}, "plain"),
         ({"norm": "frozen", "clustering": "none"}, "plain"),
         ({"norm": "frozen", "engine": "plain"}, "plain"),
+        ({"norm": "frozen", "engine": "plain", "freeze_stem": True}, "chunked"),  # no backward pass
         ({"norm": "frozen", "engine": "chunked"}, "chunked"),
         ({"norm": "train", "engine": "plain"}, "plain"),
     ],
     ids=str,
 )
 def test_auto_takes_chunks_wherever_they_are_exact(settings: dict[str, Any], engine: str) -> None:
-    """`auto` is `chunked` where frames are clustered and no norm of the stem trains; a choice is kept."""
+    """`auto` is `chunked` where frames are clustered and no norm of the stem trains.
+
+    A choice is kept, but for a frozen stem, which always goes in chunks where frames are clustered.
+    """
     assert _sweep(_config(**settings)).engine == engine
 
 

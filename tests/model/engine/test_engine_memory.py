@@ -88,7 +88,7 @@ def _peak_bytes(engine: Engine, num_frames: int) -> int:
 def test_the_tape_does_not_grow_with_the_frames() -> None:
     """From 16 to 64 frames the chunked engine's tape stays as it is, the plain engine's grows with them."""
     assert _peak_bytes("chunked", 64) == _peak_bytes("chunked", 16)
-    frames = _peak_bytes("plain", 64) - _peak_bytes("plain", 16)  # without the trunk, in both alike
+    frames = _peak_bytes("plain", 64) - _peak_bytes("plain", 16)  # the trunk is in both
     assert frames > _peak_bytes("chunked", 64)
 
 
