@@ -4,7 +4,7 @@ Two engines, one result. ``plain`` lets autograd keep everything. ``chunked`` us
 cluster is linear: once the boundaries are known, the gradient at every frame's stem output follows from the
 gradients of the K means alone (`averaging`), so that no activation of the stem has to outlive its chunk:
 
-* sweep 1, no tape: patterns -> distances -> boundaries;
+* sweep 1, no tape: patterns and their distances, or descriptors -> boundaries;
 * sweep 2, no tape: means;
 * sweep 3, in the backward pass, with a tape, chunk by chunk: push ``A^T dL/dy`` into the stem.
 
@@ -27,7 +27,7 @@ from fvar.model.activation_cache import ActivationCache, TapeMeter
 from fvar.model.averaging import Assignment
 from fvar.model.backbone import Backbone
 from fvar.model.chunks import Chunk, cut_chunks, made_ahead
-from fvar.model.clustering import cluster, flatten_frames, sign_pattern, step_distances
+from fvar.model.clustering import Measured, cluster, flatten_frames
 from fvar.model.conv_bn_fusion import depends_on_batch
 from fvar.model.interface import Clip, Engine, Representations, Sweep
 from fvar.system import note_memory_level, return_grown_memory
@@ -46,13 +46,13 @@ def _represent_plain(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) ->
     """Run the stem with a tape over everything: memory grows with the frames."""
     outputs = list(_taped_outputs(backbone, clips, sweep))
     num_bits = outputs[0][0].numel()
-    steps = None
-    if sweep.needs_distances:
-        with torch.no_grad():
-            steps = torch.cat([_closed(step_distances(sign_pattern(x))) for x in outputs])
+    measured = _nothing_measured(sweep)
+    for video, x in enumerate(outputs):
+        measured.add(video, x.detach())
+    steps = measured.steps
     if sweep.clustering is None:
         return Representations(torch.cat(outputs), tuple(map(len, outputs)), None, steps, num_bits)
-    assignment = _assign(sweep.clustering, sweep, clips, steps, device=outputs[0].device)
+    assignment = _assign(sweep.clustering, sweep, clips, measured, device=outputs[0].device)
     means = [
         _weighted(assignment.matrix(video, range(len(x)), dtype=_wide(x))[1], x).to(x.dtype)
         for video, x in enumerate(outputs)
@@ -94,11 +94,11 @@ def _represent_chunked(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) 
     note_memory_level()
     weights = backbone.folded_stem.weights()
     sweeps = _StemSweeps(backbone, clips, sweep, weights)
-    steps = sweeps.distances() if sweep.needs_distances else None
-    assignment = _assign(sweep.clustering, sweep, clips, steps, device=weights[0].device)
+    measured = sweeps.measure()
+    assignment = _assign(sweep.clustering, sweep, clips, measured, device=weights[0].device)
     means = _ClusterMeans.apply(sweeps, assignment, *weights)
     counts = (sweep.num_clusters,) * len(clips)
-    return Representations(means, counts, assignment.clusters, steps, means[0].numel())
+    return Representations(means, counts, assignment.clusters, measured.steps, means[0].numel())
 
 
 _ENGINES: dict[Engine, Callable[[Backbone, Sequence[Clip], Sweep], Representations]] = {
@@ -128,27 +128,20 @@ class _StemSweeps:
         self._cache = ActivationCache(
             sweep.keep_bytes,
             num_frames=sum(clip.num_frames for clip in clips),
-            outputs=sweep.needs_distances,  # only then sweep 2 follows sweep 1
+            outputs=sweep.measures,  # only then sweep 2 follows sweep 1
             tapes=torch.is_grad_enabled()
             and any(w.requires_grad for w in weights)
             and sweep.backward_fraction == 1,
         )
 
     @torch.no_grad()
-    def distances(self) -> Tensor:
-        """Sweep 1: return the step distances of all videos, (N,) int64.
-
-        The step from each chunk to the next counts like those within.
-        """
-        steps, before = list[Tensor](), None
-        for _, chunk, output in self._outputs([range(clip.num_frames) for clip in self._clips]):
-            pattern = sign_pattern(output)
-            if before is not None:
-                between = step_distances(torch.cat([before, pattern[:1]]))
-                steps.append(between if chunk[0] else 0 * between)  # 0 where another video begins
-            steps.append(step_distances(pattern))
-            before = pattern[-1:].clone()  # not a view, which would hold the chunk's
-        return _closed(torch.cat(steps))
+    def measure(self) -> Measured:
+        """Sweep 1: return what the clustering needs of all frames; without a need nothing is swept."""
+        measured = _nothing_measured(self._sweep)
+        if self._sweep.measures:
+            for video, _, output in self._outputs([range(c.num_frames) for c in self._clips]):
+                measured.add(video, output)
+        return measured
 
     @torch.no_grad()
     def means(self, assignment: Assignment) -> Tensor:
@@ -234,16 +227,16 @@ class _ClusterMeans(torch.autograd.Function):
         return None, None, *ctx.sweeps.gradients(ctx.assignment, grad_means)
 
 
-def _closed(steps: Tensor) -> Tensor:
-    """Append the 0 that stands at a video's last frame: (T-1,) -> (T,)."""
-    return torch.nn.functional.pad(steps, (0, 1))
+def _nothing_measured(sweep: Sweep) -> Measured:
+    """Return what will hold the measures of the frames that the sweep needs."""
+    return Measured(distances=sweep.needs_distances, descriptors=sweep.needs_descriptors)
 
 
 def _assign(
     clustering: str,
     sweep: Sweep,
     clips: Sequence[Clip],
-    steps: Tensor | None,
+    measured: Measured,
     *,
     device: torch.device,
 ) -> Assignment:
@@ -251,7 +244,7 @@ def _assign(
     lengths = [clip.num_frames for clip in clips]
     clusters = cluster(
         clustering,
-        torch.zeros(sum(lengths), dtype=torch.int64, device=device) if steps is None else steps,
+        measured.needed_by(clustering, device=device),
         torch.tensor(lengths, device=device),
         num_clusters=sweep.num_clusters,
         cut_keys=[clip.cut_key for clip in clips],

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fvar.model.averaging import Aggregator, mean
 from fvar.model.clustering import Clusters
-from fvar.model.clusterings import load_clustering
+from fvar.model.clusterings import Needs, load_clustering
 
 Engine = Literal["plain", "chunked"]
 
@@ -78,9 +78,21 @@ class Sweep:
     @property
     def needs_distances(self) -> bool:
         """Whether the engine measures the step distances."""
-        if self.clustering is None:
-            return self.with_steps
-        return self.with_steps or load_clustering(self.clustering).NEEDS_DISTANCES
+        return self.with_steps or self._clustering_needs == "distances"
+
+    @property
+    def needs_descriptors(self) -> bool:
+        """Whether the engine measures the frames' descriptors."""
+        return self._clustering_needs == "descriptors"
+
+    @property
+    def measures(self) -> bool:
+        """Whether the engine measures anything before it knows the clusters."""
+        return self.needs_distances or self.needs_descriptors
+
+    @property
+    def _clustering_needs(self) -> Needs:
+        return "nothing" if self.clustering is None else load_clustering(self.clustering).NEEDS
 
 
 @dataclass(frozen=True)

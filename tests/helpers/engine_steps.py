@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fvar.model.backbone import Backbone
-from fvar.model.clustering import Clusters
+from fvar.model.clustering import Clusters, Measured, cluster
 from fvar.model.interface import Engine, Sweep
 from fvar.model.recognizer import Recognizer
 
@@ -111,3 +111,13 @@ def assert_same_step(found: Step, wanted: Step) -> None:
     assert distance(found.logits, wanted.logits) <= EXACT
     assert distance(found.loss, wanted.loss) <= EXACT
     assert_same_gradients(found.gradients, wanted.gradients)
+
+
+def cluster_frames(name: str, frames: Tensor, k: int) -> list[list[tuple[int, int]]]:
+    """Return the clusters of one video with activations (T, C, H, W), measured in two chunks."""
+    measured = Measured(distances=True, descriptors=True)
+    measured.add(0, frames[:5])
+    if len(frames) > 5:
+        measured.add(0, frames[5:])
+    needed, lengths = measured.needed_by(name, device=frames.device), torch.tensor([len(frames)])
+    return spans_of(cluster(name, needed, lengths, num_clusters=k, cut_keys=[0]))

@@ -5,7 +5,9 @@ the next.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -74,9 +76,60 @@ def slope(steps: Sequence[int], k: int) -> list[int]:
     return [0, *sorted(t + 1 for t in largest), num_frames]
 
 
+def positions(steps: Sequence[int]) -> list[int]:
+    """Return the frames of a video as numbers that lie the steps apart, to be descriptors with D = 1.
+
+    Steps are taken modulo 1000: sums of squares then stay exact in float64.
+    """
+    return list(itertools.accumulate((step % 1000 for step in steps), initial=0))
+
+
+def gain(left: Sequence[int], right: Sequence[int]) -> Fraction:
+    """Return how much less is the squared distance of two groups of numbers to two means than to one."""
+    return _squared_distance([*left, *right]) - _squared_distance(left) - _squared_distance(right)
+
+
+def _squared_distance(numbers: Sequence[int]) -> Fraction:
+    mean = Fraction(sum(numbers), len(numbers))
+    return sum(((number - mean) ** 2 for number in numbers), start=Fraction(0))
+
+
+def variance(steps: Sequence[int], k: int) -> list[int]:
+    """Return the boundaries of greedy splitting, T >= K: of equal gains the earlier, a still video `even`."""
+    frames = positions(steps)
+    if not any(frames):
+        return even(len(frames), k)
+    bounds = [0, len(frames)]
+    while len(bounds) <= k:
+        found = [
+            (gain(frames[start:cut], frames[cut:stop]), -cut)
+            for start, stop in itertools.pairwise(bounds)
+            for cut in range(start + 1, stop)
+        ]
+        bounds = sorted([*bounds, -max(found)[1]])
+    return bounds
+
+
+def windowed(steps: Sequence[int], k: int) -> list[int]:
+    """Return the boundaries of windowed clustering, for T >= K: windows of 4 frames, 1.5 x lower quartile."""
+    frames = positions(steps)
+    change = [
+        math.sqrt(gain(frames[max(0, cut - 4) : cut], frames[cut : cut + 4]))
+        for cut in range(1, len(frames))
+    ]
+    if not any(change):
+        return even(len(frames), k)
+    floor = 1.5 * sorted(change)[(len(change) - 1) // 4]
+    above = [max(0.0, size - floor) for size in change]
+    unit = max(*above, 1e-30) / 2**24
+    return cumulative([round(size / unit) for size in above], k)
+
+
 BOUNDARIES: dict[str, Callable[[Sequence[int], int], list[int]]] = {
     "cumulative": cumulative,
     "slope": slope,
+    "variance": variance,
+    "windowed": windowed,
     "even": lambda steps, k: even(len(steps) + 1, k),
 }
 

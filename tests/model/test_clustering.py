@@ -7,13 +7,18 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from engine_steps import spans_of
+from engine_steps import cluster_frames, spans_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from fvar.model.averaging import Assignment, mean
-from fvar.model.clustering import Clusters, cluster, sign_pattern, step_distances
+from fvar.model.clustering import (
+    Clusters,
+    cluster,
+    sign_pattern,
+    step_distances,
+)
 from fvar.model.clusterings import load_clustering
 from fvar.model.clusterings.cumulative import spread
 from fvar.names import clustering_names
@@ -38,10 +43,16 @@ def _cluster(
     name: str, batch: Sequence[Sequence[int]], k: int, keys: Sequence[int] = ()
 ) -> list[list[tuple[int, int]]]:
     """Return the clusters of each video as pairs (start, stop)."""
-    steps = torch.tensor([step for video in batch for step in (*video, 0)])
+    needs = load_clustering(name).NEEDS
+    measured = torch.empty(0)
+    if needs == "distances":
+        measured = torch.tensor([step for video in batch for step in (*video, 0)])
+    if needs == "descriptors":
+        frames = [frame for video in batch for frame in oracle.positions(video)]
+        measured = torch.tensor(frames, dtype=torch.float64)[:, None]
     lengths = torch.tensor([len(video) + 1 for video in batch])
     keys = keys or range(len(batch))
-    return spans_of(cluster(name, steps, lengths, num_clusters=k, cut_keys=keys))
+    return spans_of(cluster(name, measured, lengths, num_clusters=k, cut_keys=keys))
 
 
 def _steps(frames: Tensor) -> list[int]:
@@ -132,15 +143,26 @@ def test_equal_steps_cross_boundaries_exactly(scale: int, k: int) -> None:
     assert [start for start, _ in spans] == [0, *(3 * j + 1 for j in range(1, k))]
 
 
-@pytest.mark.parametrize(("name", "num_scenes"), [("slope", 8), ("slope", 2), ("cumulative", 2)])
+@pytest.mark.parametrize(
+    ("name", "num_scenes"),
+    [("slope", 8), ("slope", 2), ("cumulative", 2), ("variance", 8), ("variance", 2)],
+)
 @given(lengths=st.lists(st.integers(1, 20), min_size=8, max_size=8), seed=st.integers(0, 50))
 def test_still_scenes_are_cut_where_they_change(
     name: str, num_scenes: int, lengths: list[int], seed: int
 ) -> None:
-    """`slope` cuts 8 still scenes exactly at their 7 changes; both methods cut 2 scenes at their one."""
+    """`slope` and `variance` cut 8 still scenes at their 7 changes; `cumulative` cuts 2 at their one."""
     frames = _still_scenes(lengths[:num_scenes], seed=seed)
-    (spans,) = _cluster(name, [_steps(frames)], num_scenes)
+    (spans,) = cluster_frames(name, frames, num_scenes)
     assert [stop for _, stop in spans] == np.cumsum(lengths[:num_scenes]).tolist()
+
+
+@given(st.integers(1, 12), st.integers(2, 8))
+def test_windowed_cuts_constant_motion_evenly(speed: int, k: int) -> None:
+    """A video in constant motion has no quiet part: all of its change is its floor, and the cuts are even."""
+    (spans,) = _cluster("windowed", [[speed] * 39], k)
+    sizes = [stop - start for start, stop in spans]
+    assert max(sizes) - min(sizes) <= 1
 
 
 def test_random_cuts_depend_on_the_key_alone() -> None:
@@ -247,13 +269,6 @@ def test_k_equal_to_t_is_the_identity_and_k_1_the_mean(
     assert torch.equal(_means(frames, spans, chunk=4), frames)
     (spans,) = _cluster(name, [steps], 1)
     torch.testing.assert_close(_means(frames, spans, chunk=5)[0], frames.mean(dim=0))
-
-
-def test_only_clusterings_that_say_so_look_at_the_distances() -> None:
-    """Clusterings that need no distances may be given zeros: they cut the same."""
-    steps, names = [0, 9, 0, 0, 1, 0, 8, 0], clustering_names()
-    differ = {m for m in names if _cluster(m, [steps], 3, [4]) != _cluster(m, [[0] * 8], 3, [4])}
-    assert differ == {name for name in names if load_clustering(name).NEEDS_DISTANCES}
 
 
 def test_clusters_print_their_numbers() -> None:

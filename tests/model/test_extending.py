@@ -23,11 +23,11 @@ LATE = """
 import torch
 
 EXPLANATION = "The last k-1 frames stand alone."
-NEEDS_DISTANCES = False
+NEEDS = "nothing"
 IS_RANDOM = False
 
 
-def boundaries(_steps, lengths, num_clusters, _cut_keys):
+def boundaries(_measured, lengths, num_clusters, _cut_keys):
     return lengths[:, None] - num_clusters + torch.arange(1, num_clusters)
 """
 

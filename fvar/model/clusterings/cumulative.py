@@ -10,11 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fvar.model.clusterings.even import or_even
+
 EXPLANATION = (
     "The video is cut wherever the change so far has grown by another 1/k of the whole: "
     "the dots on the line rise in about equal steps, and busy moments get short clusters."
 )
-NEEDS_DISTANCES = True
+NEEDS = "distances"
 IS_RANDOM = False
 
 
@@ -33,7 +35,7 @@ def boundaries(
     parts = torch.arange(1, num_clusters, device=steps.device) * total[:, None] // num_clusters
     # K*D > j*D[T-1] exactly when D > floor(j*D[T-1] / K), for integers
     raw = torch.searchsorted(rising, base[:, None] + parts, right=True) - firsts[:, None]
-    return spread(raw, lengths)
+    return or_even(spread(raw, lengths), total, lengths)
 
 
 def spread(raw: Tensor, lengths: Tensor) -> Tensor:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 EXPLANATION = "The video is cut at random places, for comparison with the other clusterings."
-NEEDS_DISTANCES = False
+NEEDS = "nothing"
 IS_RANDOM = True
 
 
 def boundaries(
-    _steps: Tensor, lengths: Tensor, num_clusters: int, cut_keys: Sequence[int]
+    _measured: Tensor, lengths: Tensor, num_clusters: int, cut_keys: Sequence[int]
 ) -> Tensor:
     """Return K-1 distinct places drawn uniformly, for each video from its own key: (B, K-1).
 

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fvar.model.clusterings.even import or_even
+
 EXPLANATION = (
     "The video is cut at its k-1 largest steps: a boundary stands on each of the highest bars."
 )
-NEEDS_DISTANCES = True
+NEEDS = "distances"
 IS_RANDOM = False
 
 
@@ -31,4 +33,6 @@ def boundaries(
     firsts = (last + 1 - lengths)[:, None]
     rank = torch.arange(num_clusters - 1, device=steps.device)
     places = firsts + torch.minimum(rank, lengths[:, None] - 1)  # inside the video also for T < K
-    return (by_video[places] - firsts + 1).sort(dim=1).values
+    cuts = (by_video[places] - firsts + 1).sort(dim=1).values
+    largest = size[by_video[firsts[:, 0]]]  # a video of one frame has none: -1
+    return or_even(cuts, largest, lengths)
