@@ -6,10 +6,11 @@ RUN := runs/demo
 DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast mutants lint types bench gpu gradients damage interruptions clean
+.PHONY: help setup demo test test-fast mutants lint types bench gpu gradients damage interruptions clean \
+	accuracy-toy accuracy-untrimmed accuracy-trimmed accuracy-settings
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
+	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 setup: $(VENV)/.installed  ## create .venv with fvar and its development tools
 
@@ -75,6 +76,11 @@ bench: setup  ## time and memory of the engines, the store, the loader, extracti
 	$(BIN)/python benchmarks/long.py --control
 	$(BIN)/python benchmarks/cheaper_backward.py
 	$(BIN)/python benchmarks/kept.py $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS))
+
+# Hours on one core; a run whose row is in benchmarks/results is not repeated. Processes may share a table: see run.py --only.
+accuracy-toy accuracy-untrimmed accuracy-trimmed accuracy-settings: setup  ## train and evaluate what is missing of a table (WEIGHTS=FILE of MobileNetV2); print all tables
+	$(BIN)/python benchmarks/accuracy/run.py $(@:accuracy-%=%) $(DATA) $(if $(WEIGHTS),--weights $(WEIGHTS))
+	$(BIN)/python benchmarks/accuracy/report.py
 
 gpu: setup  ## every check and figure that needs a GPU; prints a table for benchmarks/README.md
 	@if $(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then \

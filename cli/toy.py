@@ -15,7 +15,7 @@ from fvar.settings import parse
 @flags_of(
     ToyConfig,
     {
-        "Clips": ["clips_per_class", "frames", "size", "layout"],
+        "Clips": ["clips_per_class", "frames", "size", "layout", "noise"],
         "Digits": ["informative", "step_px", "digits", "seed"],
     },
 )

@@ -256,6 +256,10 @@ class ToyConfig(_StageSettings):
     """Frames of a clip that show a digit."""
     step_px: float = Field(2.0, gt=0)
     """How far the digit moves from one such frame to the next, px."""
+    noise: Annotated[float | None, Flag(default="2 with burst, none with scattered")] = Field(
+        None, ge=0, le=64
+    )
+    """Standard deviation of the noise on every pixel, in gray levels of 255."""
     seed: _Seed = 0
     digits: Annotated[str | None, Flag(default="the bundled digits", is_path=True)] = None
     """Folder of MNIST idx files, plain or .gz."""

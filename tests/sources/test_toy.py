@@ -154,6 +154,19 @@ def test_burst_frames() -> None:
     assert len(starts) > 5
 
 
+@pytest.mark.parametrize("layout", ["scattered", "burst"])
+def test_noise_is_on_every_pixel_of_a_clip(layout: Any) -> None:
+    """With noise the frames of either layout differ from those without by independent noise of that size."""
+    settings = config(layout=layout, frames=30, informative=7, noise=0)
+    clean, _ = draw(settings, clip=Clip("test", "up", 3))
+    noisy, _ = draw(settings.model_copy(update={"noise": 8.0}), clip=Clip("test", "up", 3))
+    middle = (clean > 40) & (clean < 215)  # noise is not cut off at black or white there
+    added = (noisy.astype(float) - clean)[middle]
+    assert added.std() == pytest.approx(np.sqrt(8**2 + 1 / 12), rel=0.03)
+    assert abs(added.mean()) < 0.2
+    assert (noisy != clean).any(axis=(1, 2)).all()
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_two_digits_take_turns(split: Any) -> None:
     """Informative frames show one digit, then the other, in turn, both from the split's own pool."""

@@ -29,7 +29,7 @@ ToySplit = Literal["train", "test"]
 LABELS: tuple[Direction, ...] = ("left", "right", "up", "down")
 SPLITS: tuple[ToySplit, ...] = ("train", "test")
 TRAIN_CLIPS_PER_TEST_CLIP = 3
-NOISE_SIGMA = 2.0  # of 255: the flicker of a still camera's picture
+NOISE_SIGMA = 2.0  # of 255, where nothing else is set: the flicker of a still camera's picture
 SOURCE_NAME, VIDEOS_NAME = "toy.csv", "videos"
 
 _FITS_PX = 1e-6  # tolerance for the rounding of a track's length
@@ -201,12 +201,22 @@ def _backgrounds(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Return which frames are informative, int64 (N,), and all frames without a digit, float32 (T, S, S)."""
     if config.layout == "burst":
-        # Informative frames follow one another; every frame is the photograph with faint noise.
+        # Informative frames follow one another; every frame is the photograph with noise.
         start = rng.integers(config.frames - config.informative + 1)
-        noise = rng.standard_normal((config.frames, *photograph.shape), dtype=np.float32)
-        return start + np.arange(config.informative), photograph + noise * np.float32(NOISE_SIGMA)
+        sigma = NOISE_SIGMA if config.noise is None else config.noise
+        noise = _noise(config, photograph, sigma, rng)
+        return start + np.arange(config.informative), photograph + noise
     # Informative frames are anywhere; the others are black or the photograph, at random.
     informative = np.sort(rng.choice(config.frames, size=config.informative, replace=False))
     shows_photograph = rng.random(config.frames) < 0.5
     shows_photograph[informative] = True
-    return informative, np.where(shows_photograph[:, None, None], photograph, np.float32(0))
+    pictures = np.where(shows_photograph[:, None, None], photograph, np.float32(0))
+    return informative, pictures + _noise(config, photograph, config.noise or 0.0, rng)
+
+
+def _noise(
+    config: ToyConfig, photograph: Pictures, sigma: float, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Return independent noise for every pixel of a clip, float32 (T, S, S)."""
+    noise = rng.standard_normal((config.frames, *photograph.shape), dtype=np.float32)
+    return noise * np.float32(sigma)
