@@ -167,6 +167,14 @@ def print_summary(
         _print_line(console, one_line(hint))
 
 
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of cells below their titles; long cells are wrapped on a terminal."""
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(one_line(cell), overflow="fold") for cell in row))
+    OutputConsole().print(table)
+
+
 def _print_line(console: Console, text: str | Text) -> None:
     """Print one line as it is, however long."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)

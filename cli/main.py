@@ -13,6 +13,7 @@ from cli.exit_codes import Boundary
 from cli.extract import extract
 from cli.inspect_clusters import inspect_clusters
 from cli.manifest import manifest
+from cli.predict import predict
 from cli.toy import toy
 from cli.train import train
 from cli.verify import verify
@@ -64,6 +65,7 @@ app.command()(toy)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(inspect_clusters)
+app.command()(predict)
 app.command()(verify)
 
 

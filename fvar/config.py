@@ -76,11 +76,9 @@ class _CacheSettings(_StageSettings):
         return self.cache_gb if self.cache else None
 
 
-class ExtractConfig(_StageSettings):
-    """Settings of ``fvar extract``."""
+class FrameSettings(_StageSettings):
+    """How a video becomes frames: what a network was trained on, it must be given later."""
 
-    videos: Annotated[str, Flag(is_path=True)]
-    """Folder that the paths in the column `video` start from."""
     short_side: int = Field(256, ge=16, le=4320)
     """Shorter side of the stored pictures, px."""
     quality: int = Field(2, ge=1, le=31)
@@ -89,6 +87,13 @@ class ExtractConfig(_StageSettings):
     """Keep only the frames shown at this many ticks per second."""
     stride: Annotated[int | None, Flag(default="every frame")] = Field(None, ge=1)
     """Keep only every STRIDE-th frame."""
+
+
+class ExtractConfig(FrameSettings):
+    """Settings of ``fvar extract``."""
+
+    videos: Annotated[str, Flag(is_path=True)]
+    """Folder that the paths in the column `video` start from."""
     videos_per_shard: int = Field(32, ge=1)
     """Rows of the CSV in one shard file."""
     workers: Annotated[int, Flag(default="one per processor; with --dask, 1 per task")] = Field(
@@ -117,6 +122,11 @@ class ExtractConfig(_StageSettings):
         if self.fps is not None and self.stride is not None:
             raise ValueError("`fps` and `stride` exclude each other: set one of them")
         return self
+
+    @property
+    def frame_settings(self) -> FrameSettings:
+        """The part that decides what the frames are."""
+        return FrameSettings(**{name: getattr(self, name) for name in FrameSettings.model_fields})
 
     @property
     def thinning(self) -> str | None:
@@ -230,6 +240,32 @@ class InspectConfig(_CacheSettings):
     device: _Device = "auto"
     workers: _Readers = 2
     allow_partial: _AllowPartial = False
+
+
+class PredictConfig(_StageSettings):
+    """Settings of ``fvar predict``."""
+
+    checkpoint: _Checkpoint = None
+    windows: Annotated[float | None, Flag(default="the whole video at once")] = Field(None, gt=0)
+    """Slide a window of this many seconds over each video."""
+    hop: Annotated[float | None, Flag(default="a quarter of --windows")] = Field(None, gt=0)
+    """Seconds from one window to the next."""
+    threshold: float = Field(0.5, ge=0, le=1)
+    """Smallest probability of a segment that windows give."""
+    device: _Device = "auto"
+    workers: Annotated[int, Flag(default="one per processor")] = Field(
+        default_factory=usable_processors, ge=1
+    )
+    """Videos decoded at the same time."""
+    allow_partial: _AllowPartial = False
+
+    @model_validator(mode="after")
+    def _hop_belongs_to_windows(self) -> Self:
+        if self.hop is not None and (self.windows is None or self.hop > self.windows):
+            raise ValueError(
+                "`hop` needs `windows` and must not exceed it: frames would be skipped"
+            )
+        return self
 
 
 class VerifyConfig(_StageSettings):

@@ -1,6 +1,6 @@
 """Trains and evaluates the runs of an accuracy table with fvar's own stages; one row of a CSV for each run.
 
-Usage: python benchmarks/accuracy/run.py TABLE DATA [--weights FILE] [--work DIR] [--results DIR] [--only TEXT]
+Usage: python benchmarks/accuracy/run.py TABLE DATA [--weights FILE] [--work DIR] [--results DIR] [--only T]
 
 TABLE is toy, untrimmed, trimmed or settings. DATA is a folder with `ut_interaction` and `long` in it. A run
 whose row is in the CSV is not repeated, so an interrupted table goes on. Several processes may share a table:

@@ -141,7 +141,7 @@ def make_untrimmed(name: str, data: Path, folder: Path) -> None:
             video, start = surround_still(frames, SURROUNDINGS[name], rng)
         else:
             third = clip.sequence % NUM_FOLDS
-            scenes = read_scenes(data, SCENES[number % len(SCENES)], third, frames.shape[2])
+            scenes = read_scenes(data, SCENES[number % len(SCENES)], third, frames.shape[1:3])
             video, start = surround_scenes(frames, SURROUNDINGS[name], scenes, rng)
         write_avi(folder / "videos" / f"{clip.id}.avi", video)
         rows.append((clip.id, start, start + len(frames), len(video)))
@@ -192,15 +192,15 @@ def fit(picture: Image.Image, size: tuple[int, int] | None) -> Frames:
 
 
 @cache
-def read_scenes(data: Path, name: str, third: int, width: int) -> Frames:
-    """Return a third of a long video, so that training and test clips have other surroundings."""
+def read_scenes(data: Path, name: str, third: int, size: tuple[int, int]) -> Frames:
+    """Return a third of a long video at a size (height, width): training and test see different thirds."""
     (path,) = (data / "long").glob(f"*{name}.mp4")
     with av.open(str(path)) as container:
         total = min(sum(1 for _ in container.decode(video=0)), 3_000)
     first = total * third // NUM_FOLDS
     with av.open(str(path)) as container:
         wanted = islice(container.decode(video=0), first, first + total // NUM_FOLDS)
-        return np.stack([fit(frame.to_image(), (SHORT_SIDE, width)) for frame in wanted])
+        return np.stack([fit(frame.to_image(), size) for frame in wanted])
 
 
 def write_avi(path: Path, video: Frames) -> None:

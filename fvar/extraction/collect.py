@@ -26,7 +26,7 @@ class Segment:
 
     Attributes:
         interval: Start and end.
-        jpeg: The kept frames one after the other, uint8 (num_bytes,), read-only; set by `finish`.
+        jpeg: The kept frames one after the other, uint8 (num_bytes,); set by `finish`.
         offsets: Where each kept frame begins in `jpeg`, and where the last one ends.
         pts_seconds: When each kept frame is shown.
         num_decoded: Frames in the interval, kept or not.
@@ -88,10 +88,10 @@ class Segment:
         self._keep_waiting(None)
         if self.offsets[-1] <= _MEMORY_BYTES:
             self._file.seek(0)
-            self.jpeg = np.frombuffer(self._file.read(), np.uint8)
+            self.jpeg = np.frombuffer(bytearray(self._file.read()), np.uint8)
         else:
             self._file.flush()
-            self.jpeg = np.memmap(self._file, np.uint8, mode="r")
+            self.jpeg = np.memmap(self._file, np.uint8, mode="c")
 
     def close(self) -> None:
         """Close the file."""

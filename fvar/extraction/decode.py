@@ -91,6 +91,11 @@ class Decoder:
             known = None if error.may_pass else sha256
             return [Decoded("failed", str(error), source_sha256=known)] * len(intervals)
 
+    def decode_fed(self, video: FfmpegInput) -> Decoded:
+        """Decode pictures that `video.feed` writes to ffmpeg; see `decode` for the result."""
+        outcome, (segment,) = self._run(video, (_WHOLE,))
+        return self._verdict(outcome, "", segment, reason=outcome.problem, note=None)
+
     def _decode_file(self, path: Path, intervals: Sequence[Interval], sha256: str) -> list[Decoded]:
         claims = self.probes.ask(read_claims, path, self.settings.time_limit_seconds)
         video = FfmpegInput(f"file:{path}", claims.format, claims.time_base, hdr=claims.hdr)

@@ -45,19 +45,37 @@ def represent(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) -> Repres
 def _represent_plain(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) -> Representations:
     """Run the stem with a tape over everything: memory grows with the frames."""
     outputs = list(_taped_outputs(backbone, clips, sweep))
+    return represent_outputs(outputs, sweep, [clip.cut_key for clip in clips])
+
+
+def represent_outputs(
+    outputs: Sequence[Tensor], sweep: Sweep, cut_keys: Sequence[int]
+) -> Representations:
+    """Average the clusters of videos whose stem outputs are in memory; gradients flow to the outputs.
+
+    Args:
+        outputs: (T, C, H, W) of each video.
+        sweep: How to cluster; without a clustering every frame is a representation.
+        cut_keys: The seed of each video's `random` cuts.
+    """
     num_bits = outputs[0][0].numel()
     measured = _nothing_measured(sweep)
     for video, x in enumerate(outputs):
         measured.add(video, x.detach())
     steps = measured.steps
     if sweep.clustering is None:
-        return Representations(torch.cat(outputs), tuple(map(len, outputs)), None, steps, num_bits)
-    assignment = _assign(sweep.clustering, sweep, clips, measured, device=outputs[0].device)
+        return Representations(
+            torch.cat(list(outputs)), tuple(map(len, outputs)), None, steps, num_bits
+        )
+    lengths = [len(x) for x in outputs]
+    assignment = _assign(
+        sweep.clustering, sweep, lengths, cut_keys, measured, device=outputs[0].device
+    )
     means = [
         _weighted(assignment.matrix(video, range(len(x)), dtype=_wide(x))[1], x).to(x.dtype)
         for video, x in enumerate(outputs)
     ]
-    counts = (sweep.num_clusters,) * len(clips)
+    counts = (sweep.num_clusters,) * len(outputs)
     return Representations(torch.cat(means), counts, assignment.clusters, steps, num_bits)
 
 
@@ -95,7 +113,10 @@ def _represent_chunked(backbone: Backbone, clips: Sequence[Clip], sweep: Sweep) 
     weights = backbone.folded_stem.weights()
     sweeps = _StemSweeps(backbone, clips, sweep, weights)
     measured = sweeps.measure()
-    assignment = _assign(sweep.clustering, sweep, clips, measured, device=weights[0].device)
+    lengths, cut_keys = [clip.num_frames for clip in clips], [clip.cut_key for clip in clips]
+    assignment = _assign(
+        sweep.clustering, sweep, lengths, cut_keys, measured, device=weights[0].device
+    )
     means = _ClusterMeans.apply(sweeps, assignment, *weights)
     counts = (sweep.num_clusters,) * len(clips)
     return Representations(means, counts, assignment.clusters, measured.steps, means[0].numel())
@@ -235,19 +256,19 @@ def _nothing_measured(sweep: Sweep) -> Measured:
 def _assign(
     clustering: str,
     sweep: Sweep,
-    clips: Sequence[Clip],
+    lengths: Sequence[int],
+    cut_keys: Sequence[int],
     measured: Measured,
     *,
     device: torch.device,
 ) -> Assignment:
-    """Cluster the frames of `clips`."""
-    lengths = [clip.num_frames for clip in clips]
+    """Cluster the frames of videos."""
     clusters = cluster(
         clustering,
         measured.needed_by(clustering, device=device),
         torch.tensor(lengths, device=device),
         num_clusters=sweep.num_clusters,
-        cut_keys=[clip.cut_key for clip in clips],
+        cut_keys=cut_keys,
     )
     return Assignment.of_all_frames(clusters, lengths, sweep.aggregator)
 

@@ -27,7 +27,10 @@ class Inference:
     """The result for one video, on the host.
 
     Attributes:
-        logits: (num_classes,) float32.
+        logits: (num_classes,) float32, the mean over the representations.
+        each_logits: (R, num_classes) float32, of each representation alone.
+        features: (R, num_features) float32, of each representation, before the classifier.
+        spans: (R, 2) int64, the frames [start, stop) behind each representation.
         boundaries: (min(K, T) + 1,) int64, first frame of each cluster of the partition of [0, T), then T.
         step_distances: (T-1,) int64, Hamming distance of each frame's pattern to the next one's; (0,) where
             they were not measured.
@@ -35,6 +38,9 @@ class Inference:
     """
 
     logits: Tensor
+    each_logits: Tensor
+    features: Tensor
+    spans: np.ndarray
     boundaries: np.ndarray
     step_distances: np.ndarray
     num_bits: int
@@ -90,10 +96,14 @@ class Recognizer(nn.Module):
 
     def classify(self, seen: Representations) -> Tensor:
         """Run everything after the clustering and average the logits of each video: -> (B, num_classes)."""
+        _, logits = self._classify_each(seen)
+        return torch.stack([video.mean(dim=0) for video in torch.split(logits, list(seen.counts))])
+
+    def _classify_each(self, seen: Representations) -> tuple[Tensor, Tensor]:
+        """Return the features (R, num_features) and logits (R, num_classes) of each representation."""
         layout = VideoLayout.of(seen.counts, device=seen.activations.device)
         features = self.backbone.trunk(seen.activations, layout)
-        logits = self.classifier(self.dropout(features))  # (R, num_classes)
-        return torch.stack([video.mean(dim=0) for video in torch.split(logits, list(seen.counts))])
+        return features, self.classifier(self.dropout(features))
 
     def infer(self, clip: Clip, sweep: Sweep) -> Inference:
         """Recognize one video, in memory that does not grow with its length where frames are clustered."""
@@ -107,8 +117,12 @@ class Recognizer(nn.Module):
         It takes one video at a time. So the result cannot depend on other videos, not even in its last bit.
         """
         steps = seen.steps
+        features, logits = self._classify_each(seen)
         return Inference(
-            logits=self.classify(seen)[0].float().cpu(),
+            logits=logits.mean(dim=0).float().cpu(),
+            each_logits=logits.float().cpu(),
+            features=features.float().cpu(),
+            spans=_spans(seen),
             boundaries=_boundaries(seen.clusters, num_frames),
             step_distances=np.zeros(0, np.int64) if steps is None else steps[:-1].cpu().numpy(),
             num_bits=seen.num_bits,
@@ -133,6 +147,14 @@ def _boundaries(clusters: Clusters | None, num_frames: int) -> np.ndarray:
     if clusters is None or num_frames <= clusters.starts.shape[1]:
         return np.arange(num_frames + 1)
     return np.append(clusters.starts[0].cpu().numpy(), num_frames)
+
+
+def _spans(seen: Representations) -> np.ndarray:
+    """Return the frames of one video behind each of its representations, (R, 2)."""
+    if seen.clusters is None:
+        frames = np.arange(len(seen.activations))
+        return np.stack([frames, frames + 1], axis=1)
+    return torch.cat([seen.clusters.starts, seen.clusters.stops]).T.cpu().numpy()
 
 
 def _norms_to_freeze(backbone: Backbone, mode: NormMode) -> tuple[nn.Module, ...]:

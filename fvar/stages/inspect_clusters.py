@@ -1,6 +1,5 @@
 """Inspection: which frames of each video a trained recognizer averages, as tables, pictures and a page."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from fvar.report.thumbnails import decode_thumbnail
 from fvar.reporting import Progress, Reporter
 from fvar.store.clusters_file import read_clusters, write_clusters, write_clusters_csv
 from fvar.store.encoded_video import EncodedVideo
-from fvar.store.files import remove_outputs
+from fvar.store.files import remove_outputs, slug
 from fvar.store.manifest import ClustersManifest, ClustersSummary, check_out, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.store.video_clusters import VideoClusters
@@ -144,8 +143,7 @@ def _spread(videos: Sequence[StoredVideo], limit: int | None) -> list[StoredVide
 
 def filmstrip_name(number: int, video_id: str) -> str:
     """Return the path of a video's picture below the output folder: safe and distinct for any id."""
-    slug = re.sub(r"[^A-Za-z0-9_]+", "-", video_id).strip("-")[:60]
-    return f"{FILMSTRIPS}/{number:05d}-{slug or 'video'}.png"
+    return f"{FILMSTRIPS}/{number:05d}-{slug(video_id)}.png"
 
 
 def _draw_each(

@@ -207,6 +207,7 @@ def _finish(trainer: Trainer) -> CheckpointManifest:
         inputs=[input_file(out_dir, path) for path in inputs],
         outputs=[output_file(out_dir, name) for name in [*outputs, *events]],
         config=config,
+        frames=videos.frames.manifest.config.frame_settings,
         summary=TrainSummary(
             epochs=len(trainer.history),
             num_videos=len(videos.train),

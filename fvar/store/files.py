@@ -6,6 +6,7 @@ import fcntl
 import glob
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -108,6 +109,11 @@ def sole_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def slug(name: str) -> str:
+    """Return a safe part of a file name made of any name, not empty."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:60] or "video"
 
 
 def cache_folder(train_dir: Path) -> Path:

@@ -9,7 +9,15 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from fvar.config import EvalConfig, ExtractConfig, InspectConfig, Split, TrainConfig
+from fvar.config import (
+    EvalConfig,
+    ExtractConfig,
+    FrameSettings,
+    InspectConfig,
+    PredictConfig,
+    Split,
+    TrainConfig,
+)
 from fvar.errors import ManifestError
 from fvar.settings import Settings, parse
 from fvar.store.files import MANIFEST_NAME, REPLACE, check_out_dir, is_complete, write_json
@@ -153,6 +161,9 @@ class CheckpointManifest(StageManifest):
 
     schema_: Literal["fvar.checkpoint/1"] = Field("fvar.checkpoint/1", alias="schema")
     config: TrainConfig
+    frames: FrameSettings | None = Field(
+        None, description="of the extraction; null in trainings of earlier versions"
+    )
     summary: TrainSummary
 
 
@@ -176,10 +187,38 @@ class ClustersManifest(StageManifest):
     summary: ClustersSummary
 
 
+class TimelinesSummary(Settings):
+    """Headline figures of predictions."""
+
+    num_videos: int
+    ok: int
+    partial: int
+    failed: int
+    frames: int = Field(description="frames that the network saw")
+    checkpoint: str
+    seconds: float
+
+
+class TimelinesManifest(StageManifest):
+    """Written by ``fvar predict``."""
+
+    COMMAND: ClassVar[str] = "fvar predict"
+
+    schema_: Literal["fvar.timelines/1"] = Field("fvar.timelines/1", alias="schema")
+    config: PredictConfig
+    summary: TimelinesSummary
+
+
 _Manifest = TypeVar("_Manifest", bound=StageManifest)
 _STAGES: dict[str, type[StageManifest]] = {
     str(stage.model_fields["schema_"].default): stage
-    for stage in (FramesManifest, CheckpointManifest, PredictionsManifest, ClustersManifest)
+    for stage in (
+        FramesManifest,
+        CheckpointManifest,
+        PredictionsManifest,
+        ClustersManifest,
+        TimelinesManifest,
+    )
 }
 
 

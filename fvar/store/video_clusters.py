@@ -128,15 +128,8 @@ class VideoClusters:
 
     @property
     def frame_seconds(self) -> float:
-        """Assumed duration of the last frame, which no file states.
-
-        The median of the positive time steps between frames; if there is none (a single frame), 1 / fps;
-        if no rate is known either, 0, and the last cluster's interval in seconds is empty.
-        """
-        steps = np.diff(self.pts_seconds)
-        if (steps > 0).any():
-            return float(np.median(steps[steps > 0]))
-        return 1 / self.fps if self.fps else 0.0
+        """Assumed duration of the last frame."""
+        return last_frame_seconds(self.pts_seconds, self.fps)
 
     @property
     def start_seconds(self) -> npt.NDArray[np.float64]:
@@ -158,3 +151,15 @@ class VideoClusters:
             f"VideoClusters({self.id!r}, {self.num_frames} frames in {self.num_clusters} clusters "
             f"of {self.sizes.min()} to {self.sizes.max()}, {self.num_bits} bits)"
         )
+
+
+def last_frame_seconds(pts_seconds: npt.NDArray[np.float64], fps: float | None) -> float:
+    """Return the assumed duration of a video's last frame, which no file states.
+
+    The median of the positive time steps between frames; if there is none (a single frame), 1 / fps; if no
+    rate is known either, 0, and the last cluster's interval in seconds is empty.
+    """
+    steps = np.diff(pts_seconds)
+    if (steps > 0).any():
+        return float(np.median(steps[steps > 0]))
+    return 1 / fps if fps else 0.0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fvar.config import EvalConfig, InspectConfig, TrainConfig
+from fvar.config import EvalConfig, FrameSettings, InspectConfig, TrainConfig
 from fvar.errors import ManifestError
 from fvar.loading.dataset import StoredVideo, VideoDataset
 from fvar.loading.view import evaluation_view
@@ -13,7 +13,7 @@ from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Reporter
 from fvar.store.files import is_complete
-from fvar.store.manifest import CheckpointManifest, locate, read_manifest
+from fvar.store.manifest import CheckpointManifest, FramesManifest, locate, read_manifest
 from fvar.store.provenance import check_files
 from fvar.training.checkpoint import BEST, LAST, load_checkpoint
 from fvar.training.distributed import World
@@ -80,6 +80,16 @@ class TrainedRun:
             )
         check_files(self.path, self.manifest, with_inputs=True)
         return recorded.resolve()
+
+    def frame_settings(self) -> FrameSettings:
+        """Return how the videos became frames that this run was trained on.
+
+        Raises:
+            ManifestError: A version of fvar trained it that did not note this, and its extraction is gone.
+        """
+        if self.manifest.frames is not None:
+            return self.manifest.frames
+        return read_manifest(self._recorded_frames(), FramesManifest).config.frame_settings
 
     def representer(
         self, config: EvalConfig | InspectConfig, world: World, reporter: Reporter

@@ -15,6 +15,7 @@ from fvar.config import (
     ExtractConfig,
     Flag,
     InspectConfig,
+    PredictConfig,
     Settings,
     ToyConfig,
     TrainConfig,
@@ -26,6 +27,7 @@ CONFIGS: dict[str, type[Settings]] = {
     "train": TrainConfig,
     "eval": EvalConfig,
     "inspect-clusters": InspectConfig,
+    "predict": PredictConfig,
     "verify": VerifyConfig,
     "toy": ToyConfig,
 }
@@ -38,8 +40,9 @@ FLAGS = {
         out""",
     "eval": "split frames checkpoint device workers allow-partial out overwrite",
     "inspect-clusters": "split limit frames checkpoint device workers allow-partial out overwrite",
+    "predict": "windows hop threshold checkpoint allow-partial device workers out json overwrite",
     "verify": "workers json",
-    "toy": "out layout clips-per-class frames size informative step-px seed digits overwrite",
+    "toy": "out layout clips-per-class frames size informative step-px noise seed digits overwrite",
     "manifest": "annotations split-number out videos overwrite",
 }
 

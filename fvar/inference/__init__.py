@@ -1,0 +1,1 @@
+"""A trained recognizer applied to any video: decoded as in extraction, answered with labels and times."""

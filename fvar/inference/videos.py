@@ -1,0 +1,84 @@
+"""Which videos a user means by files, folders and lists."""
+
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fvar.errors import SourceError
+
+# What cameras, phones and editors write. A file that is named itself may have any other suffix.
+SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+    *(".mts", ".ogv", ".ts", ".webm", ".wmv"),
+)
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_LIST_COLUMNS = ("video", "path")
+
+
+def find_videos(given: Iterable[Path]) -> list[Path]:
+    """Return the videos that paths stand for, in order, each once.
+
+    A file is a video, unless its suffix is .csv: a list with a column `video` or `path`, relative to the
+    list. A folder that holds pictures is a video; any other folder stands for all video files below it.
+
+    Raises:
+        SourceError: A list cannot be used, or a folder holds no video.
+    """
+    found = dict[Path, None]()
+    for path in given:
+        found |= dict.fromkeys(_videos_of(path.expanduser()))
+    return list(found)
+
+
+def _videos_of(path: Path) -> Iterator[Path]:
+    if path.suffix.lower() == ".csv":
+        yield from _read_list(path)
+    elif path.is_dir() and not _is_series(path):
+        videos = sorted(file for file in path.rglob("*") if _is_video(file, path))
+        if not videos:
+            suffixes = ", ".join(SUFFIXES)
+            raise SourceError(
+                path, f"holds no video ({suffixes})", fix="name the files, or another folder"
+            )
+        yield from videos
+    else:
+        yield path  # if it does not exist, that is the answer for it
+
+
+def _is_series(folder: Path) -> bool:
+    """Return whether a folder holds pictures itself: it is one video."""
+    return any(file.suffix.lower() in _PICTURES for file in folder.iterdir())
+
+
+def _is_video(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return file.suffix.lower() in SUFFIXES and not hidden and file.is_file()
+
+
+def _read_list(path: Path) -> list[Path]:
+    """Return the videos that a CSV lists."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(path, f"cannot be read ({reason})", fix="give a CSV in UTF-8") from error
+    column = next((name for name in _LIST_COLUMNS if rows and name in rows[0]), None)
+    if column is None:
+        raise SourceError(
+            path,
+            "has no column `video` or `path`, or no row",
+            fix="add the column, one video a row",
+        )
+    for number, row in enumerate(rows, start=2):
+        if not row[column]:
+            raise SourceError(
+                f"{path}: row {number}", f"{column} is empty", fix="name a video or remove the row"
+            )
+        if row.get("start_seconds") or row.get("end_seconds"):
+            raise SourceError(
+                f"{path}: row {number}",
+                "names a segment, a prediction is for a whole video",
+                fix="cut the video, or use `fvar extract` and `fvar eval`, or --windows",
+            )
+    return [path.parent / row[column] for row in rows]
