@@ -25,7 +25,7 @@ FVAR := $(BIN)/fvar
 
 demo: $(RUN)/eval/manifest.json $(RUN)/uniform-eval/manifest.json $(RUN)/clusters/manifest.json  ## all stages on toy videos, to accuracy and a page of clusters
 	@echo "top-1 on clips not trained on (chance 25 %):"
-	@$(BIN)/python tools/compare_runs.py $(RUN)/eval $(RUN)/uniform-eval
+	@$(FVAR) compare $(RUN)/uniform-eval $(RUN)/eval --out $(RUN)/comparison --overwrite
 	@echo "report: $(RUN)/clusters/index.html"
 
 $(RUN)/toy/toy.csv: $(VENV)/.installed

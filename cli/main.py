@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import fvar
+from cli.compare import compare
 from cli.eval import evaluate
 from cli.exit_codes import Boundary
 from cli.extract import extract
@@ -65,6 +66,7 @@ app.command()(toy)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(inspect_clusters)
+app.command()(compare)
 app.command()(predict)
 app.command()(verify)
 

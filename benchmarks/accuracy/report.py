@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from intervals import bootstrap, mcnemar_p
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from fvar.report.intervals import bootstrap, mcnemar_p
 
 Row = dict[str, str]
 REFERENCES = ("uniform 8", "even 8", "cumulative 8")

@@ -28,7 +28,10 @@ from fvar.store.provenance import file_faults, rerun
 
 _REPORTED = 20  # faults reported as they are found; the verdict holds them all
 _NAMED = 5  # files named in one note
-_ORDER = ("fvar extract", "fvar train", "fvar eval", "fvar inspect-clusters", "fvar predict")
+_ORDER = (  # of the commands
+    *("fvar extract", "fvar train", "fvar eval", "fvar inspect-clusters", "fvar predict"),
+    "fvar compare",
+)
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,22 @@ class TimelinesManifest(StageManifest):
     summary: TimelinesSummary
 
 
+class ComparisonSummary(Settings):
+    """Headline figures of a comparison."""
+
+    evaluations: int
+    num_videos: int
+
+
+class ComparisonManifest(StageManifest):
+    """Written by ``fvar compare``; `inputs` are the evaluations, in order."""
+
+    COMMAND: ClassVar[str] = "fvar compare"
+
+    schema_: Literal["fvar.comparison/1"] = Field("fvar.comparison/1", alias="schema")
+    summary: ComparisonSummary
+
+
 _Manifest = TypeVar("_Manifest", bound=StageManifest)
 _STAGES: dict[str, type[StageManifest]] = {
     str(stage.model_fields["schema_"].default): stage
@@ -218,6 +234,7 @@ _STAGES: dict[str, type[StageManifest]] = {
         PredictionsManifest,
         ClustersManifest,
         TimelinesManifest,
+        ComparisonManifest,
     )
 }
 

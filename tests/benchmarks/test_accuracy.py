@@ -7,7 +7,6 @@ import pytest
 import report
 import torch
 from experiments import TABLES
-from intervals import bootstrap, mcnemar_p
 from places import Place
 from run import append, is_done, refuse_reading
 from shared_pass import fill_cache
@@ -22,23 +21,6 @@ from training_samples import (
 from videos import DRIFT, NOISE_SIGMA, surround_scenes, surround_still
 
 from fvar.model.build import build_recognizer
-
-
-@pytest.mark.parametrize(
-    ("only_first", "only_second", "p"),
-    [(5, 15, 0.04138947), (15, 5, 0.04138947), (0, 6, 2 / 64), (3, 3, 1), (0, 0, 1)],
-)
-def test_mcnemar_p(only_first: int, only_second: int, p: float) -> None:
-    """P is that of the two-sided binomial test with a half: 5 of 20 give 0.0414 (scipy's binomtest)."""
-    assert mcnemar_p(only_first, only_second) == pytest.approx(p)
-
-
-def test_bootstrap_interval_is_that_of_a_mean() -> None:
-    """For 400 videos, half of them right, the interval is 1.96 standard errors (0.049) wide on each side."""
-    found = bootstrap(np.repeat([0.0, 1.0], 200))
-    assert found.mean == 0.5
-    assert (found.low, found.high) == pytest.approx((0.451, 0.549), abs=0.003)
-    assert bootstrap(np.full(7, 0.25)).high == 0.25
 
 
 def test_a_clip_keeps_its_frames_between_still_ones() -> None:

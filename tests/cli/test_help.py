@@ -41,6 +41,7 @@ FLAGS = {
     "eval": "split frames checkpoint device workers allow-partial out overwrite",
     "inspect-clusters": "split limit frames checkpoint device workers allow-partial out overwrite",
     "predict": "windows hop threshold checkpoint allow-partial device workers out json overwrite",
+    "compare": "out overwrite",
     "verify": "workers json",
     "toy": "out layout clips-per-class frames size informative step-px noise seed digits overwrite",
     "manifest": "annotations split-number out videos overwrite",
