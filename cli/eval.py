@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cli.console import print_summary, reporter_of_this_process
-from cli.options import Frames, Overwrite, Training, beside, flags_of, out_option
+from cli.options import Frames, Overwrite, Training, flags_of, free_out, out_option
 from fvar.config import EvalConfig
 from fvar.settings import parse
+from fvar.store.files import inside
 
 
 @flags_of(
@@ -19,7 +20,7 @@ from fvar.settings import parse
 )
 def evaluate(
     train: Training,
-    out: Annotated[Path | None, out_option("eval, beside the training")] = None,
+    out: Annotated[Path | None, out_option("eval-SPLIT in the training")] = None,
     frames: Frames = None,
     overwrite: Overwrite = False,
     **flags: Any,
@@ -30,10 +31,10 @@ def evaluate(
 
     fvar eval runs/ucf/train
 
-    fvar eval runs/ucf/train --split val --checkpoint last --out runs/ucf/val
+    fvar eval runs/ucf/train --split val --checkpoint last
     """
     settings = parse(EvalConfig, flags, source="command line")
-    out_dir = out or beside(train, "eval")
+    out_dir = out or inside(train, f"eval-{settings.split}")
 
     from fvar.stages import evaluate as stage
 
@@ -45,15 +46,28 @@ def evaluate(
         "evaluated": f"{summary.evaluated} / {summary.expected} {summary.split} videos",
         "frames seen": summary.frames,
         "top-1": f"{summary.top1:.1%}",
-        "top-5": "n/a under 6 classes" if summary.top5 is None else f"{summary.top5:.1%}",
+        **({} if summary.top5 is None else {"top-5": f"{summary.top5:.1%}"}),
         "mean class accuracy": f"{summary.mean_class_accuracy:.1%}",
         "how": f"{summary.clustering} to {summary.clusters}, checkpoint {summary.checkpoint}, 1 central crop",
     }
     has_clusters = summary.clustering not in ("uniform", "none")
-    inspect = ["fvar", "inspect-clusters", train, "--split", summary.split]
+    clusters = inside(train, f"clusters-{settings.split}")
+    inspect = ["fvar", "inspect-clusters", train, *_same(settings, frames), *free_out(clusters)]
     print_summary(
         "eval",
         figures,
         wrote=out_dir,
         then=inspect if has_clusters else ["fvar", "verify", out_dir],
     )
+
+
+def _same(settings: EvalConfig, frames: Path | None) -> list[object]:
+    """Return the flags with which another command reads the same videos and checkpoint."""
+    flags: list[object] = ["--split", settings.split]
+    if frames is not None:
+        flags += ["--frames", frames]
+    if settings.checkpoint is not None:
+        flags += ["--checkpoint", settings.checkpoint]
+    if settings.allow_partial:
+        flags.append("--allow-partial")
+    return flags

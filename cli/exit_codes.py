@@ -44,8 +44,7 @@ class Boundary(TyperGroup):
             code = error.exit_code
         except KeyboardInterrupt:
             print_error(
-                "interrupted: everything complete is kept; run the same command again to go on, "
-                "a training with --resume"
+                "interrupted: everything complete is kept; run the same command again to go on"
             )
             code = STOPPED
         except BrokenPipeError:  # a reader like `head` has gone
@@ -70,7 +69,7 @@ def _report(error: Exception) -> int:
     traceback.print_exception(error)
     print_error(
         f"this is a bug in fvar {fvar.__version__} ({type(error).__name__}); "
-        "please report it with the lines above and `fvar --version`"
+        "please report it with the lines above and what `fvar doctor` prints"
     )
     return BUG
 

@@ -7,10 +7,11 @@ import typer
 
 from cli.console import ConsoleReporter, print_summary, warn_of_first
 from cli.exit_codes import NOT_ALL_OK
-from cli.options import Overwrite, flags_of, out_option
+from cli.options import Overwrite, flags_of, free_out, out_option
 from fvar.config import ExtractConfig
 from fvar.errors import ConfigError
 from fvar.settings import parse
+from fvar.store.files import beside, frames_folder
 
 if TYPE_CHECKING:
     from fvar.stages.extract import Preview
@@ -65,8 +66,7 @@ def extract(
     """
     if update and overwrite:
         raise ConfigError("--update", "excludes --overwrite", fix="pass one of the two")
-    name = source.name.removesuffix(".gz").removesuffix(".csv")
-    folder = out or Path("runs") / name / "frames"
+    folder = out or frames_folder(source)
     config = parse(ExtractConfig, flags, source="command line")
     reporter = ConsoleReporter()
 
@@ -109,7 +109,19 @@ def _end(manifest: "FramesManifest", folder: Path, reporter: ConsoleReporter) ->
         "classes": len(manifest.classes),
     }
     if not bad:
-        print_summary("extract", figures, wrote=folder, then=["fvar", "train", folder])
+        train = ["fvar", "train", folder, *free_out(beside(folder, "train"))]
+        can_train = len({v.label for v in manifest.videos if v.split == "train"}) > 1
+        hint = (
+            None
+            if can_train
+            else (
+                "with fewer than two classes in split train, these frames serve to evaluate a training: "
+                "fvar eval TRAINING --frames FRAMES"
+            )
+        )
+        print_summary(
+            "extract", figures, wrote=folder, then=train if can_train else None, hint=hint
+        )
         return
     hint = (
         "fix the videos that are not ok, or remove their rows, and run the same command with --update; "

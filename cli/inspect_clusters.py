@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cli.console import print_summary, reporter_of_this_process
-from cli.options import Frames, Overwrite, Training, beside, flags_of, out_option
+from cli.options import Frames, Overwrite, Training, flags_of, out_option
 from fvar.config import InspectConfig
 from fvar.settings import parse
+from fvar.store.files import inside
 
 
 @flags_of(
@@ -19,7 +20,7 @@ from fvar.settings import parse
 )
 def inspect_clusters(
     train: Training,
-    out: Annotated[Path | None, out_option("clusters, beside the training")] = None,
+    out: Annotated[Path | None, out_option("clusters-SPLIT in the training")] = None,
     frames: Frames = None,
     overwrite: Overwrite = False,
     **flags: Any,
@@ -33,7 +34,7 @@ def inspect_clusters(
     fvar inspect-clusters runs/ucf/train --limit 0 --out runs/ucf/all-clusters
     """
     settings = parse(InspectConfig, flags, source="command line")
-    out_dir = out or beside(train, "clusters")
+    out_dir = out or inside(train, f"clusters-{settings.split}")
 
     from fvar.stages import inspect_clusters as stage
 

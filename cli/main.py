@@ -9,11 +9,13 @@ import typer
 
 import fvar
 from cli.compare import compare
+from cli.doctor import doctor
 from cli.eval import evaluate
 from cli.exit_codes import Boundary
 from cli.extract import extract
+from cli.features import features
 from cli.inspect_clusters import inspect_clusters
-from cli.manifest import manifest
+from cli.manifest import app as manifest
 from cli.predict import predict
 from cli.toy import toy
 from cli.train import train
@@ -61,14 +63,16 @@ def root(
 
 
 app.command()(extract)
-app.command()(manifest)
+app.add_typer(manifest, name="manifest")
 app.command()(toy)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(inspect_clusters)
 app.command()(compare)
 app.command()(predict)
+app.command()(features)
 app.command()(verify)
+app.command()(doctor)
 
 
 def main() -> None:

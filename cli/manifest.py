@@ -1,4 +1,4 @@
-"""``fvar manifest``: flags -> a data set's official lists -> source CSV -> summary."""
+"""``fvar manifest``: folders of videos, or a data set's official lists -> source CSV -> summary."""
 
 import shlex
 from collections import Counter
@@ -10,24 +10,78 @@ import typer
 
 from cli.console import ConsoleReporter, print_summary, warn_of_first
 from cli.exit_codes import NOT_ALL_OK
-from cli.options import Overwrite, with_default
+from cli.options import Overwrite, free_out, with_default
 from fvar.config import Split
 from fvar.errors import ConfigError
+from fvar.sources.class_folders import rows_of_folders
 from fvar.sources.official import datasets, find_videos, read_official
 from fvar.sources.source_csv import SourceRow, write_source
-from fvar.store.files import REPLACE
+from fvar.store.files import REPLACE, frames_folder
 
-_NAMES = list(datasets())
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Write a source CSV, the list of videos that `fvar extract` reads.",
+    epilog="[bold]Examples[/bold]\n\nfvar manifest folder ~/clips --out clips.csv\n\n"
+    "fvar manifest ucf101 --annotations ucfTrainTestlist --out ucf101_split1.csv",
+)
+Out = Annotated[Path, typer.Option(help="Source CSV to write, .csv or .csv.gz.")]
 
 
-def manifest(
-    dataset: Annotated[
-        str,
-        typer.Argument(help=f"One of: {', '.join(_NAMES)}.", autocompletion=lambda: _NAMES),
-    ],
+@app.command()
+def folder(
+    videos: Annotated[Path, typer.Argument(help="Folder that holds a folder for each class.")],
+    *,
+    out: Out,
+    val: Annotated[
+        float, typer.Option(help=with_default("Share of the videos in split val.", 0.15))
+    ] = 0.15,
+    test: Annotated[
+        float, typer.Option(help=with_default("Share of the videos in split test.", 0.15))
+    ] = 0.15,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            help=with_default(
+                "Regular expression: videos with the same match in their path stay in one split.",
+                "each video for itself",
+            )
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help=with_default("Of the choice of splits.", 0))] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    r"""List videos that lie in folders named after their classes, and choose splits.
+
+    VIDEOS/CLASS/clip.mp4, or VIDEOS/train/CLASS/clip.mp4 with val and test beside
+    train: then the folders are the splits. A folder of numbered pictures is a
+    video too.
+
+    Clips of one recording should not be on both sides. --group-by "person(\d+)"
+    keeps all paths with the same number in one split.
+
+    [bold]Examples[/bold]
+
+    fvar manifest folder ~/clips --out clips.csv
+
+    fvar manifest folder ~/clips --out clips.csv --test 0.3 --val 0 --group-by "day\d+"
+    """
+    _check_free(out, overwrite=overwrite)
+    for name, share in (("val", val), ("test", test)):
+        if not 0 <= share < 1:
+            raise ConfigError(f"--{name} {share:g}", "must be in 0..1", fix="give a share, as 0.2")
+    rows = rows_of_folders(videos.expanduser(), val=val, test=test, group_by=group_by, seed=seed)
+    write_source(out.expanduser(), rows)
+    counts = Counter(row.split for row in rows)
+    figures = {"videos": _counts(counts), "classes": len({row.label for row in rows})}
+    _end(figures, out, videos)
+
+
+def official(
+    ctx: typer.Context,
     *,
     annotations: Annotated[Path, typer.Option(help="Folder of the official lists.")],
-    out: Annotated[Path, typer.Option(help="Source CSV to write, .csv or .csv.gz.")],
+    out: Out,
     split_number: Annotated[
         int, typer.Option(help="Which official split; 1 to 4 for s1 to s4 of breakfast.")
     ] = 1,
@@ -56,8 +110,8 @@ def manifest(
 
     fvar manifest breakfast --annotations lists --split-number 4 --out s4.csv
     """
-    if out.expanduser().exists() and not overwrite:
-        raise ConfigError(out, "exists already", fix=REPLACE)
+    dataset = str(ctx.info_name)
+    _check_free(out, overwrite=overwrite)
     reporter = ConsoleReporter()
     split = read_official(dataset, annotations.expanduser(), split_number=split_number)
     rows, counts = split.rows, Counter(row.split for row in split.rows)
@@ -77,12 +131,26 @@ def manifest(
     write_source(out.expanduser(), rows)
     lines = [f"{videos}/{row.video} is missing" for row in missing]
     warn_of_first(reporter, lines, rest="more are missing")
-    extract = ["fvar", "extract", str(out), "--videos"]
-    then = None if videos is None else [*extract, videos]
-    hint = f"extract the frames with: {shlex.join(extract)} FOLDER_OF_THE_VIDEOS"
-    print_summary("source CSV", figures, wrote=out, then=then, hint=None if then else hint)
+    _end(figures, out, videos)
     if missing:
         raise typer.Exit(NOT_ALL_OK)
+
+
+for _name in datasets():
+    app.command(_name, short_help=f"Read the official lists of {_name}.")(official)
+
+
+def _check_free(out: Path, *, overwrite: bool) -> None:
+    if out.expanduser().exists() and not overwrite:
+        raise ConfigError(out, "exists already", fix=REPLACE)
+
+
+def _end(figures: Mapping[str, object], out: Path, videos: Path | None) -> None:
+    """Print the summary and how to extract."""
+    extract: list[object] = ["fvar", "extract", out, "--videos"]
+    then = None if videos is None else [*extract, videos, *free_out(frames_folder(out))]
+    hint = f"extract the frames with: {shlex.join(map(str, extract))} FOLDER_OF_THE_VIDEOS"
+    print_summary("source CSV", figures, wrote=out, then=then, hint=None if then else hint)
 
 
 def _counts(counts: Mapping[Split, int]) -> str:

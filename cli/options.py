@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter, Signature, signature
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -25,6 +26,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a complete
 Frames = Annotated[
     Path | None,
     typer.Option(help=with_default("Another extraction.", "the one trained on")),
+]
+Videos = Annotated[
+    list[Path],
+    typer.Argument(help="Video files, folders of them, or a CSV with a column `video`."),
 ]
 Training = Annotated[Path, typer.Argument(help="Folder that `fvar train` wrote.")]
 
@@ -98,12 +103,14 @@ def _plain(value: object) -> object:
     return str(value.expanduser()) if isinstance(value, Path) else value
 
 
+def free_out(default: Path) -> list[object]:
+    """Return the flag with which a next command writes into a new folder; none where its default is free."""
+    if not default.exists():
+        return []
+    numbers = (default.with_name(f"{default.name}-{number}") for number in count(2))
+    return ["--out", next(folder for folder in numbers if not folder.exists())]
+
+
 def out_option(default: str) -> Any:
     """Return the option ``--out`` of a stage; `default` says in words where the output goes without it."""
     return typer.Option("--out", help=with_default("Output folder.", default))
-
-
-def beside(path: Path, name: str) -> Path:
-    """Return the sibling folder `name` of a stage's folder, given that folder or its manifest."""
-    folder = path.parent if path.name == "manifest.json" else path
-    return folder.resolve().parent / name if folder.name in ("", "..") else folder.parent / name

@@ -8,7 +8,7 @@ import typer
 
 from cli.console import ConsoleReporter, print_summary, print_table
 from cli.exit_codes import NOT_ALL_OK
-from cli.options import Overwrite, Training, flags_of
+from cli.options import Overwrite, Training, Videos, flags_of
 from fvar.config import PredictConfig
 from fvar.reporting import SilentReporter
 from fvar.settings import parse
@@ -30,10 +30,7 @@ _SHOWN = 20  # videos in the table of the terminal
 )
 def predict(
     train: Training,
-    videos: Annotated[
-        list[Path],
-        typer.Argument(help="Video files, folders of them, or a CSV with a column `video`."),
-    ],
+    videos: Videos,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the tables; without it they are only shown.")
     ] = None,

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import ConsoleReporter, print_summary
-from cli.options import Overwrite, flags_of
+from cli.options import Overwrite, flags_of, free_out
 from fvar.config import ToyConfig
 from fvar.settings import parse
+from fvar.store.files import frames_folder
 
 
 @flags_of(
@@ -53,5 +54,8 @@ def toy(
         "digits": config.digits or "bundled",
     }
     print_summary(
-        "toy set", figures, wrote=source, then=["fvar", "extract", source, "--videos", videos]
+        "toy set",
+        figures,
+        wrote=source,
+        then=["fvar", "extract", source, "--videos", videos, *free_out(frames_folder(source))],
     )

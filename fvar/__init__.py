@@ -14,6 +14,51 @@ Four stages in ``fvar.stages`` apply it, each of which reads the manifest that t
 
 A stage is a function ``stage(manifest, out_dir, config, reporter) -> manifest``. Stages share only files.
 ``fvar.sources`` makes source CSVs, and ``fvar.stages.verify`` checks a folder that any stage wrote.
+
+The names below are for notebooks and scripts (docs/python.md). They are imported when they are used, because
+torch takes seconds.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fvar.api import (
+        cluster_frames,
+        evaluate,
+        extract,
+        features,
+        inspect_clusters,
+        load,
+        read_clusters,
+        read_frames,
+        read_predictions,
+        resume,
+        train,
+    )
+
 __version__ = "0.1.0"
+__all__ = [
+    "cluster_frames",
+    "evaluate",
+    "extract",
+    "features",
+    "inspect_clusters",
+    "load",
+    "read_clusters",
+    "read_frames",
+    "read_predictions",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import one of the names above when it is used."""
+    if name in __all__:
+        return getattr(import_module("fvar.api"), name)
+    raise AttributeError(f"module 'fvar' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

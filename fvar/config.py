@@ -242,22 +242,27 @@ class InspectConfig(_CacheSettings):
     allow_partial: _AllowPartial = False
 
 
-class PredictConfig(_StageSettings):
-    """Settings of ``fvar predict``."""
+class FeaturesConfig(_StageSettings):
+    """Settings of ``fvar features``."""
 
     checkpoint: _Checkpoint = None
-    windows: Annotated[float | None, Flag(default="the whole video at once")] = Field(None, gt=0)
-    """Slide a window of this many seconds over each video."""
-    hop: Annotated[float | None, Flag(default="a quarter of --windows")] = Field(None, gt=0)
-    """Seconds from one window to the next."""
-    threshold: float = Field(0.5, ge=0, le=1)
-    """Smallest probability of a segment that windows give."""
     device: _Device = "auto"
     workers: Annotated[int, Flag(default="one per processor")] = Field(
         default_factory=usable_processors, ge=1
     )
     """Videos decoded at the same time."""
     allow_partial: _AllowPartial = False
+
+
+class PredictConfig(FeaturesConfig):
+    """Settings of ``fvar predict``."""
+
+    windows: Annotated[float | None, Flag(default="the whole video at once")] = Field(None, gt=0)
+    """Slide a window of this many seconds over each video."""
+    hop: Annotated[float | None, Flag(default="a quarter of --windows")] = Field(None, gt=0)
+    """Seconds from one window to the next."""
+    threshold: float = Field(0.5, ge=0, le=1)
+    """Smallest probability of a segment that windows give."""
 
     @model_validator(mode="after")
     def _hop_belongs_to_windows(self) -> Self:

@@ -27,6 +27,14 @@ class Reporter(Protocol):
         """Open a task of `total` units; None is unknown. `unit` is their name in the plural."""
 
 
+def in_words(seconds: float) -> str:
+    """Return a duration in a suitable unit."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
 class _SilentProgress:
     def advance(self, amount: float = 1.0, *, note: str | None = None) -> None:
         pass

@@ -6,6 +6,7 @@ averages them; what is kept has the same keys and the same bits as what a traini
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import cast
 
@@ -60,7 +61,6 @@ class HeldStem:
 
     def __call__(self, outputs: Tensor, _weights: Sequence[Tensor]) -> Tensor:
         """Return the outputs."""
-        """Return the outputs."""
         return outputs
 
     def weights(self) -> list[Tensor]:
@@ -98,8 +98,9 @@ def fill_cache(frames: Path, train_dir: Path, configs: Sequence[TrainConfig]) ->
             for config, cache in zip(configs, caches, strict=True)
             for c in [config]
         ]
-        for at in range(len(videos)):
-            made += _fill(backbone, [d[0, at] for d in datasets], sweeps, caches)
+        # All epochs are asked for: epoch 0 may have the one framing that another fold's test kept.
+        for at, epoch in product(range(len(videos)), range(configs[0].epochs)):
+            made += _fill(backbone, [d[epoch, at] for d in datasets], sweeps, caches)
     return made
 
 

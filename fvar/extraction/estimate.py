@@ -18,6 +18,7 @@ from fvar.extraction.probe.container import glance
 from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.shards import Job
 from fvar.processes import ChildProcesses
+from fvar.reporting import in_words
 from fvar.sources.source_csv import SourceRow
 from fvar.system import usable_processors
 
@@ -48,10 +49,7 @@ class Estimate:
     @property
     def duration(self) -> str:
         """The time in a suitable unit."""
-        if self.seconds < 100:
-            return f"{max(1, round(self.seconds))} s"
-        minutes = self.seconds / 60
-        return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+        return in_words(self.seconds)
 
 
 @dataclass

@@ -107,6 +107,13 @@ class Model:
             raise VideoError(f"video {name}", f"{decoded.status}: {decoded.reason}", fix=fix)
         return self.answer(name, decoded.video, decoded)
 
+    def features(
+        self, video: str | Path | Pictures, *, fps: float = 25.0, allow_partial: bool = False
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the features of each cluster (R, F) and their mean (F,); arguments as of `predict`."""
+        found = self.predict(video, fps=fps, allow_partial=allow_partial)
+        return found.features, found.pooled_features
+
     def decode(self, video: str | Path | Pictures, *, fps: float = 25.0) -> tuple[str, Decoded]:
         """Return the name of a video and its frames, with a verdict on whether all are there."""
         if isinstance(video, str | Path):

@@ -5,13 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fvar.errors import SourceError
+from fvar.sources.video_files import SUFFIXES, holds_pictures, video_files
 
-# What cameras, phones and editors write. A file that is named itself may have any other suffix.
-SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
-    *(".mts", ".ogv", ".ts", ".webm", ".wmv"),
-)
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _LIST_COLUMNS = ("video", "path")
 
 
@@ -19,7 +14,7 @@ def find_videos(given: Iterable[Path]) -> list[Path]:
     """Return the videos that paths stand for, in order, each once.
 
     A file is a video, unless its suffix is .csv: a list with a column `video` or `path`, relative to the
-    list. A folder that holds pictures is a video; any other folder stands for all video files below it.
+    list. A folder that holds pictures is a video; any other folder stands for all videos below it.
 
     Raises:
         SourceError: A list cannot be used, or a folder holds no video.
@@ -33,8 +28,8 @@ def find_videos(given: Iterable[Path]) -> list[Path]:
 def _videos_of(path: Path) -> Iterator[Path]:
     if path.suffix.lower() == ".csv":
         yield from _read_list(path)
-    elif path.is_dir() and not _is_series(path):
-        videos = sorted(file for file in path.rglob("*") if _is_video(file, path))
+    elif path.is_dir() and not holds_pictures(path):
+        videos = video_files(path)
         if not videos:
             suffixes = ", ".join(SUFFIXES)
             raise SourceError(
@@ -43,16 +38,6 @@ def _videos_of(path: Path) -> Iterator[Path]:
         yield from videos
     else:
         yield path  # if it does not exist, that is the answer for it
-
-
-def _is_series(folder: Path) -> bool:
-    """Return whether a folder holds pictures itself: it is one video."""
-    return any(file.suffix.lower() in _PICTURES for file in folder.iterdir())
-
-
-def _is_video(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in SUFFIXES and not hidden and file.is_file()
 
 
 def _read_list(path: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 Letters: T frames of the video, n frames of a chunk, C classes, H, W.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
@@ -59,13 +60,15 @@ def merge_windows(
 ) -> list[Segment]:
     """Return the segments in which one class leads with at least `threshold`, in order of time.
 
-    At each frame the scores are the mean over the windows that hold it. Consecutive frames with the same
-    leading class are a segment; its scores are the mean over its frames.
+    Windows rise at both ends. At each frame the scores are the mean over those that hold it. Consecutive
+    frames with the same leading class are a segment; its scores are the mean over its frames.
     """
     edges = sorted({edge for w in windows for edge in (w.start_frame, w.stop_frame)})
+    starts, stops = ([getattr(w, f"{end}_frame") for w in windows] for end in ("start", "stop"))
     parts = []
     for start, stop in pairwise(edges):
-        scores = [w.scores for w in windows if w.start_frame <= start and stop <= w.stop_frame]
+        holding = windows[bisect_left(stops, stop) : bisect_right(starts, start)]
+        scores = [window.scores for window in holding]
         if scores:
             parts.append(make_segment(video, start, stop, np.mean(scores, axis=0), classes))
     leading = [list(group) for _, group in groupby(parts, key=lambda part: part.label)]

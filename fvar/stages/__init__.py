@@ -1,4 +1,4 @@
-"""The four stages. Each reads a manifest, writes a folder and finishes it with a manifest of its own.
+"""The stages. Each reads a manifest, writes a folder and finishes it with a manifest of its own.
 
 First they take what they read: a folder or its manifest (`extract`: a source CSV). Their other arguments are:
 

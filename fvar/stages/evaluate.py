@@ -53,7 +53,9 @@ def evaluate(
         StoppedError: A video was not evaluated.
     """
     with join_world(config.device) as world:
-        world.on_main(lambda: check_out(out_dir, PredictionsManifest, overwrite=overwrite))
+        world.on_main(
+            lambda: check_out(out_dir, PredictionsManifest, overwrite=overwrite, made_from=train)
+        )
         run = open_trained_run(train, checkpoint=config.checkpoint, world=world)
         stored = run.open_frames(frames, world)
         videos = stored.videos(config.split, run.classes, allow_partial=config.allow_partial)

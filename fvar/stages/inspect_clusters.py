@@ -48,7 +48,9 @@ def inspect_clusters(
         StoppedError: The disk is full, or a video is damaged; a rerun starts again.
     """
     with join_world(config.device) as world:
-        world.on_main(lambda: check_out(out_dir, ClustersManifest, overwrite=overwrite))
+        world.on_main(
+            lambda: check_out(out_dir, ClustersManifest, overwrite=overwrite, made_from=train)
+        )
         run = open_trained_run(train, checkpoint=config.checkpoint, world=world)
         _check_has_clusters(run, train)
         stored = run.open_frames(frames, world)

@@ -51,7 +51,7 @@ def predict(
         StoppedError: The disk is full; a rerun starts again.
     """
     if out_dir is not None:
-        check_out(out_dir, TimelinesManifest, overwrite=overwrite)
+        check_out(out_dir, TimelinesManifest, overwrite=overwrite, made_from=train)
     paths = find_videos(videos)
     with load_model(
         train, checkpoint=config.checkpoint, device=config.device, workers=config.workers

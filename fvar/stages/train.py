@@ -1,12 +1,15 @@
 """Training: frames in; a recognizer and the history of its training out."""
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fvar.config import TrainConfig
 from fvar.errors import ConfigError, ManifestError
-from fvar.loading.view import evaluation_view
+from fvar.loading.view import evaluation_view, training_view
 from fvar.model.build import (
     build_recognizer,
     build_sweep,
@@ -16,7 +19,9 @@ from fvar.model.build import (
 )
 from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
+from fvar.report.history import write_curves
 from fvar.reporting import Reporter
+from fvar.settings import parse
 from fvar.store.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs
 from fvar.store.manifest import CheckpointManifest, TrainSummary, check_out, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
@@ -29,6 +34,7 @@ from fvar.training.memory_check import check_memory
 from fvar.training.representer import Representer, open_cache
 
 _WITHOUT_EFFECT = ("workers", "cache", "cache_gb")  # settings that change no number
+CURVES = "curves.png"
 _PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py")
 
 
@@ -55,7 +61,7 @@ def train(
         world.on_main(lambda: _check_out(out_dir, resume=resume, overwrite=overwrite))
         stored = open_frames(frames, world)
         videos = _training_set(stored, config)
-        checkpoint = world.on_main(lambda: _load_last(out_dir, config, stored) if resume else None)
+        checkpoint = world.on_main(lambda: _matching(out_dir, config, stored) if resume else None)
         recognizer, sweep = _build(config, videos, reporter, world)
         if checkpoint:  # before the cache is opened, which knows the stem by its weights
             recognizer.load_state_dict(checkpoint.model)
@@ -88,13 +94,49 @@ def train(
                 )
         if world.is_main:
             if overwrite:
-                remove_outputs(out_dir, ["checkpoints", METRICS, TENSORBOARD])
+                remove_outputs(out_dir, ["checkpoints", METRICS, CURVES, TENSORBOARD])
             remove_leftovers(out_dir, [LAST, BEST, METRICS, MANIFEST_NAME])
         if checkpoint:
             trainer.restore(checkpoint)
             reporter.info(f"resuming after epoch {checkpoint.epoch}/{config.epochs}")
         trainer.fit()
         return world.on_main(lambda: _finish(trainer))
+
+
+def resume_training(
+    run: Path, changes: Mapping[str, Any], reporter: Reporter, *, frames: Path | None = None
+) -> CheckpointManifest:
+    """Go on with an unfinished training, with its own settings, to the same numbers.
+
+    Args:
+        run: Its folder.
+        changes: Settings that may differ, of those that change no number: readers and the cache.
+        reporter: Receives messages and progress.
+        frames: Where its frames are now; None: where they were.
+
+    Raises:
+        InputError: No epoch was finished, the frames are gone, or a setting differs; nothing was written.
+        StoppedError: As for `train`.
+    """
+    checkpoint = _load_last(run)
+    config = parse(
+        TrainConfig, checkpoint.config.model_dump() | dict(changes), source="command line"
+    )
+    if frames is None:
+        if checkpoint.frames is None:
+            raise ManifestError(
+                run / LAST,
+                "was written by an earlier version, which did not note where the frames are",
+                fix="name their folder too: fvar train FRAMES --resume RUN",
+            )
+        frames = run / checkpoint.frames
+        if not frames.is_file():
+            raise ManifestError(
+                frames,
+                f"is not there, {run} is trained on it",
+                fix="put the folder back, or name it: fvar train FRAMES --resume RUN",
+            )
+    return train(frames, run, config, reporter, resume=True)
 
 
 def _check_out(out_dir: Path, *, resume: bool, overwrite: bool) -> None:
@@ -111,7 +153,8 @@ def _check_out(out_dir: Path, *, resume: bool, overwrite: bool) -> None:
         raise ManifestError(
             out_dir,
             "holds an unfinished training",
-            fix="pass --resume to go on or --overwrite to start again",
+            fix=f"go on with `fvar train --resume {shlex.quote(str(out_dir))}`, or pass --overwrite to start "
+            "again",
         )
 
 
@@ -148,7 +191,7 @@ def _build(
     if sweep.engine == "plain" and evaluation_view(config).num_samples is None:
         _check_longest(videos, config)
     videos.frames.report_thinning(reporter)
-    frames = sum(video.num_frames for video in videos.train)
+    frames = _frames_seen(videos, config)
     reporter.info(
         f"{len(videos.train)} videos, {frames} frames, {len(videos.classes)} classes; {config.backbone}, "
         f"clustering {config.clustering} to {config.clusters} after residual stage {config.stage}, stem "
@@ -156,6 +199,12 @@ def _build(
         f"{sweep.engine}, {world.device}, {world.world_size} process(es)"
     )
     return recognizer.to(world.device), sweep
+
+
+def _frames_seen(videos: TrainingSet, config: TrainConfig) -> int:
+    """Return how many frames of the train videos an epoch sees, as the last one does."""
+    view = training_view(config, epoch=config.epochs - 1)
+    return sum(view.count_frames(video.num_frames) for video in videos.train)
 
 
 def _check_longest(videos: TrainingSet, config: TrainConfig) -> None:
@@ -169,23 +218,28 @@ def _check_longest(videos: TrainingSet, config: TrainConfig) -> None:
         )
 
 
-def _load_last(out_dir: Path, config: TrainConfig, stored: StoredFrames) -> Checkpoint:
-    path = out_dir / LAST
+def _load_last(run: Path) -> Checkpoint:
+    path = run / LAST
     if not path.is_file():
         raise ManifestError(
             path, "does not exist, no epoch was finished", fix="train without --resume"
         )
-    checkpoint = load_checkpoint(path)
+    return load_checkpoint(path)
+
+
+def _matching(run: Path, config: TrainConfig, stored: StoredFrames) -> Checkpoint:
+    """Return the last checkpoint of a training with the same settings and frames."""
+    checkpoint = _load_last(run)
     for name, value in checkpoint.config:
         if name not in _WITHOUT_EFFECT and value != getattr(config, name):
             raise ConfigError(
                 f"--resume: {name}",
                 f"is {getattr(config, name)!r}, the training began with {value!r}",
-                fix="pass the same settings, or start again with --overwrite",
+                fix="leave it out, or start again with --overwrite",
             )
     if checkpoint.frames_sha256 != stored.sha256:
         raise ManifestError(
-            path,
+            run / LAST,
             f"was trained on other frames than those in {stored.folder} now",
             fix="restore them, or start again with --overwrite",
         )
@@ -196,7 +250,8 @@ def _finish(trainer: Trainer) -> CheckpointManifest:
     """Write the manifest that completes the folder."""
     out_dir, config, videos = trainer.out_dir, trainer.config, trainer.videos
     best, last = trainer.best_epoch, trainer.history[-1]
-    outputs = [LAST, METRICS, *([] if best is None else [BEST])]
+    write_curves(out_dir / CURVES, trainer.history)
+    outputs = [LAST, METRICS, CURVES, *([] if best is None else [BEST])]
     events = sorted(
         path.relative_to(out_dir).as_posix() for path in out_dir.glob(f"{TENSORBOARD}/*")
     )
@@ -211,7 +266,7 @@ def _finish(trainer: Trainer) -> CheckpointManifest:
         summary=TrainSummary(
             epochs=len(trainer.history),
             num_videos=len(videos.train),
-            frames=sum(video.num_frames for video in videos.train),
+            frames=_frames_seen(videos, config),
             train_loss=last["train_loss"],
             train_top1=last["train_top1"],
             best_epoch=None if best is None else best + 1,

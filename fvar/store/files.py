@@ -139,6 +139,28 @@ def remove_old_leftovers(folder: Path) -> None:
                 temporary.unlink()
 
 
+def run_folder(path: Path) -> Path:
+    """Return the folder of a run, given it or its manifest."""
+    return path.parent if path.name == MANIFEST_NAME else path
+
+
+def beside(run: Path, name: str) -> Path:
+    """Return the folder `name` beside a run, given its folder or manifest: where `fvar train` writes."""
+    folder = run_folder(run)
+    parent = folder.resolve().parent if folder.name in ("", "..") else folder.parent
+    return parent / name
+
+
+def inside(run: Path, name: str) -> Path:
+    """Return the folder `name` inside a run: where what is made from a training alone goes."""
+    return run_folder(run) / name
+
+
+def frames_folder(source: Path) -> Path:
+    """Return where the frames of a source CSV go."""
+    return Path("runs") / source.name.removesuffix(".gz").removesuffix(".csv") / "frames"
+
+
 def is_complete(folder: Path) -> bool:
     """Return whether `folder` holds a complete run: its manifest is written last."""
     return (folder / MANIFEST_NAME).is_file()

@@ -20,7 +20,14 @@ from fvar.config import (
 )
 from fvar.errors import ManifestError
 from fvar.settings import Settings, parse
-from fvar.store.files import MANIFEST_NAME, REPLACE, check_out_dir, is_complete, write_json
+from fvar.store.files import (
+    MANIFEST_NAME,
+    REPLACE,
+    check_out_dir,
+    is_complete,
+    run_folder,
+    write_json,
+)
 
 Status = Literal["ok", "partial", "failed"]
 
@@ -246,6 +253,12 @@ def locate(path: Path) -> Path:
         ManifestError: There is none.
     """
     manifest = path / MANIFEST_NAME if path.is_dir() else path
+    if manifest.is_file() and manifest.suffix != ".json":
+        raise ManifestError(
+            path,
+            "is a file, must be the folder of a run",
+            fix="give the folder that a stage wrote; `fvar predict TRAINING FILE` recognizes a video",
+        )
     if not manifest.is_file():
         problem = (
             "holds no manifest.json: no stage finished there" if path.is_dir() else "does not exist"
@@ -297,7 +310,12 @@ def write_manifest(folder: Path, manifest: StageManifest) -> None:
 
 
 def check_out(
-    folder: Path, stage: type[StageManifest], *, overwrite: bool, fix: str = REPLACE
+    folder: Path,
+    stage: type[StageManifest],
+    *,
+    overwrite: bool,
+    made_from: Path | None = None,
+    fix: str = REPLACE,
 ) -> None:
     """Refuse an output folder that holds a complete run, or with `overwrite` the run of another stage.
 
@@ -305,11 +323,23 @@ def check_out(
         folder: The output folder.
         stage: Class of the manifest that is to be written there.
         overwrite: Whether a complete run of `stage` may be replaced.
+        made_from: The training that is read. A run made from another one is never replaced.
         fix: What the user does about a complete run.
 
     Raises:
-        ManifestError: As for `fvar.store.files.check_out_dir`, or another stage wrote the run.
+        ManifestError: As for `fvar.store.files.check_out_dir`, another stage wrote the run, or it was made
+            from another training.
     """
     check_out_dir(folder, overwrite=overwrite, fix=fix)
-    if is_complete(folder):
-        read_manifest(folder / MANIFEST_NAME, stage)
+    if not is_complete(folder):
+        return
+    inputs = read_manifest(folder / MANIFEST_NAME, stage).inputs
+    if made_from is None or not inputs:
+        return
+    before = (folder / inputs[0].path).resolve()
+    if before != locate(made_from).resolve():
+        raise ManifestError(
+            folder,
+            f"was made from {before.parent}, not from {run_folder(made_from)}",
+            fix="choose another --out, or delete the folder",
+        )

@@ -26,7 +26,9 @@ class Checkpoint(Settings):
         format: Name and version of the format.
         config: The resolved settings.
         classes: Names of the classifier's rows.
-        frames_sha256: Of the manifest of the frames that were trained on.
+        frames: Path of the manifest of the frames that were trained on, from the folder of the training; None
+            in checkpoints of earlier versions.
+        frames_sha256: Of that manifest.
         epoch: Number of finished epochs.
         model: Of the recognizer.
         optimizer: Of the optimizer.
@@ -40,6 +42,7 @@ class Checkpoint(Settings):
     format: Literal["fvar.checkpoint/1"] = FORMAT
     config: TrainConfig
     classes: list[str]
+    frames: str | None = None
     frames_sha256: str
     epoch: int
     model: dict[str, Tensor]

@@ -1,5 +1,7 @@
 """The training loop: batches in, after each epoch a checkpoint and a row of metrics out."""
 
+import os
+import shlex
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,7 +20,7 @@ from fvar.loading.sampling import draw_key
 from fvar.model.build import freezes_stem
 from fvar.model.interface import Representations, Sweep
 from fvar.model.recognizer import Recognizer
-from fvar.reporting import Progress, Reporter
+from fvar.reporting import Progress, Reporter, in_words
 from fvar.training.batches import TrainingBatches, TrainingSet
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, save_checkpoint
 from fvar.training.distributed import World, autocast, autocast_dtype
@@ -49,6 +51,9 @@ class Trainer:
         self.videos, self.config = videos, config
         self.world, self.out_dir, self.reporter = world, out_dir, reporter
         self.history: list[dict[str, float]] = []
+        self._epoch_seconds: float | None = (
+            None  # the last epoch's in this process, validation included
+        )
         self.batches = TrainingBatches(videos, config, world, cache=representer.cache)
         self.optimizer = build_optimizer(
             recognizer, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
@@ -77,12 +82,16 @@ class Trainer:
 
         Raises:
             InputError: A video is damaged; no epoch was finished, and nothing was written.
-            StoppedError: The loss is not finite, or a video is damaged; the last finished epoch is kept.
+            StoppedError: The loss is not finite, a video is damaged, or the user stopped it; finished
+                epochs are kept.
         """
         with ExitStack() as stack:
             board: SummaryWriter | None = None
             for epoch in range(len(self.history), self.config.epochs):
-                self.history.append(self._run_epoch(epoch))
+                try:
+                    self.history.append(self._run_epoch(epoch))
+                except KeyboardInterrupt as interrupt:
+                    raise self._stopped(epoch) from interrupt
                 self.world.on_main(self._save)
                 if self.world.is_main:
                     if board is None:
@@ -100,6 +109,21 @@ class Trainer:
         accuracies = [row["val_top1"] for row in self.history]
         return accuracies.index(max(accuracies))
 
+    @property
+    def _go_on(self) -> str:
+        return f"go on with `fvar train --resume {shlex.quote(str(self.out_dir))}`"
+
+    def _stopped(self, epoch: int) -> StoppedError:
+        """Return what the user is told who stopped the training in an epoch (counted from 0)."""
+        kept, fix = f"epochs up to {epoch} are kept", self._go_on
+        if epoch == 0:
+            kept, fix = "nothing was kept", "run the same command again"
+        error = StoppedError(
+            self.out_dir, f"was stopped in epoch {epoch + 1}/{self.config.epochs}, {kept}", fix=fix
+        )
+        error.is_duplicate = not self.world.is_main
+        return error
+
     def _run_epoch(self, epoch: int) -> dict[str, float]:
         """Train and validate; return the row of metrics."""
         started = time.perf_counter()
@@ -108,10 +132,12 @@ class Trainer:
             seconds = time.perf_counter() - started
             row |= {"frames_per_second": row["frames"] / seconds, "seconds": seconds}
             row |= self._validate()
+            if epoch or self.representer.cache is None:  # the first one makes what the cache keeps
+                self._epoch_seconds = time.perf_counter() - started
         except InputError as error:
             if not epoch:
                 raise
-            raise stopped_by(error, then="go on with --resume") from error
+            raise stopped_by(error, then=self._go_on) from error
         row = {name: row[name] for name in COLUMNS if name in row}
         self._report(row)
         return row
@@ -123,13 +149,15 @@ class Trainer:
         totals = torch.zeros(4, dtype=torch.float64)  # loss, correct, videos, frames
         lr = self.optimizer.param_groups[0]["lr"]
         with self.reporter.progress(
-            f"epoch {epoch + 1}/{self.config.epochs}", total=len(self.videos.train), unit="videos"
+            f"epoch {epoch + 1}/{self.config.epochs}{self._time_left(epoch)}",
+            total=len(self.videos.train),
+            unit="videos",
         ) as progress:
             for clips, size in self.batches.of_epoch(epoch):
                 totals += self._step(clips, size, epoch=epoch, progress=progress)
         loss, correct, num_videos, frames = self.world.sum(totals.to(self.world.device)).tolist()
         return {
-            "epoch": float(epoch),
+            "epoch": float(epoch + 1),
             "lr": lr,
             "train_loss": loss / num_videos,
             "train_top1": correct / num_videos,
@@ -232,6 +260,7 @@ class Trainer:
         checkpoint = Checkpoint(
             config=self.config,
             classes=list(self.videos.classes),
+            frames=os.path.relpath(self.videos.frames.path.resolve(), self.out_dir.resolve()),
             frames_sha256=self.videos.frames.sha256,
             epoch=epoch + 1,
             model=self.recognizer.state_dict(),
@@ -245,10 +274,16 @@ class Trainer:
         write_history(self.out_dir / METRICS, self.history)
         save_checkpoint(self.out_dir / LAST, checkpoint)  # last: a resumed run starts from here
 
+    def _time_left(self, epoch: int) -> str:
+        """Return how long the training will still take, as long as the epoch before; empty in the first."""
+        if self._epoch_seconds is None:
+            return ""
+        return f" ({in_words(self._epoch_seconds * (self.config.epochs - epoch))} left in all)"
+
     def _report(self, row: dict[str, float]) -> None:
         val = f", val top-1 {row['val_top1']:.1%}" if "val_top1" in row else ""
         self.reporter.info(
-            f"epoch {row['epoch'] + 1:.0f}/{self.config.epochs}: loss {row['train_loss']:.4f}, "
+            f"epoch {row['epoch']:.0f}/{self.config.epochs}: loss {row['train_loss']:.4f}, "
             f"train top-1 {row['train_top1']:.1%}{val}, {row['frames_per_second']:.0f} frames/s"
         )
 

@@ -120,10 +120,13 @@ def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
         COLUMNS,
         (
             [
-                f"{row[name]:.9g}" if math.isfinite(row.get(name, math.nan)) else ""
-                for name in COLUMNS
+                str(epoch),
+                *(
+                    f"{row[name]:.9g}" if math.isfinite(row.get(name, math.nan)) else ""
+                    for name in COLUMNS[1:]
+                ),
             ]
-            for row in history
+            for epoch, row in enumerate(history, start=1)
         ),
     )
 

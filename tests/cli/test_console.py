@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from cli.console import ConsoleReporter, print_error, print_summary, reporter_of_this_process
-from cli.options import beside
 from fvar.reporting import SilentReporter
+from fvar.store.files import beside
 
 HOSTILE = "clip\x1b[2J\n[bold red]x[/] \u202e"
 SHOWN = r"clip\x1b[2J\n[bold red]x[/] \u202e"

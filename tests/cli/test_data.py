@@ -1,10 +1,12 @@
 """``fvar toy`` and ``fvar manifest`` as a user types them."""
 
+import importlib
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+import cli.manifest
 from cli.main import app
 from fvar.sources import importers
 from fvar.sources.source_csv import read_source
@@ -112,7 +114,7 @@ def test_manifest_refuses_wrong_input(tmp_path: Path) -> None:
     there = run("manifest", "hmdb51", "--annotations", lists(tmp_path), "--out", out)
     assert (there.exit_code, "exists already" in there.stderr) == (2, True)
     unknown = run("manifest", "ucf50", "--annotations", ".", "--out", "x")
-    assert (unknown.exit_code, "breakfast, " in unknown.stderr) == (2, True)
+    assert (unknown.exit_code, "No such command" in unknown.stderr) == (2, True)
 
 
 def test_an_importer_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +123,9 @@ def test_an_importer_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(importers, "__path__", [*importers.__path__, str(tmp_path)])
     (tmp_path / "mine2.txt").write_text("v.mp4\n")
     out = tmp_path / "mine.csv"
-    result = run("manifest", "mine", "--annotations", tmp_path, "--split-number", 2, "--out", out)
+    commands = importlib.reload(cli.manifest).app
+    arguments = ("mine", "--annotations", tmp_path, "--split-number", 2, "--out", out)
+    result = CliRunner().invoke(commands, list(map(str, arguments)))
     assert result.exit_code == 0, result.output
     assert "Mine, split 2" in result.output
     assert [row.video for row in read_source(out)] == ["v.mp4"]

@@ -132,7 +132,10 @@ def test_log_on_a_full_disk_is_no_bug(tmp_path: Path) -> None:
         (("train", "x", "--clusterings", "slope"), "No such option"),
         (("train", "x", "--clustering", "kmeans"), "'kmeans' is not one of"),
         (("train", "x", "--norm", "train"), "No such option"),  # norm is set in --config alone
-        (("train",), "Missing argument"),
+        (("train",), "FRAMES: is missing"),
+        (("train", "--resume", "x", "--recipe", "toy"), "--recipe: excludes --resume"),
+        (("train", "--resume", "x"), "no epoch was finished"),
+        (("eval",), "Missing argument"),
         (("evaluate",), "No such command"),
         (("eval", "x", "--split", "all"), "'all' is not one of"),
     ],
@@ -174,14 +177,16 @@ def test_train_and_eval_end_with_the_next_command(tmp_path: Path) -> None:
     result = _run("eval", train, "--device", "cpu", "--workers", "0")
     assert result.exit_code == 0, result.output
     assert "evaluated 3 / 3 test videos" in " ".join(result.stdout.split())
-    assert "n/a under 6 classes" in result.stdout
-    assert result.stdout.endswith(f"next: fvar inspect-clusters {train} --split test\n")
+    assert "top-5" not in result.stdout  # of 3 classes
+    wrote = f"wrote {train / 'eval-test'}\n"
+    assert result.stdout.endswith(f"{wrote}next: fvar inspect-clusters {train} --split test\n")
 
 
 @pytest.mark.slow
 def test_without_clusters_the_next_command_is_another(tmp_path: Path) -> None:
     """After a training on sampled frames there is nothing to inspect, so `fvar eval` names `fvar verify`."""
     frames, train = write_frames(tmp_path / "frames"), tmp_path / "train"
-    assert _run("train", frames, *TINY, "--device", "cpu", "--clustering", "uniform").exit_code == 0
+    trained = _run("train", frames, *TINY, "--device", "cpu", "--clustering", "uniform")
+    assert "videos 6 frames 48 epochs" in " ".join(trained.stdout.split())  # 8 of each video
     result = _run("eval", train, "--device", "cpu", "--workers", "0")
-    assert result.stdout.endswith(f"next: fvar verify {tmp_path / 'eval'}\n")
+    assert result.stdout.endswith(f"next: fvar verify {train / 'eval-test'}\n")

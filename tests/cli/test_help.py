@@ -13,6 +13,7 @@ from cli.options import flags_of
 from fvar.config import (
     EvalConfig,
     ExtractConfig,
+    FeaturesConfig,
     Flag,
     InspectConfig,
     PredictConfig,
@@ -28,6 +29,7 @@ CONFIGS: dict[str, type[Settings]] = {
     "eval": EvalConfig,
     "inspect-clusters": InspectConfig,
     "predict": PredictConfig,
+    "features": FeaturesConfig,
     "verify": VerifyConfig,
     "toy": ToyConfig,
 }
@@ -41,15 +43,18 @@ FLAGS = {
     "eval": "split frames checkpoint device workers allow-partial out overwrite",
     "inspect-clusters": "split limit frames checkpoint device workers allow-partial out overwrite",
     "predict": "windows hop threshold checkpoint allow-partial device workers out json overwrite",
+    "features": "checkpoint allow-partial device workers out overwrite",
     "compare": "out overwrite",
+    "doctor": "help",
     "verify": "workers json",
     "toy": "out layout clips-per-class frames size informative step-px noise seed digits overwrite",
-    "manifest": "annotations split-number out videos overwrite",
+    "manifest folder": "out val test group-by seed overwrite",
+    "manifest ucf101": "annotations split-number out videos overwrite",
 }
 
 
 def _help(command: str) -> str:
-    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "300"})
+    result = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "300"})
     assert result.exit_code == 0
     return result.stdout
 
@@ -60,7 +65,7 @@ def test_every_flag_is_there(command: str) -> None:
     text = _help(command)
     for name in FLAGS[command].split():
         assert f"--{name} " in text
-    assert re.search(rf"\n +fvar {command} \S+", text)
+    assert re.search(rf"\n +fvar {command}( |$)", text)
 
 
 @pytest.mark.parametrize("command", CONFIGS)
@@ -91,7 +96,9 @@ def test_flags_left_out_are_not_settings() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["", "'train', ", "'extract', ", "'manifest', ", "'verify', "])
+@pytest.mark.parametrize(
+    "command", ["", "'train', ", "'extract', ", "'manifest', ", "'verify', ", "'doctor', "]
+)
 def test_help_loads_no_torch(command: str) -> None:
     """Help appears without the seconds that importing torch takes."""
     code = (

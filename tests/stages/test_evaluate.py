@@ -21,11 +21,12 @@ from training_samples import (
 )
 
 from fvar.config import EvalConfig, VerifyConfig
-from fvar.errors import FvarError, StoppedError
+from fvar.errors import FvarError, ManifestError, StoppedError
 from fvar.loading.view import evaluation_view
 from fvar.model.build import build_recognizer, build_sweep
 from fvar.reporting import SilentReporter
 from fvar.stages import evaluate as stage
+from fvar.stages.evaluate import evaluate
 from fvar.stages.train import train
 from fvar.stages.verify import verify
 from fvar.store.manifest import EvalSummary, PredictionsManifest, read_manifest
@@ -298,3 +299,27 @@ def test_validation_is_evaluation(
     in_training, in_evaluation = found
     assert len(in_training) == 2
     assert all(map(torch.equal, in_training, in_evaluation))
+
+
+def test_the_results_of_another_training_are_never_replaced(copy: Path) -> None:
+    """`overwrite` replaces what the same training gave, also after it was trained again, and nothing else."""
+    out = copy / "train" / "eval-test"
+    _evaluate(copy, out)
+    _evaluate(copy, out, overwrite=True)
+    shutil.copytree(copy / "train", copy / "other", ignore=shutil.ignore_patterns("eval-test"))
+    before = (out / "manifest.json").read_bytes()
+    with pytest.raises(ManifestError) as error:
+        evaluate(copy / "other", out, EvalConfig(), SilentReporter(), overwrite=True)
+    assert error.value.problem == f"was made from {copy / 'train'}, not from {copy / 'other'}"
+    assert error.value.fix == "choose another --out, or delete the folder"
+    assert (out / "manifest.json").read_bytes() == before
+
+
+def test_a_video_is_no_training(tmp_path: Path) -> None:
+    """A file where a run is expected is called so; nobody is told to delete it."""
+    (tmp_path / "clip.mp4").write_bytes(b"x")
+    with pytest.raises(ManifestError) as error:
+        evaluate(tmp_path / "clip.mp4", tmp_path / "out", EvalConfig(), SilentReporter())
+    assert error.value.problem == "is a file, must be the folder of a run"
+    assert "fvar predict" in error.value.fix
+    assert "delete" not in str(error.value)

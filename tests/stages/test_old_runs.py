@@ -86,20 +86,16 @@ def test_an_old_training_is_inspected(old: Path) -> None:
 def test_an_interrupted_old_training_goes_on(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--resume` makes of it what the old training was that nobody interrupted."""
     monkeypatch.chdir(old)  # the path of the weights is a setting of the training
-    config = old / "settings.toml"
-    config.write_text("crop_share = 1.0\nflip = false\ndropout = 0.0\nlabel_smoothing = 0.0\n")
-    _run(
-        *("train", old / "frames", "--out", old / "interrupted", "--resume", "--config", config),
-        *("--backbone", "tiny", "--weights", "weights.pt", "--stage", 4, "--clusters", 4),
-        *("--size", 32, "--epochs", 3, "--batch-size", 4, "--lr", 0.01, "--seed", 1),
-        *("--device", "cpu"),
-    )
+    refused = CliRunner().invoke(app, ["train", "--resume", "interrupted"])
+    assert "fvar train FRAMES --resume RUN" in refused.stderr
+    _run("train", old / "frames", "--resume", old / "interrupted")
     for found, expected in zip(
         _table(old / "interrupted" / "metrics.csv"),
         _table(old / "train" / "metrics.csv"),
         strict=True,
     ):
-        for column in ("epoch", "lr", "train_loss", "train_top1", "val_top1", "frames"):
+        assert int(found["epoch"]) == int(expected["epoch"]) + 1  # they counted from 0
+        for column in ("lr", "train_loss", "train_top1", "val_top1", "frames"):
             assert float(found[column]) == pytest.approx(float(expected[column]), rel=1e-4), column
     resumed, whole = (
         torch.load(old / name / "checkpoints" / "last.pt", weights_only=True)["model"]

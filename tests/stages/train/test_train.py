@@ -32,8 +32,10 @@ def test_training_leaves_a_complete_folder(whole: Path) -> None:
     manifest = read_manifest(whole / "manifest.json", CheckpointManifest)
     check_files(whole / "manifest.json", manifest)
     names = [output.path for output in manifest.outputs]
-    assert names[:3] == ["checkpoints/last.pt", "metrics.csv", "checkpoints/best.pt"]
-    assert names[3].startswith("tensorboard/events.")
+    assert names[:4] == [
+        *("checkpoints/last.pt", "metrics.csv", "curves.png", "checkpoints/best.pt"),
+    ]
+    assert names[4].startswith("tensorboard/events.")
     assert [entry.path for entry in manifest.inputs] == ["../frames/manifest.json"]
     assert manifest.classes == ["down", "left", "up"]
     assert manifest.config == tiny_config()
@@ -44,7 +46,7 @@ def test_training_leaves_a_complete_folder(whole: Path) -> None:
         "epoch,lr,train_loss,train_top1,val_top1,val_mean_class_accuracy,"
         "frames,frames_per_second,seconds"
     )
-    assert [row.split(",")[0] for row in rows] == ["0", "1"]
+    assert [row.split(",")[0] for row in rows] == ["1", "2"]
     assert float(rows[1].split(",")[2]) == pytest.approx(summary.train_loss)
     assert [row["frames"] for row in training_metrics(whole)] == [37, 37]
 

@@ -18,6 +18,7 @@ from training_samples import (
     tiny_config,
 )
 
+from fvar.errors import StoppedError
 from fvar.reporting import SilentReporter
 from fvar.stages.train import train
 from fvar.training import representer
@@ -53,7 +54,7 @@ def _interrupt(monkeypatch: pytest.MonkeyPatch, training: Callable[[], object]) 
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", stopping)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(StoppedError, match="was stopped in epoch 2"):
             training()
 
 

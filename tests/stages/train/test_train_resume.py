@@ -1,7 +1,9 @@
 """Training that stops: exact when resumed, and stopped by nan and by damage before a weight is spoilt."""
 
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from training_samples import (
 )
 from video_samples import Recorder
 
-from fvar.errors import FrameStoreError, FvarError, StoppedError
-from fvar.stages.train import train
+from fvar.errors import ConfigError, FrameStoreError, FvarError, ManifestError, StoppedError
+from fvar.reporting import Progress, SilentReporter
+from fvar.stages.train import resume_training, train
 from fvar.store.manifest import CheckpointManifest, read_manifest
 from fvar.training import loop
 from fvar.training.checkpoint import load_checkpoint
@@ -61,16 +64,22 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 ) -> None:
     """Ctrl-C in the second of three epochs, then ``--resume``: weights, momenta, metrics to the bit.
 
-    The number of workers changes no number, so a resumed training may change it.
+    The number of workers changes no number, so a resumed training may change it, and nothing else.
     """
     uninterrupted = run_training(frames, tmp_path / "a", epochs=3, **changes)
     with monkeypatch.context() as patch:
         _interrupt(patch, epoch=1)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(StoppedError) as stopped:
             run_training(frames, tmp_path / "b", epochs=3, **changes)
+    assert stopped.value.problem == "was stopped in epoch 2/3, epochs up to 1 are kept"
+    assert stopped.value.fix == f"go on with `fvar train --resume {tmp_path / 'b'}`"
     assert not (tmp_path / "b" / "manifest.json").exists()
     assert last_checkpoint(tmp_path / "b").epoch == 1
-    run_training(frames, tmp_path / "b", epochs=3, resume=True, workers=1, **changes)
+    with pytest.raises(
+        ConfigError, match=r"--resume: lr: is 0\.5, the training began with 0\.01; leave"
+    ):
+        resume_training(tmp_path / "b", {"lr": 0.5}, SilentReporter())
+    resume_training(tmp_path / "b", {"workers": 1}, SilentReporter())
     assert_same_training(uninterrupted, tmp_path / "b")
     best = [load_checkpoint(tmp_path / run / "checkpoints" / "best.pt") for run in ("a", "b")]
     assert best[0].epoch == best[1].epoch
@@ -107,7 +116,7 @@ def test_a_video_that_is_damaged_meanwhile_stops(
     assert out.exists() == (code == 3)
     flip_byte(frames / SHARD, at=-2000)
     if code == 3:
-        assert found.value.fix.endswith("; then go on with --resume")
+        assert found.value.fix.endswith(f"; then go on with `fvar train --resume {out}`")
         assert not (out / "manifest.json").exists()
     assert_same_training(whole, run_training(frames, out, resume=code == 3))
 
@@ -156,3 +165,49 @@ def test_nan_stops_and_keeps_the_epoch_before(
     assert same_tree(last_checkpoint(tmp_path / "a").model, last_checkpoint(tmp_path / "b").model)
     assert len(training_metrics(tmp_path / "b")) == 1
     assert not (tmp_path / "b" / "manifest.json").exists()
+
+
+def test_stopped_in_the_first_epoch(
+    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user is told that nothing was kept, and what to type; the folder is free for that command."""
+    with monkeypatch.context() as patch:
+        _interrupt(patch, epoch=0)
+        with pytest.raises(StoppedError) as stopped:
+            run_training(frames, tmp_path / "train", epochs=1)
+    assert stopped.value.problem == "was stopped in epoch 1/1, nothing was kept"
+    assert stopped.value.fix == "run the same command again"
+    with pytest.raises(ManifestError, match="no epoch was finished; train without --resume"):
+        resume_training(tmp_path / "train", {}, SilentReporter())
+    run_training(frames, tmp_path / "train", epochs=1)
+
+
+def test_resumed_where_the_frames_have_moved(frames: Path, whole: Path, tmp_path: Path) -> None:
+    """A moved extraction must be named; the training then ends as if nothing had moved."""
+    shutil.copytree(whole, tmp_path / "here" / "train")
+    (tmp_path / "here" / "train" / "manifest.json").unlink()
+    with pytest.raises(ManifestError, match="fvar train FRAMES --resume RUN"):
+        resume_training(tmp_path / "here" / "train", {}, SilentReporter())
+    resume_training(tmp_path / "here" / "train", {}, SilentReporter(), frames=frames)
+    assert_same_training(whole, tmp_path / "here" / "train")
+
+
+def test_the_time_left_is_of_the_whole_training(frames: Path, tmp_path: Path) -> None:
+    """From the second epoch on the bar says how long all epochs that are left will take."""
+    recorder = _Bars()
+    train(frames, tmp_path / "train", tiny_config(epochs=3), recorder)
+    first, second, third = (text for text in recorder.descriptions if text.startswith("epoch"))
+    assert first == "epoch 1/3"
+    assert re.fullmatch(r"epoch 2/3 \(\d+ s left in all\)", second)
+    assert re.fullmatch(r"epoch 3/3 \(\d+ s left in all\)", third)
+
+
+class _Bars(SilentReporter):
+    def __init__(self) -> None:
+        self.descriptions: list[str] = []
+
+    @contextmanager
+    def progress(self, description: str, *, total: float | None, unit: str) -> Iterator[Progress]:
+        self.descriptions.append(description)
+        with super().progress(description, total=total, unit=unit) as bar:
+            yield bar
