@@ -12,6 +12,7 @@ from cli.compare import compare
 from cli.doctor import doctor
 from cli.eval import evaluate
 from cli.exit_codes import Boundary
+from cli.export import export
 from cli.extract import extract
 from cli.features import features
 from cli.inspect_clusters import inspect_clusters
@@ -71,6 +72,7 @@ app.command()(inspect_clusters)
 app.command()(compare)
 app.command()(predict)
 app.command()(features)
+app.command()(export)
 app.command()(verify)
 app.command()(doctor)
 

@@ -143,7 +143,7 @@ class TrainConfig(_CacheSettings):
     """Network."""
     weights: str = "imagenet"
     """Starting weights: imagenet, none, or the file of a state dict."""
-    clustering: Annotated[str, OneOf([*clustering_names(), "uniform", "none"])] = "cumulative"
+    clustering: Annotated[str, OneOf([*clustering_names(), "uniform", "none"])] = "windowed"
     """How frames are grouped. `uniform` samples frames instead; `none` keeps every frame."""
     clusters: int = Field(8, ge=1)
     """Number of clusters that a video is averaged to."""
@@ -271,6 +271,12 @@ class PredictConfig(FeaturesConfig):
                 "`hop` needs `windows` and must not exceed it: frames would be skipped"
             )
         return self
+
+
+class ExportConfig(_StageSettings):
+    """Settings of ``fvar export``."""
+
+    checkpoint: _Checkpoint = None
 
 
 class VerifyConfig(_StageSettings):

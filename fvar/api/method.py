@@ -35,7 +35,7 @@ def cluster_frames(
     activations: npt.NDArray[Any] | Tensor,
     *,
     num_clusters: int = 8,
-    method: str = "cumulative",
+    method: str = "windowed",
     seed: int = 0,
 ) -> FrameClusters:
     """Cluster a sequence of feature vectors or maps in time, and average each cluster: the method alone.
@@ -43,9 +43,9 @@ def cluster_frames(
     Args:
         activations: (T, D) vectors or (T, C, H, W) maps of T frames, numbers.
         num_clusters: K. A sequence of fewer frames has a cluster for each frame.
-        method: The name of a clustering: `cumulative`, `slope`, `variance`, `windowed`, `even` or `random`.
-            `cumulative` and `slope` compare which activations are positive (the paper's patterns), so they
-            suit the output of a ReLU; `variance` and `windowed` compare values.
+        method: The name of a clustering: `windowed`, `variance`, `cumulative`, `slope`, `even` or `random`.
+            `windowed` and `variance` compare values; `cumulative` and `slope` compare which activations are
+            positive (the paper's patterns), so they suit the output of a ReLU.
         seed: Of `random`.
 
     Returns:

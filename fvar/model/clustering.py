@@ -140,11 +140,14 @@ class Measured:
 
     def needed_by(self, clustering: str, *, device: torch.device) -> Tensor:
         """Return what a clustering needs, all N frames' distances or descriptors; else an empty tensor."""
-        needed = {
-            "distances": self.steps,
-            "descriptors": None if self._descriptors is None else torch.cat(self._descriptors),
-            "nothing": None,
-        }[load_clustering(clustering).NEEDS]
+        with torch.autocast(
+            device.type, enabled=False
+        ):  # it cannot join float16 where it computes in bfloat16
+            needed = {
+                "distances": self.steps,
+                "descriptors": None if self._descriptors is None else torch.cat(self._descriptors),
+                "nothing": None,
+            }[load_clustering(clustering).NEEDS]
         return torch.empty(0, device=device) if needed is None else needed
 
 

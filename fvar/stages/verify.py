@@ -30,7 +30,7 @@ _REPORTED = 20  # faults reported as they are found; the verdict holds them all
 _NAMED = 5  # files named in one note
 _ORDER = (  # of the commands
     *("fvar extract", "fvar train", "fvar eval", "fvar inspect-clusters", "fvar predict"),
-    "fvar compare",
+    *("fvar compare", "fvar export"),
 )
 
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from fvar.config import (
     EvalConfig,
+    ExportConfig,
     ExtractConfig,
     FrameSettings,
     InspectConfig,
@@ -25,9 +26,9 @@ from fvar.store.files import (
     REPLACE,
     check_out_dir,
     is_complete,
-    run_folder,
     write_json,
 )
+from fvar.store.hashing import sha256_of
 
 Status = Literal["ok", "partial", "failed"]
 
@@ -216,6 +217,23 @@ class TimelinesManifest(StageManifest):
     summary: TimelinesSummary
 
 
+class ExportSummary(Settings):
+    """What was exported."""
+
+    checkpoint: str
+    clustering: str
+
+
+class ExportManifest(StageManifest):
+    """Written by ``fvar export``."""
+
+    COMMAND: ClassVar[str] = "fvar export"
+
+    schema_: Literal["fvar.export/1"] = Field("fvar.export/1", alias="schema")
+    config: ExportConfig
+    summary: ExportSummary
+
+
 class ComparisonSummary(Settings):
     """Headline figures of a comparison."""
 
@@ -242,6 +260,7 @@ _STAGES: dict[str, type[StageManifest]] = {
         ClustersManifest,
         TimelinesManifest,
         ComparisonManifest,
+        ExportManifest,
     )
 }
 
@@ -336,10 +355,10 @@ def check_out(
     inputs = read_manifest(folder / MANIFEST_NAME, stage).inputs
     if made_from is None or not inputs:
         return
-    before = (folder / inputs[0].path).resolve()
-    if before != locate(made_from).resolve():
+    before, now = (folder / inputs[0].path).resolve(), locate(made_from).resolve()
+    if before != now and inputs[0].sha256 != sha256_of(now):  # it may have been moved
         raise ManifestError(
             folder,
-            f"was made from {before.parent}, not from {run_folder(made_from)}",
+            f"was made from {before.parent}, not from {now.parent}",
             fix="choose another --out, or delete the folder",
         )

@@ -33,7 +33,7 @@ def test_the_boundaries_are_those_of_the_engine() -> None:
     maps = torch.from_numpy(_draw(130, 3, 4, 4))
     steps = torch.nn.functional.pad(step_distances(sign_pattern(maps)), (0, 1))
     expected = cluster("cumulative", steps, torch.tensor([130]), num_clusters=8)
-    found = fvar.cluster_frames(maps, num_clusters=8)
+    found = fvar.cluster_frames(maps, num_clusters=8, method="cumulative")
     assert found.boundaries.tolist() == [*expected.starts[0].tolist(), 130]
 
 

@@ -12,6 +12,7 @@ from cli.main import app
 from cli.options import flags_of
 from fvar.config import (
     EvalConfig,
+    ExportConfig,
     ExtractConfig,
     FeaturesConfig,
     Flag,
@@ -30,6 +31,7 @@ CONFIGS: dict[str, type[Settings]] = {
     "inspect-clusters": InspectConfig,
     "predict": PredictConfig,
     "features": FeaturesConfig,
+    "export": ExportConfig,
     "verify": VerifyConfig,
     "toy": ToyConfig,
 }
@@ -46,6 +48,7 @@ FLAGS = {
     "features": "checkpoint allow-partial device workers out overwrite",
     "compare": "out overwrite",
     "doctor": "help",
+    "export": "checkpoint out overwrite",
     "verify": "workers json",
     "toy": "out layout clips-per-class frames size informative step-px noise seed digits overwrite",
     "manifest folder": "out val test group-by seed overwrite",

@@ -39,7 +39,7 @@ def home(tmp_path: Path) -> Path:
 def _run(home: Path, command: str) -> str:
     """Run a line that starts with fvar in a shell, as a user does; return what it prints."""
     arguments = command.removeprefix("fvar")
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S602  # as a user does
         f"{shlex.quote(sys.executable)} -m cli{arguments}",
         shell=True,  # as a user
         cwd=home,

@@ -25,7 +25,13 @@ from fvar.training.checkpoint import Checkpoint, load_checkpoint
 
 HEIGHT, WIDTH = 40, 48
 # Changes of `tiny_config` with which representations are kept
-FROZEN: dict[str, Any] = {"freeze_stem": True, "norm": "frozen", "crop": "center", "epochs": 3}
+FROZEN: dict[str, Any] = {
+    "freeze_stem": True,
+    "norm": "frozen",
+    "crop": "center",
+    "epochs": 3,
+    "clustering": "cumulative",  # which measures the step distances that an inspection needs too
+}
 CLASSES = ("down", "left", "up")
 
 

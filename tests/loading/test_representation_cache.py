@@ -122,8 +122,8 @@ def test_what_is_written_comes_back(tmp_path: Path, dtype: torch.dtype) -> None:
 
 
 def test_an_entry_without_steps_does_not_serve_who_needs_them(tmp_path: Path) -> None:
-    """`even` measures no distances; an inspection, which shows them, computes the video again."""
-    cache = _cache(tmp_path)  # `cumulative` needs them
+    """`even` measures no distances; `cumulative` computes the video again, and so does an inspection."""
+    cache = _cache(tmp_path, clustering="cumulative")
     cache.write("ab", _representations(torch.float32, steps=False))
     assert cache.read("ab") is None
     cache.write("ab", _representations(torch.float32, steps=True))

@@ -48,9 +48,14 @@ def test_pictures_survive(tmp_path: Path) -> None:
 
 
 def test_same_pictures_same_bytes(tmp_path: Path) -> None:
-    """Two files of the same pictures are identical, and the muxer writes neither date nor version."""
-    for name in "ab":
-        write_mp4(tmp_path / name, noisy_clip())
-    content = (tmp_path / "a").read_bytes()
-    assert content == (tmp_path / "b").read_bytes()
+    """Files of the same pictures are identical, and the muxer writes neither date nor version.
+
+    Whatever memory held before: an encoder that reads memory which it has not set differs once in a while.
+    """
+    clip, found = noisy_clip(height=32, width=32), set()
+    for number in range(60):
+        np.full(1000 * number + 1000, number, np.uint8)
+        write_mp4(tmp_path / "a", clip)
+        found.add((tmp_path / "a").read_bytes())
+    (content,) = found
     assert b"Lavf" not in content

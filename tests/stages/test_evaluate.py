@@ -92,7 +92,7 @@ def test_evaluation_leaves_a_complete_folder(run: Path) -> None:
     assert summary.top5 is None
     assert (summary.evaluated, summary.expected, summary.frames) == (3, 3, 8 + 2 + 11)
     assert (summary.split, summary.checkpoint, summary.crops) == ("test", "best", 1)
-    assert (summary.clustering, summary.clusters) == ("cumulative", 4)
+    assert (summary.clustering, summary.clusters) == ("windowed", 4)
 
 
 @pytest.mark.slow
@@ -306,7 +306,7 @@ def test_the_results_of_another_training_are_never_replaced(copy: Path) -> None:
     out = copy / "train" / "eval-test"
     _evaluate(copy, out)
     _evaluate(copy, out, overwrite=True)
-    shutil.copytree(copy / "train", copy / "other", ignore=shutil.ignore_patterns("eval-test"))
+    train(copy / "frames", copy / "other", tiny_config(seed=1), SilentReporter())
     before = (out / "manifest.json").read_bytes()
     with pytest.raises(ManifestError) as error:
         evaluate(copy / "other", out, EvalConfig(), SilentReporter(), overwrite=True)

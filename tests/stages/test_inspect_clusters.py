@@ -82,7 +82,7 @@ def test_outputs_agree(run: Path) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == summary.num_clusters
     assert sum(int(row["num_frames"]) for row in rows) == summary.frames
-    assert "cumulative, k = 4" in (out / "index.html").read_text()
+    assert "windowed, k = 4" in (out / "index.html").read_text()
 
 
 def test_pictures_have_safe_names(run: Path) -> None:
@@ -154,7 +154,7 @@ def test_the_command_prints_what_it_did(run: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     lines = result.output.replace("\n", " ")
     assert "4 of 4 in split test" in lines
-    assert f"open {copy / 'clusters' / 'index.html'} in a browser" in lines
+    assert f"open {copy / 'train' / 'clusters-test' / 'index.html'} in a browser" in lines
     again = CliRunner().invoke(app, ["inspect-clusters", str(copy / "train")])
     assert again.exit_code == 2
     assert "holds a complete run" in again.output

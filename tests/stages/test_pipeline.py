@@ -12,7 +12,8 @@ from training_samples import flip_byte
 TOY = ("--clips-per-class", 3, "--frames", 12, "--size", 32, "--informative", 6, "--seed", 1)
 TRAIN = ("--backbone", "tiny", "--weights", "none", "--size", 32, "--clusters", 4, "--epochs", 2)
 FAST = ("--device", "cpu", "--workers", 0)
-FOLDERS = ("frames", "train", "eval", "clusters")
+EVAL, CLUSTERS = "train/eval-test", "train/clusters-test"
+FOLDERS = ("frames", "train", EVAL, CLUSTERS)
 
 pytestmark = [
     pytest.mark.slow,
@@ -21,7 +22,7 @@ pytestmark = [
 
 
 def _commands(folder: Path, source: Path, videos: Path) -> list[tuple[object, ...]]:
-    """Return the four commands; their outputs lie beside each other by default."""
+    """Return the four commands; the outputs of the last three go where they go by default."""
     return [
         ("extract", source, "--videos", videos, "--out", folder / "frames", "--short-side", 32),
         ("train", folder / "frames", *TRAIN, *FAST, "--config", folder / "settings.toml"),
@@ -82,21 +83,21 @@ def test_four_commands_make_four_complete_folders(run: Path) -> None:
     assert (frames["num_videos"], frames["ok"], frames["frames"]) == (16, 16, 16 * 12)
     assert summary["train"]["num_videos"] == 12
     assert summary["train"]["frames"] == 12 * 12
-    assert (summary["eval"]["evaluated"], summary["eval"]["expected"]) == (4, 4)
-    assert summary["eval"]["frames"] == 4 * 12
-    with (run / "eval" / "predictions.csv").open(newline="") as file:
+    assert (summary[EVAL]["evaluated"], summary[EVAL]["expected"]) == (4, 4)
+    assert summary[EVAL]["frames"] == 4 * 12
+    with (run / EVAL / "predictions.csv").open(newline="") as file:
         right = sum(row["label"] == row["predicted"] for row in csv.DictReader(file))
-    assert summary["eval"]["top1"] == pytest.approx(right / 4)
-    with (run / "clusters" / "clusters.csv").open(newline="") as file:
+    assert summary[EVAL]["top1"] == pytest.approx(right / 4)
+    with (run / CLUSTERS / "clusters.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 * 4
     assert sum(int(row["num_frames"]) for row in rows) == 4 * 12
-    assert (run / "clusters" / "index.html").is_file()
+    assert (run / CLUSTERS / "index.html").is_file()
 
 
 def test_verify_finds_the_chain_whole(run: Path) -> None:
     """What the four commands wrote is verified without a fault or a note, by two processes."""
-    for name in ("eval", "clusters"):
+    for name in ("train", EVAL, CLUSTERS):
         code, stdout, stderr = _quick("verify", run / name, "--workers", 2)
         assert (code, stderr) == (0, "")
         assert "videos 16 checked, 192 frames not ok 0 notes 0 faults 0" in " ".join(stdout.split())
@@ -110,7 +111,7 @@ def test_same_seed_same_bytes(run: Path, tmp_path: Path) -> None:
     for command in commands:
         code, _, stderr = _quick(*command)
         assert code == 0, stderr
-    for name in ("eval/predictions.csv", "eval/confusion.csv", "clusters/clusters.csv"):
+    for name in (f"{EVAL}/predictions.csv", f"{EVAL}/confusion.csv", f"{CLUSTERS}/clusters.csv"):
         assert (again / name).read_bytes() == (run / name).read_bytes()
 
 
@@ -182,6 +183,6 @@ def test_real_videos(shared: Path, tmp_path: Path) -> None:
         assert code == 0, stderr
     videos = json.loads((tmp_path / "frames" / "manifest.json").read_text())["videos"]
     assert [v["num_frames"] for v in videos] == [int(row["frames"]) for row in chosen]
-    assert _summaries(tmp_path)["eval"]["frames"] == sum(
+    assert _summaries(tmp_path)[EVAL]["frames"] == sum(
         v["num_frames"] for v in videos if v["split"] == "test"
     )

@@ -124,16 +124,16 @@ def test_per_class_and_confusion_on_disk(tmp_path: Path) -> None:
 
 
 def test_metrics_on_disk(tmp_path: Path) -> None:
-    """One row per epoch; a figure that was not measured, or is not finite, is empty."""
+    """One row per epoch, counted from 1; a figure that was not measured, or is not finite, is empty."""
     history = [
-        {"epoch": 0.0, "train_loss": 1.25, "seconds": float("inf")},
-        {"epoch": 1.0, "train_loss": 1.0, "val_top1": 1 / 3},
+        {"train_loss": 1.25, "seconds": float("inf")},
+        {"train_loss": 1.0, "val_top1": 1 / 3},
     ]
     write_history(tmp_path / "m.csv", history)
     header, *rows = _rows(tmp_path / "m.csv")
     assert header == list(COLUMNS)
     found = [{k: v for k, v in zip(header, row, strict=True) if v} for row in rows]
     assert found == [
-        {"epoch": "0", "train_loss": "1.25"},
-        {"epoch": "1", "train_loss": "1", "val_top1": "0.333333333"},
+        {"epoch": "1", "train_loss": "1.25"},
+        {"epoch": "2", "train_loss": "1", "val_top1": "0.333333333"},
     ]

@@ -86,6 +86,8 @@ def test_best_is_the_first_best_epoch_on_val(
         ({"clustering": "slope", "norm": "partial"}, [37]),
         ({"clustering": "even", "norm": "frozen", "freeze_stem": True}, [37]),
         ({"engine": "plain", "stage": 4, "precision": "bf16"}, [37]),
+        ({"clustering": "variance", "precision": "bf16"}, [37]),
+        ({"clustering": "cumulative", "precision": "bf16"}, [37]),
         ({"engine": "chunked", "batch_size": 1, "frames_per_batch": 1}, [37]),
     ],
 )
@@ -131,7 +133,7 @@ def test_reports_what_it_does(frames: Path, whole: Path, tmp_path: Path) -> None
     listener = Recorder()
     train(frames, tmp_path / "train", tiny_config(epochs=1, seed=1), listener)
     assert listener.lines[0] == (
-        "6 videos, 37 frames, 3 classes; tiny, clustering cumulative to 4 after residual stage 1, "
+        "6 videos, 37 frames, 3 classes; tiny, clustering windowed to 4 after residual stage 1, "
         "stem trained, engine chunked, cpu, 1 process(es)"
     )
     assert listener.lines[1].startswith("epoch 1/1: loss ")
