@@ -99,6 +99,8 @@ def _draw_scores(
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("probability", color=INK)
     axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("seconds", fontsize=10, color=FAINT_INK)
     axes.tick_params(colors=FAINT_INK)
     axes.grid(color=RULE, linewidth=0.5)
     legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
