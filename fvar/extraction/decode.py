@@ -98,13 +98,26 @@ class Decoder:
 
     def _decode_file(self, path: Path, intervals: Sequence[Interval], sha256: str) -> list[Decoded]:
         claims = self.probes.ask(read_claims, path, self.settings.time_limit_seconds)
-        video = FfmpegInput(f"file:{path}", claims.format, claims.time_base, hdr=claims.hdr)
+        video = FfmpegInput(
+            f"file:{path}",
+            claims.format,
+            claims.time_base,
+            hdr=claims.hdr,
+            stream=str(claims.stream),
+        )
         outcome, segments = self._run(video, intervals)
-        note = None
+        notes = []
         if others := [size for size in outcome.new_sizes if size != claims.size]:
             # All frames get one size: ffmpeg would stretch the later ones to the shape of the first.
             outcome, segments = self._run(replace(video, box=outcome.size), intervals)
-            note = _size_note(claims.size, others[0], outcome)
+            notes.append(_size_note(claims.size, others[0], outcome))
+        if claims.num_streams > 1:
+            notes.append(
+                f"of its {claims.num_streams} video streams, number {claims.stream} is stored"
+            )
+        if outcome.num_without_time:
+            notes.append(_time_note(outcome))
+        note = _joined(*notes)
         reason = _joined(claims.doubt(outcome.num_frames), outcome.problem)
         verdict = partial(self._verdict, outcome, sha256, reason=reason, note=note, claims=claims)
         return list(map(verdict, segments))
@@ -182,6 +195,13 @@ class Decoder:
 
 def _joined(*doubts: str | None) -> str | None:
     return "; ".join(doubt for doubt in doubts if doubt) or None
+
+
+def _time_note(outcome: Outcome) -> str:
+    return (
+        f"{outcome.num_without_time} of its {outcome.num_frames} frames have no time of their own, or none "
+        "after that of the frame before; they are stored with that one's time"
+    )
 
 
 def _size_note(first: Size, other: Size, outcome: Outcome) -> str:

@@ -17,7 +17,9 @@ from fvar.extraction.probe.claims import MAX_PIXELS
 _OLDEST = (5, 1)  # the first with -fps_mode
 _OLDEST_LIBAVUTIL = (57, 28)  # of 5.1; builds between two releases have only this number
 _VERSION_SECONDS = 20.0
+_MOST_PARTS = 4096  # of a tick: as many frames in a row may have the same time
 _PLACEHOLDER = "file:input"  # ffmpeg-python cannot hold a name that is not UTF-8
+_FINEST_TICKS = 2**31 - 1  # a second: NUT holds no more
 _WHITE_NITS = 203  # brightness of a white page in HDR: ITU-R BT.2408
 
 
@@ -95,6 +97,7 @@ class FfmpegInput:
         hdr: Transfer function of high dynamic range; None: it has an ordinary range.
         feed: Writes the video to ffmpeg's standard input; None: ffmpeg reads `url`.
         seconds: Time of each frame in order, if ffmpeg cannot know it.
+        stream: Which of the streams, as ffmpeg names it; V:0 is the first that is no cover.
         box: Size of the stored frames; a frame of another shape gets black bars. None: the size of the first
             frame, scaled to the short side.
     """
@@ -106,7 +109,17 @@ class FfmpegInput:
     hdr: str | None = None
     feed: Callable[[IO[bytes]], None] | None = None
     seconds: Sequence[float] | None = None
+    stream: str = "V:0"
     box: Size | None = None
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts a tick is divided, for frames that have the time of the frame before.
+
+        An encoder wants times that rise. A frame whose time does not gets the next part of a tick, so that
+        rounding down gives the time that it is stored with.
+        """
+        return max(1, min(_MOST_PARTS, _FINEST_TICKS // self.time_base.denominator))
 
 
 def build_command(video: FfmpegInput, *, program: Ffmpeg, settings: DecodeSettings) -> list[str]:
@@ -120,7 +133,7 @@ def build_command(video: FfmpegInput, *, program: Ffmpeg, settings: DecodeSettin
 
 
 def _stream(video: FfmpegInput, settings: DecodeSettings) -> Any:
-    clock = video.time_base
+    clock = video.time_base / video.parts
     quality: dict[str, int] = {"q:v": settings.quality}
     if settings.quality == 1:
         quality["qmin"] = 1  # otherwise the encoder stays at 2
@@ -134,10 +147,10 @@ def _stream(video: FfmpegInput, settings: DecodeSettings) -> Any:
         threads=1,
         **video.options,
     )
-    return opened["V:0"].output(
+    return opened[video.stream].output(
         "pipe:1",
         map_metadata=-1,
-        vf=",".join(_filters(settings.short_side, video.box, video.hdr)),
+        vf=",".join([*_rising(clock), *_filters(settings.short_side, video.box, video.hdr)]),
         vcodec="mjpeg",
         fps_mode="passthrough",
         enc_time_base=f"{clock.numerator}:{clock.denominator}",
@@ -145,6 +158,13 @@ def _stream(video: FfmpegInput, settings: DecodeSettings) -> Any:
         format="nut",
         **quality,
     )
+
+
+def _rising(clock: Fraction) -> Iterator[str]:
+    """Yield filters that keep times; a frame whose time does not rise comes right after the one before."""
+    yield f"settb={clock.numerator}/{clock.denominator}"
+    after = "PREV_OUTPTS+1"
+    yield f"setpts='if(isnan(PREV_OUTPTS),if(isnan(PTS),0,PTS),if(isnan(PTS),{after},max(PTS,{after})))'"
 
 
 def _filters(side: int, box: Size | None, hdr: str | None) -> Iterator[str]:

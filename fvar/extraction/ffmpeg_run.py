@@ -39,6 +39,7 @@ class Outcome:
         size: Of every frame, px.
         num_frames: That came.
         last_seconds: When the last of them is shown.
+        num_without_time: Those whose time is missing, or not later than that of the frame before.
         new_sizes: Of frames of the input whose size differs from the frame before, px.
         problem: What went wrong; None: nothing.
         may_pass: Whether another try may end better: the machine may be at fault, not the video.
@@ -48,6 +49,7 @@ class Outcome:
     size: Size = (0, 0)
     num_frames: int = 0
     last_seconds: float = 0.0
+    num_without_time: int = 0
     new_sizes: list[Size] = field(default_factory=list)
     problem: str | None = None
     may_pass: bool = False
@@ -156,7 +158,9 @@ def _read_frames(
                     continue
                 if packet.pts is None:
                     return "the frames stop (one has no time)"
-                data, seconds = bytes(packet), packet.pts * tick.numerator / tick.denominator
+                data, ticks = bytes(packet), packet.pts * tick // video.time_base
+                seconds = ticks * video.time_base.numerator / video.time_base.denominator
+                outcome.num_without_time += packet.pts * tick != ticks * video.time_base
                 if not outcome.num_frames:  # ffmpeg scales the frames that follow to this size
                     height, width = picture_size(data) or (0, 0)
                     outcome.size = (width, height)

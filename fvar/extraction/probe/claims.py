@@ -12,9 +12,11 @@ class Claims:
     """What the container says."""
 
     format: str  # libavformat's names for it, recognized by content
-    frames: int  # that its header counts; 0: the header does not say
+    stream: int  # number of the video stream that is decoded, in the file
+    num_streams: int  # video streams there are, without covers
+    frames: int  # that its header counts, without the empty ones of AVI; 0: the header does not say
     packets: int  # that the file holds
-    empty: int  # packets of these that hold no frame
+    empty: int  # packets of these that hold no frame, or the second field of one
     one_each: bool  # every other packet holds one frame, which is shown
     hidden: int  # packets outside the edit list: decoded, never shown
     time_base: Fraction  # unit of its times, seconds

@@ -11,7 +11,9 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from fvar.extraction.probe.avi_pauses import count_empty_chunks
 from fvar.extraction.probe.claims import MAX_PIXELS, Claims, Glance, UnreadableError
+from fvar.extraction.probe.fields import FieldCounter
 from fvar.extraction.probe.truncation import cut_short
 
 # libavformat's names of what an untrusted file may be: each is recognized by content, with frames of its own.
@@ -31,7 +33,7 @@ _HDR = {16: "smpte2084", 18: "arib-std-b67"}  # codes of ITU-T H.273: PQ, HLG
 
 
 def read_claims(path: Path) -> Claims:
-    """Read every packet of the first video stream that is not a cover picture.
+    """Read every packet of the video stream that a player shows.
 
     Raises:
         UnreadableError: There is none, or the file is not a video.
@@ -79,10 +81,22 @@ def _open(path: Path) -> InputContainer:
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
-    for stream in container.streams.video:
-        if not Disposition(stream.disposition) & Disposition.attached_pic:
-            return stream
-    raise UnreadableError("holds no video stream")
+    """Return what players show: no cover or still picture beside a film, the default one, the largest."""
+    streams = _streams(container)
+    if not streams:
+        raise UnreadableError("holds no video stream")
+    return max(streams, key=_preference)
+
+
+def _streams(container: InputContainer) -> list[VideoStream]:
+    cover = Disposition.attached_pic
+    return [s for s in container.streams.video if not Disposition(s.disposition) & cover]
+
+
+def _preference(stream: VideoStream) -> tuple[bool, bool, int, int]:
+    width, height = _coded_size(stream)
+    is_default = bool(Disposition(stream.disposition) & Disposition.default)
+    return stream.frames != 1, is_default, width * height, -stream.index
 
 
 def _count(path: Path, container: InputContainer, stream: VideoStream) -> Claims:
@@ -90,6 +104,7 @@ def _count(path: Path, container: InputContainer, stream: VideoStream) -> Claims
     if codec:  # the decoder does not know the options that the file was opened with
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         stream.codec_context.thread_count = 1  # it decodes one frame, and each thread takes memory
+    fields = FieldCounter(stream.codec_context.extradata) if codec == "h264" else None
     max_packets = path.stat().st_size
     packets = empty = hidden = 0
     first: av.VideoFrame | None = None
@@ -103,18 +118,27 @@ def _count(path: Path, container: InputContainer, stream: VideoStream) -> Claims
                 raise UnreadableError(f"claims more packets than the {max_packets} bytes it has")
             hidden += packet.is_discard
             empty += codec == "mpeg4" and packet.size <= _EMPTY_MPEG4_BYTES
+            if fields is not None:
+                fields.add(bytes(packet))
             first = first or (_decode(packet) if codec else None)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         problem = _brief(error)
+    frames = stream.frames
+    if container.format.name == "avi" and frames > packets:
+        frames -= count_empty_chunks(path, stream.index)
     rate = stream.average_rate
     return Claims(
         format=container.format.name,
-        frames=stream.frames,
+        stream=stream.index,
+        num_streams=len(_streams(container)),
+        frames=frames,
         packets=packets,
-        empty=empty,
+        empty=empty if fields is None else fields.num_fields // 2,
         hidden=hidden,
         # A packet of interlaced video may hold a field, half a frame.
-        one_each=not (codec in _WITH_HIDDEN_FRAMES or (first and first.interlaced_frame)),
+        one_each=not (
+            codec in _WITH_HIDDEN_FRAMES or (first and first.interlaced_frame and fields is None)
+        ),
         time_base=stream.time_base or Fraction(1, 90000),
         fps=float(rate) if rate else None,
         rotation=-first.rotation % 360 if first else 0,

@@ -14,6 +14,8 @@ from fvar.extraction.probe.container import glance, read_claims
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # as libavformat calls it
 CLAIMS = Claims(
     format=MP4,
+    stream=0,
+    num_streams=1,
     frames=10,
     packets=10,
     empty=0,
