@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @flags_of(
     ExtractConfig,
     {
-        "Videos": ["videos", "time_limit_seconds", "ffmpeg"],
+        "Videos": ["videos", "time_limit_seconds", "keep_going", "ffmpeg"],
         "Frames": ["short_side", "quality", "fps", "stride"],
         "Machine": ["workers", "dask", "max_gb", "reserve_gb"],
     },

@@ -106,6 +106,8 @@ class ExtractConfig(FrameSettings):
     """Stop before the disk has less than this many GB free."""
     time_limit_seconds: Annotated[float, Flag(name="--time-limit")] = Field(300.0, gt=0)
     """Give up a video after this many seconds without a new picture."""
+    keep_going: bool = False
+    """Decode past damage. The video stays partial; its note says where frames are patched up or missing."""
     dask: Annotated[str | None, Flag(default="processes on this machine")] = None
     """Make the shards on the workers of the Dask scheduler tcp://HOST:PORT."""
     ffmpeg: Annotated[str | None, Flag(default="the bundled one", is_path=True)] = None

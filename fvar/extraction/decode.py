@@ -18,13 +18,15 @@ from fvar.extraction.ffmpeg import DecodeSettings, Ffmpeg, FfmpegInput
 from fvar.extraction.ffmpeg_run import Outcome, run_ffmpeg
 from fvar.extraction.image_folder import Feeder, gaps, read_series
 from fvar.extraction.probe.claims import Claims, UnreadableError
-from fvar.extraction.probe.container import read_claims
+from fvar.extraction.probe.container import concealed_times, read_claims
 from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.thinning import keep_frames
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.manifest import Status
 
 _WHOLE: Interval = (None, None)
+_CONCEALED_LIMIT = 10  # times the time limit: the whole video is decoded
+_LISTED = 5  # places in a note
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Decoder:
 
     def decode_fed(self, video: FfmpegInput) -> Decoded:
         """Decode pictures that `video.feed` writes to ffmpeg; see `decode` for the result."""
-        outcome, (segment,) = self._run(video, (_WHOLE,))
+        outcome, (segment,) = self._run(video, (_WHOLE,), self.settings)
         return self._verdict(outcome, "", segment, reason=outcome.problem, note=None)
 
     def _decode_file(self, path: Path, intervals: Sequence[Interval], sha256: str) -> list[Decoded]:
@@ -104,12 +106,19 @@ class Decoder:
             claims.time_base,
             hdr=claims.hdr,
             stream=str(claims.stream),
+            frame_seconds=1 / claims.fps if claims.fps else None,
         )
-        outcome, segments = self._run(video, intervals)
-        notes = []
+        strict = replace(self.settings, keep_going=False)
+        outcome, segments = self._run(video, intervals, strict)
+        notes, damage = [], None
+        if self.settings.keep_going and outcome.problem and not outcome.may_pass:
+            damage = outcome.problem
+            outcome, segments = self._run(video, intervals, self.settings)
+            notes.append(self._damage_note(path, outcome))
         if others := [size for size in outcome.new_sizes if size != claims.size]:
             # All frames get one size: ffmpeg would stretch the later ones to the shape of the first.
-            outcome, segments = self._run(replace(video, box=outcome.size), intervals)
+            settings = self.settings if damage else strict
+            outcome, segments = self._run(replace(video, box=outcome.size), intervals, settings)
             notes.append(_size_note(claims.size, others[0], outcome))
         if claims.num_streams > 1:
             notes.append(
@@ -118,7 +127,7 @@ class Decoder:
         if outcome.num_without_time:
             notes.append(_time_note(outcome))
         note = _joined(*notes)
-        reason = _joined(claims.doubt(outcome.num_frames), outcome.problem)
+        reason = _joined(claims.doubt(outcome.num_frames), damage or outcome.problem)
         verdict = partial(self._verdict, outcome, sha256, reason=reason, note=note, claims=claims)
         return list(map(verdict, segments))
 
@@ -127,15 +136,29 @@ class Decoder:
     ) -> list[Decoded]:
         series = read_series(path)
         feeder = Feeder(series)
-        outcome, segments = self._run(feeder.input(), intervals)
+        outcome, segments = self._run(feeder.input(), intervals, self.settings)
         reason = _joined(gaps(series), feeder.problem, outcome.problem)
         other = feeder.other_size
         note = None if other is None else _size_note(feeder.size, other, outcome)
         verdict = partial(self._verdict, outcome, sha256, reason=reason, note=note)
         return list(map(verdict, segments))
 
+    def _damage_note(self, path: Path, outcome: Outcome) -> str:
+        """Return where frames of a damaged file are patched up; where some are missing, the times tell."""
+        try:
+            limit = _CONCEALED_LIMIT * self.settings.time_limit_seconds
+            times = self.probes.ask(concealed_times, path, limit)
+        except UnreadableError as error:
+            return f"decoded past its damage; where it is, is not known ({error})"
+        patched = f"{len(times)} frames are patched up" + (
+            f", at {_list(times)} s" if times else ""
+        )
+        gaps = [f"{before:.2f} and {after:.2f}" for before, after in outcome.gaps]
+        missing = f"; there is none between {_list(gaps)} s" if gaps else ""
+        return f"decoded past its damage: {patched}{missing}"
+
     def _run(
-        self, video: FfmpegInput, intervals: Sequence[Interval]
+        self, video: FfmpegInput, intervals: Sequence[Interval], settings: DecodeSettings
     ) -> tuple[Outcome, list[Segment]]:
         def on_frame(jpeg: bytes, seconds: float) -> None:
             self.count_frame()
@@ -153,7 +176,7 @@ class Decoder:
                 video,
                 on_frame,
                 program=self.program,
-                settings=self.settings,
+                settings=settings,
                 running=self.probes.running,
             )
             for segment in segments:
@@ -202,6 +225,12 @@ def _time_note(outcome: Outcome) -> str:
         f"{outcome.num_without_time} of its {outcome.num_frames} frames have no time of their own, or none "
         "after that of the frame before; they are stored with that one's time"
     )
+
+
+def _list(places: Sequence[float | str]) -> str:
+    shown = [p if isinstance(p, str) else f"{p:.2f}" for p in places[:_LISTED]]
+    more = len(places) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _size_note(first: Size, other: Size, outcome: Outcome) -> str:

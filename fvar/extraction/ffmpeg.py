@@ -75,6 +75,7 @@ class DecodeSettings:
         time_limit_seconds: Without a frame; then the video is given up.
         fps: Keep the frames shown at this many ticks per second; None: all.
         stride: Keep every stride-th frame; None: all.
+        keep_going: Go on past damage.
     """
 
     short_side: int
@@ -83,6 +84,7 @@ class DecodeSettings:
     time_limit_seconds: float = 300.0
     fps: float | None = None
     stride: int | None = None
+    keep_going: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class FfmpegInput:
         feed: Writes the video to ffmpeg's standard input; None: ffmpeg reads `url`.
         seconds: Time of each frame in order, if ffmpeg cannot know it.
         stream: Which of the streams, as ffmpeg names it; V:0 is the first that is no cover.
+        frame_seconds: Usual time from a frame to the next; None: unknown.
         box: Size of the stored frames; a frame of another shape gets black bars. None: the size of the first
             frame, scaled to the short side.
     """
@@ -110,6 +113,7 @@ class FfmpegInput:
     feed: Callable[[IO[bytes]], None] | None = None
     seconds: Sequence[float] | None = None
     stream: str = "V:0"
+    frame_seconds: float | None = None
     box: Size | None = None
 
     @property
@@ -126,7 +130,9 @@ def build_command(video: FfmpegInput, *, program: Ffmpeg, settings: DecodeSettin
     """Return the command that decodes `video` and writes its frames to standard output, as JPEG in NUT."""
     words = cast("list[str]", _stream(video, settings).get_args())
     words[words.index(_PLACEHOLDER)] = video.url
-    switches = ["-hide_banner", "-nostats", "-loglevel", "level+info", "-xerror"]
+    switches = ["-hide_banner", "-nostats", "-loglevel", "level+info"]
+    if not settings.keep_going:
+        switches.append("-xerror")
     if video.feed is None:
         switches.append("-nostdin")
     return [program.path, *switches, "-filter_threads", str(settings.threads), *words]

@@ -23,6 +23,7 @@ OnFrame = Callable[[bytes, float], None]
 """Takes the next frame as JPEG, and the time from which it is shown, in seconds."""
 
 _ASKED_TO_END = {-signal.SIGHUP, -signal.SIGINT, -signal.SIGTERM}  # as exit codes
+_GAP = 1.5  # times the usual step
 _LINE_BYTES, _KEPT_LINES, _SHOWN = 4096, 64, 300
 # Before the level, ffmpeg prints which part of it speaks, with a useless address: h264 @ 0x55ee01245f80.
 _ERROR = re.compile(r"((?:\[[^\]]*\] )*)\[(?:error|fatal|panic)\] (.*)")
@@ -40,6 +41,7 @@ class Outcome:
         num_frames: That came.
         last_seconds: When the last of them is shown.
         num_without_time: Those whose time is missing, or not later than that of the frame before.
+        gaps: Times of neighboring frames that are further apart than usual.
         new_sizes: Of frames of the input whose size differs from the frame before, px.
         problem: What went wrong; None: nothing.
         may_pass: Whether another try may end better: the machine may be at fault, not the video.
@@ -50,10 +52,18 @@ class Outcome:
     num_frames: int = 0
     last_seconds: float = 0.0
     num_without_time: int = 0
+    gaps: list[tuple[float, float]] = field(default_factory=list)
     new_sizes: list[Size] = field(default_factory=list)
     problem: str | None = None
     may_pass: bool = False
     signal: int | None = None
+
+    def note_gap(self, seconds: float, usual: float | None) -> None:
+        """Note the gap before a frame that is shown at `seconds`, if there is one."""
+        if usual is None or not self.num_frames or len(self.gaps) >= _KEPT_LINES:
+            return
+        if seconds - self.last_seconds > _GAP * usual:
+            self.gaps.append((self.last_seconds, seconds))
 
 
 def run_ffmpeg(
@@ -166,6 +176,7 @@ def _read_frames(
                     outcome.size = (width, height)
                 if video.seconds is not None:
                     seconds = video.seconds[outcome.num_frames]
+                outcome.note_gap(seconds, video.frame_seconds)
                 outcome.num_frames += 1
                 outcome.last_seconds = seconds
                 on_frame(data, seconds)

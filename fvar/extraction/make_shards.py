@@ -56,6 +56,7 @@ class Work:
             time_limit_seconds=config.time_limit_seconds,
             fps=config.fps,
             stride=config.stride,
+            keep_going=config.keep_going,
         )
 
     def make(

@@ -111,7 +111,10 @@ def _num_rows(jobs: Sequence[Job]) -> int:
 
 def _fingerprint(jobs: Sequence[Job], *, config: ExtractConfig, ffmpeg_version: str) -> str:
     """Hash everything except the bytes of the videos that determines what a shard holds."""
-    settings = config.model_dump(include={"short_side", "quality", "fps", "stride"})
+    included = {"short_side", "quality", "fps", "stride"}
+    settings = config.model_dump(
+        include=included | ({"keep_going"} if config.keep_going else set())
+    )
     rows = [asdict(row) for job in jobs for row in job.rows]
     text = json.dumps([VERSION, ffmpeg_version, settings, rows], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

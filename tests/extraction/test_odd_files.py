@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 from field_video import field_video
 
-from fvar.extraction.decode import Decoded
+from fvar.extraction.decode import Decoded, Decoder
+from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
+from fvar.extraction.probe.pool import ProbePool
 
 Decode = Callable[..., Decoded]
 _TEST = "-f lavfi -i testsrc=duration=2:rate=25:size=64x48"
-_MJPEG = "-c:v mjpeg -fps_mode passthrough"
+_NOISY = "-f lavfi -i testsrc=duration=2:rate=25:size=320x240,noise=alls=20"
 
 
 def _make(folder: Path, arguments: str, name: str) -> Path:
@@ -162,3 +165,45 @@ def test_the_files_of_the_reports(shared: Path, decode: Decode) -> None:
         if verdict == "ok":
             assert found.video is not None
             assert (name, found.status, found.video.num_frames) == (name, "ok", int(frames))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4"), ("a.ts", "mpeg2video")],
+)
+def test_decoding_past_damage(tmp_path: Path, probes: ProbePool, name: str, codec: str) -> None:
+    """Zeroed bytes in the middle: with `keep_going` the frames after them come too, and all is told."""
+    path = _make(tmp_path, f"{_NOISY} -c:v {codec} -g 12", name)
+    content = bytearray(path.read_bytes())
+    middle = len(content) * 2 // 5
+    content[middle : middle + 400] = bytes(400)
+    path.write_bytes(content)
+    found = {}
+    for keep_going in (False, True):
+        settings = DecodeSettings(short_side=48, quality=2, keep_going=keep_going)
+        (found[keep_going],) = Decoder(find_ffmpeg(), settings, probes).decode(path)
+    stopped, gone_on = found[False], found[True]
+    assert stopped.video is not None
+    assert gone_on.video is not None
+    assert (stopped.status, gone_on.status) == ("partial", "partial")
+    assert stopped.video.num_frames < 40
+    assert (
+        gone_on.video.num_frames >= 42
+    )  # in Matroska the packets after a destroyed length are gone
+    assert str(gone_on.note).startswith("decoded past its damage: ")
+    assert str(stopped.reason).split("; ")[-1] in str(gone_on.reason)
+
+
+def test_a_whole_file_is_decoded_once(samples: Path, probes: ProbePool) -> None:
+    """Without damage, `keep_going` changes neither verdict nor frames nor note."""
+    settings = DecodeSettings(short_side=48, quality=2)
+    plain, going = (
+        Decoder(find_ffmpeg(), replace(settings, keep_going=going), probes).decode(
+            samples / "vfr.mp4"
+        )[0]
+        for going in (False, True)
+    )
+    assert plain.video is not None
+    assert going.video is not None
+    assert (going.status, going.note) == ("ok", None)
+    assert going.video.checksum() == plain.video.checksum()

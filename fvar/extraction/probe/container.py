@@ -3,6 +3,7 @@
 libavformat builds a file's whole index in memory, however large, so `pool` runs this in another process.
 """
 
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -43,6 +44,27 @@ def read_claims(path: Path) -> Claims:
             return _count(path, container, _video_stream(container))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(f"cannot be opened as a video ({_brief(error)})") from error
+
+
+def concealed_times(path: Path) -> list[float]:
+    """Decode the stream that a player shows past all damage; return the times of frames that are patched up.
+
+    Raises:
+        UnreadableError: The file is not a video.
+    """
+    found = []
+    try:
+        with _open(path) as container:
+            stream = _video_stream(container)
+            stream.codec_context.thread_count = 1
+            for packet in container.demux(stream):
+                with suppress(av.error.FFmpegError):
+                    frames = packet.decode()
+                    found += [float(f.time or 0) for f in frames if f.is_corrupt]
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        if not found:
+            raise UnreadableError(_brief(error)) from error
+    return found
 
 
 def glance(path: Path) -> Glance:

@@ -64,7 +64,7 @@ class ProbePool:
         """Return what `question` returns for a video file when a process calls it.
 
         Args:
-            question: A function at the top level of a module, `container.read_claims` or `container.glance`.
+            question: A function at the top level of a module, such as `container.read_claims`.
             path: Of the file.
             limit: Seconds for a small file; a large one gets a second more for every 10 MB.
 
