@@ -13,7 +13,7 @@ from fvar.store.files import inside
 @flags_of(
     EvalConfig,
     {
-        "Data": ["split", "allow_partial"],
+        "Data": ["split", "allow_partial", "skip_incomplete"],
         "Model": ["checkpoint"],
         "Machine": ["device", "workers", "cache", "cache_gb"],
     },
@@ -70,4 +70,6 @@ def _same(settings: EvalConfig, frames: Path | None) -> list[object]:
         flags += ["--checkpoint", settings.checkpoint]
     if settings.allow_partial:
         flags.append("--allow-partial")
+    if settings.skip_incomplete:
+        flags.append("--skip-incomplete")
     return flags

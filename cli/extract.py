@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @flags_of(
     ExtractConfig,
     {
-        "Videos": ["videos", "time_limit_seconds", "keep_going", "ffmpeg"],
+        "Videos": ["videos", "time_limit_seconds", "keep_going", "strict", "ffmpeg"],
         "Frames": ["short_side", "quality", "fps", "stride"],
         "Machine": ["workers", "dask", "max_gb", "reserve_gb"],
     },
@@ -125,7 +125,7 @@ def _end(manifest: "FramesManifest", folder: Path, reporter: ConsoleReporter) ->
         return
     hint = (
         "fix the videos that are not ok, or remove their rows, and run the same command with --update; "
-        "or use the partial ones with `fvar train --allow-partial`"
+        "or use the partial ones with `fvar train --allow-partial`, or leave them out with --skip-incomplete"
     )
     print_summary("extract", figures, wrote=folder, hint=hint)
     raise typer.Exit(NOT_ALL_OK)

@@ -13,7 +13,7 @@ from fvar.store.files import inside
 @flags_of(
     InspectConfig,
     {
-        "Data": ["split", "limit", "allow_partial"],
+        "Data": ["split", "limit", "allow_partial", "skip_incomplete"],
         "Model": ["checkpoint"],
         "Machine": ["device", "workers", "cache", "cache_gb"],
     },

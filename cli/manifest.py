@@ -16,6 +16,7 @@ from fvar.errors import ConfigError
 from fvar.sources.class_folders import rows_of_folders
 from fvar.sources.official import datasets, find_videos, read_official
 from fvar.sources.source_csv import SourceRow, write_source
+from fvar.sources.suspicions import similar_path
 from fvar.store.files import REPLACE, frames_folder
 
 app = typer.Typer(
@@ -129,7 +130,7 @@ def official(
         rows, missing = find_videos(split, videos.expanduser())
         figures["missing"] = f"{len(missing):,} of {len(rows):,}"
     write_source(out.expanduser(), rows)
-    lines = [f"{videos}/{row.video} is missing" for row in missing]
+    lines = [_missing_line(videos, row) for row in missing]
     warn_of_first(reporter, lines, rest="more are missing")
     _end(figures, out, videos)
     if missing:
@@ -151,6 +152,13 @@ def _end(figures: Mapping[str, object], out: Path, videos: Path | None) -> None:
     then = None if videos is None else [*extract, videos, *free_out(frames_folder(out))]
     hint = f"extract the frames with: {shlex.join(map(str, extract))} FOLDER_OF_THE_VIDEOS"
     print_summary("source CSV", figures, wrote=out, then=then, hint=None if then else hint)
+
+
+def _missing_line(videos: Path | None, row: SourceRow) -> str:
+    path = (videos or Path()).expanduser() / row.video
+    other = similar_path(path)
+    hint = "" if other is None else f"; {other.name!r} is there, in another case or Unicode form"
+    return f"{videos}/{row.video} is missing{hint}"
 
 
 def _counts(counts: Mapping[Split, int]) -> str:

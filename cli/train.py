@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @flags_of(
     TrainConfig,
     {
-        "Data": ["size", "allow_partial"],
+        "Data": ["size", "allow_partial", "skip_incomplete"],
         "Model": ["backbone", "weights", "freeze_stem"],
         "Clustering": ["clustering", "clusters", "stage"],
         "Optimization": ["epochs", "batch_size", "frames_per_batch", "lr", "seed"],
@@ -112,9 +112,12 @@ def _next(manifest: "CheckpointManifest", out_dir: Path) -> list[object]:
 
     videos = read_manifest(out_dir / manifest.inputs[0].path, FramesManifest).videos
     usable = {"ok", "partial"} if manifest.config.allow_partial else {"ok"}
-    there = {v.split for v in videos} - {v.split for v in videos if v.status not in usable}
+    there = {v.split for v in videos if v.status in usable}
+    if not manifest.config.skip_incomplete:
+        there -= {v.split for v in videos if v.status not in usable}
     split = next(split for split in ("test", "val", "train") if split in there)
     partial = ["--allow-partial"] if manifest.config.allow_partial else []
+    partial += ["--skip-incomplete"] if manifest.config.skip_incomplete else []
     return [
         *("fvar", "eval", out_dir, "--split", split, *partial),
         *free_out(inside(out_dir, f"eval-{split}")),

@@ -56,6 +56,11 @@ _AllowPartial = Annotated[
 ]
 
 
+_SkipIncomplete = Annotated[
+    bool, Field(description="Leave out videos that are not complete, and say which.")
+]
+
+
 class _StageSettings(Settings):
     """Settings that are described by the string below each of them."""
 
@@ -108,6 +113,8 @@ class ExtractConfig(FrameSettings):
     """Give up a video after this many seconds without a new picture."""
     keep_going: bool = False
     """Decode past damage. The video stays partial; its note says where frames are patched up or missing."""
+    strict: bool = False
+    """Refuse what is only warned of: labels that look alike, a video in two splits or with two labels."""
     dask: Annotated[str | None, Flag(default="processes on this machine")] = None
     """Make the shards on the workers of the Dask scheduler tcp://HOST:PORT."""
     ffmpeg: Annotated[str | None, Flag(default="the bundled one", is_path=True)] = None
@@ -212,6 +219,7 @@ class TrainConfig(_CacheSettings):
     workers: _Readers = 2
     seed: _Seed = 0
     allow_partial: _AllowPartial = False
+    skip_incomplete: _SkipIncomplete = False
 
     @model_validator(mode="after")
     def _milestones_match_schedule(self) -> Self:
@@ -230,6 +238,7 @@ class EvalConfig(_CacheSettings):
     device: _Device = "auto"
     workers: _Readers = 2
     allow_partial: _AllowPartial = False
+    skip_incomplete: _SkipIncomplete = False
 
 
 class InspectConfig(_CacheSettings):
@@ -242,6 +251,7 @@ class InspectConfig(_CacheSettings):
     device: _Device = "auto"
     workers: _Readers = 2
     allow_partial: _AllowPartial = False
+    skip_incomplete: _SkipIncomplete = False
 
 
 class FeaturesConfig(_StageSettings):

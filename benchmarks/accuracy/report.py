@@ -147,17 +147,20 @@ def print_toy(results: dict[str, dict[str, Measured]]) -> None:
 
 def draw_toy(results: dict[str, dict[str, Measured]], path: Path) -> None:
     """Draw accuracy against the share of informative frames, one panel for each layout and noise."""
-    panels = list(dict.fromkeys(tuple(data.split("-")[::2]) for data in results))
-    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for (layout, noise), ax in zip(panels, axes, strict=True):
+    panels = sorted({tuple(data.split("-")[::2]) for data in results})
+    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    axes = figure.subplots(2, -(-(len(panels) + 1) // 2), sharey=True, squeeze=False).ravel()
+    for (layout, noise), ax in zip(panels, axes, strict=False):
         for name, (color, dashes) in LINES.items():
             points = list(points_of(results, layout, noise, name))
             if points:
                 ax.plot(*zip(*points, strict=True), dashes, color=color, marker="o", label=name)
         finish(ax, f"{layout}, noise {noise}")
     axes[0].set_ylabel("top-1, %")
-    axes[-1].legend(fontsize=8)
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[-1].legend(handles, labels, loc="center", frameon=False, fontsize=11)
     figure.savefig(path, dpi=110)
     print(f"\nwrote {path}")
 

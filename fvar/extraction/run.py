@@ -1,13 +1,13 @@
 """One extraction: plan its shards, keep those that are whole, estimate and make the others, and finish."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fvar.config import ExtractConfig
-from fvar.errors import StoppedError
+from fvar.errors import SourceError, StoppedError
 from fvar.extraction.budget import GB, Budget
 from fvar.extraction.estimate import Estimate, estimate_work
 from fvar.extraction.ffmpeg import find_ffmpeg
@@ -25,6 +25,7 @@ from fvar.extraction.shards import (
 )
 from fvar.reporting import Progress, Reporter
 from fvar.sources.source_csv import SourceRow, class_names, read_source
+from fvar.sources.suspicions import check_label_forms, odd_labels, paths_of, repeated_videos
 from fvar.store.files import check_out_dir, remove_outputs, sole_writer
 from fvar.store.manifest import FramesManifest, FramesSummary, InputFile, check_out, write_manifest
 from fvar.store.provenance import input_file, tool_versions
@@ -79,6 +80,9 @@ def open_extraction(
     )
     check_out_dir(out_dir / FOLDER, overwrite=True)
     rows = read_source(source_csv)
+    check_label_forms(rows)
+    suspicions = [*odd_labels(rows), *repeated_videos(rows, paths_of(rows))]
+    _warn(reporter, suspicions, config, source_csv)
     work = Work(out_dir, config, find_ffmpeg(config.ffmpeg))
     store = None if overwrite else out_dir
     shards = plan_shards(rows, config, ffmpeg_version=work.program.version, store=store)
@@ -92,6 +96,20 @@ def open_extraction(
         yield Extraction(
             work, source, rows, shards, budget, reporter, progress, probes, dask, overwrite
         )
+
+
+def _warn(
+    reporter: Reporter, lines: Sequence[str], config: ExtractConfig, source_csv: object
+) -> None:
+    """Warn of what is suspicious in the source CSV; with `strict`, refuse it.
+
+    Raises:
+        SourceError: It is suspicious.
+    """
+    if lines and config.strict:
+        raise SourceError(source_csv, lines[0], fix="correct the rows, or leave out --strict")
+    for line in lines:
+        reporter.warning(line)
 
 
 @dataclass(frozen=True)
@@ -250,10 +268,22 @@ class Extraction:
                 fix="make it writable or choose another --out",
             ) from error
 
+    def _warn_of_copies(self, records: Sequence[ShardRecord]) -> None:
+        """Warn of files with the same content under several names; with `strict`, refuse them."""
+        names = dict[str, object]()
+        for shard, record in zip(self.shards, records, strict=True):
+            for job, sha256 in zip(shard.jobs, record.sources, strict=True):
+                if sha256 is not None:
+                    names |= dict.fromkeys((row.id for row in job.rows), sha256)
+        told = set(repeated_videos(self.rows, paths_of(self.rows)))
+        lines = [line for line in repeated_videos(self.rows, names) if line not in told]
+        _warn(self.reporter, lines, self.work.config, self.source.path)
+
     def _finish(self) -> FramesManifest:
         """Write the manifest and return it."""
         self._clear([])  # a worker that was killed leaves a temporary file
         records = [self.records[shard.name] for shard in self.shards]
+        self._warn_of_copies(records)
         entries = {video.id: video for record in records for video in record.videos}
         status = Counter(video.status for video in entries.values())
         manifest = FramesManifest(

@@ -13,6 +13,7 @@ from fvar.extraction.image_folder import hash_series
 from fvar.extraction.probe.claims import UnreadableError
 from fvar.settings import Settings, parse
 from fvar.sources.source_csv import SourceRow
+from fvar.sources.suspicions import similar_path
 from fvar.store.files import write_json
 from fvar.store.hashing import sha256_of
 from fvar.store.manifest import OutputFile, Sha256, VideoEntry
@@ -33,6 +34,13 @@ class Job:
     def exists(self) -> bool:
         """Return whether the video exists."""
         return os.path.exists(self.path)  # noqa: PTH110  # pathlib raises if the name is too long
+
+
+def missing(path: Path) -> str:
+    """Return why a video that is not there cannot be read, with the name that was perhaps meant."""
+    other = similar_path(path)
+    hint = "" if other is None else f"; {other.name!r} is there, in another case or Unicode form"
+    return f"{path} does not exist{hint}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ def hash_source(
     """
     try:
         if not path.exists():
-            return None, f"{path} does not exist"
+            return None, missing(path)
         if path.is_dir():
             return hash_series(path, beat=beat), None
         if not path.is_file():

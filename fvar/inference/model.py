@@ -17,6 +17,7 @@ from fvar.errors import VideoError
 from fvar.extraction.decode import Decoded, Decoder
 from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
 from fvar.extraction.probe.pool import ProbePool
+from fvar.extraction.shards import missing
 from fvar.inference.arrays import ArrayFeeder
 from fvar.inference.prediction import Prediction, Segment, make_prediction, make_segment
 from fvar.inference.windows import outputs_of_spans, window_spans
@@ -206,7 +207,7 @@ class Model:
 
     def _decode_path(self, path: Path) -> Decoded:
         if not path.exists():
-            return Decoded("failed", "does not exist")
+            return Decoded("failed", missing(path))
         (decoded,) = self._decoder.decode(path.resolve())
         return decoded
 

@@ -1,5 +1,6 @@
 """Weights are read and loaded strictly: every key must fit, except those of the replaced classifier."""
 
+import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fvar.errors import WeightsError, in_brief
@@ -14,6 +16,8 @@ from fvar.errors import WeightsError, in_brief
 CLASSIFIERS = ("fc.", "classifier.", "new_fc.", "head.")
 # Wrappers that others leave around the names: DataParallel, TSM's model, PyTorch Lightning, ours.
 PREFIXES = re.compile(r"^((module|base_model|backbone|network|model)\.)+")
+# Keys under which others save a state dict; of several the first
+_HOLDERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "ema", "module")
 _SHOWN_KEYS = 4
 
 
@@ -33,6 +37,12 @@ def imagenet_state(backbone: str) -> dict[str, Tensor]:
             f"backbone {backbone} has no ImageNet weights",
             fix="pass --weights none or a file",
         ) from error
+    if torch.hub.get_dir().startswith("~"):  # torch would make a folder of that name
+        raise WeightsError(
+            "--weights imagenet",
+            "the home folder is not known, so there is no place to keep the download",
+            fix="set TORCH_HOME to a folder, or pass --weights FILE",
+        )
     try:
         state = published.DEFAULT.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
@@ -67,22 +77,31 @@ def load_tensors(path: Path) -> Any:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the state dict in a file, bare or under ``state_dict`` or ``model``, without wrappers' prefixes.
+    """Return the state dict in a file, bare or under one of `_HOLDERS`, without wrappers' prefixes.
+
+    The file is one of ``torch.save`` or of safetensors.
 
     Raises:
         WeightsError: The file cannot be read, holds no state dict, or two tensors for one name.
     """
     try:
-        content = load_tensors(path)
+        content = load_file(path) if path.suffix == ".safetensors" else load_tensors(path)
     except Exception as error:  # torch raises a dozen kinds on a damaged file
-        raise WeightsError(
-            path,
-            f"cannot be read as weights ({in_brief(error)})",
-            fix="give a file of tensors that torch.save wrote",
-        ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
+        problem, fix = (
+            f"({in_brief(error)})",
+            "give a file of tensors that torch.save or safetensors wrote",
+        )
+        if isinstance(error, pickle.UnpicklingError) and "global" in str(error).lower():
+            problem = (
+                "(it holds Python objects, perhaps a whole model, and reading them would run code)"
+            )
+            fix = "load it where you trust it, and save model.state_dict()"
+        raise WeightsError(path, f"cannot be read as weights {problem}", fix=fix) from error
+    while isinstance(content, Mapping) and not _is_state(content):
+        held = next((content[k] for k in _HOLDERS if isinstance(content.get(k), Mapping)), None)
+        if held is None:
+            break
+        content = held
     if not _is_state(content):
         raise WeightsError(
             path, "holds no state dict", fix="save model.state_dict() and pass that file"

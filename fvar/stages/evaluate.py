@@ -58,7 +58,11 @@ def evaluate(
         )
         run = open_trained_run(train, checkpoint=config.checkpoint, world=world)
         stored = run.open_frames(frames, world)
-        videos = stored.videos(config.split, run.classes, allow_partial=config.allow_partial)
+        taken = {"allow_partial": config.allow_partial, "skip_incomplete": config.skip_incomplete}
+        videos = stored.videos(config.split, run.classes, **taken)
+        skipped = stored.report_skipped(
+            reporter, [config.split], allow_partial=config.allow_partial
+        )
         stored.report_thinning(reporter)
         representer = run.representer(config, world, reporter)
         started = time.perf_counter()
@@ -75,7 +79,7 @@ def evaluate(
         seconds = time.perf_counter() - started
         _check_all_evaluated(predictions, videos, config)
         results = score(predictions, run.classes)
-        summary = _summary(run, results, videos, config, seconds=seconds)
+        summary = _summary(run, results, videos, config, seconds=seconds, skipped=skipped)
         inputs = [run.path, run.checkpoint, stored.path]
         return world.on_main(lambda: _write(out_dir, results, inputs, config, summary))
 
@@ -98,6 +102,7 @@ def _summary(
     config: EvalConfig,
     *,
     seconds: float,
+    skipped: Sequence[str],
 ) -> EvalSummary:
     count_frames = evaluation_view(run.config).count_frames
     return EvalSummary(
@@ -105,7 +110,8 @@ def _summary(
         top5=results.top5,
         mean_class_accuracy=results.mean_class_accuracy,
         evaluated=len(videos),
-        expected=len(videos),
+        expected=len(videos) + len(skipped),
+        skipped=list(skipped),
         split=config.split,
         checkpoint=run.checkpoint_name,
         clustering=run.config.clustering,

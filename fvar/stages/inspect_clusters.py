@@ -54,7 +54,13 @@ def inspect_clusters(
         run = open_trained_run(train, checkpoint=config.checkpoint, world=world)
         _check_has_clusters(run, train)
         stored = run.open_frames(frames, world)
-        videos = stored.videos(config.split, run.classes, allow_partial=config.allow_partial)
+        videos = stored.videos(
+            config.split,
+            run.classes,
+            allow_partial=config.allow_partial,
+            skip_incomplete=config.skip_incomplete,
+        )
+        stored.report_skipped(reporter, [config.split], allow_partial=config.allow_partial)
         stored.report_thinning(reporter)
         representer = run.representer(config, world, reporter)
         return world.on_main(

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from fvar.config import TrainConfig
-from fvar.errors import ConfigError, ManifestError
+from fvar.config import Split, TrainConfig
+from fvar.errors import ConfigError, ManifestError, StoppedError
 from fvar.loading.view import evaluation_view, training_view
 from fvar.model.build import (
     build_recognizer,
@@ -55,7 +55,7 @@ def train(
         InputError: The input or a setting is wrong, or a video is found damaged in the first epoch; nothing
             was written.
         StoppedError: Stopped midway, also by a video found damaged after the first epoch; finished epochs
-            are kept.
+            are kept. Or it diverged: the run is complete and useless.
     """
     with join_world(config.device) as world:
         world.on_main(lambda: _check_out(out_dir, resume=resume, overwrite=overwrite))
@@ -100,7 +100,16 @@ def train(
             trainer.restore(checkpoint)
             reporter.info(f"resuming after epoch {checkpoint.epoch}/{config.epochs}")
         trainer.fit()
-        return world.on_main(lambda: _finish(trainer))
+        manifest = world.on_main(lambda: _finish(trainer))
+        if trainer.diverged:
+            error = StoppedError(
+                out_dir,
+                "no epoch came below twice the loss of guessing: the training diverged",
+                fix="train again with a lower --lr and --overwrite",
+            )
+            error.is_duplicate = not world.is_main
+            raise error
+        return manifest
 
 
 def resume_training(
@@ -159,15 +168,20 @@ def _check_out(out_dir: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def _training_set(stored: StoredFrames, config: TrainConfig) -> TrainingSet:
-    partial = config.allow_partial
-    labels = {video.label for video in stored.manifest.videos if video.split == "train"}
+    left_out = set(_skipped(stored, config))
+    labels = {
+        video.label
+        for video in stored.manifest.videos
+        if video.split == "train" and video.id not in left_out
+    }
     classes = [name for name in stored.manifest.classes if name in labels]
     has_val = any(video.split == "val" for video in stored.manifest.videos)
+    taken = {"allow_partial": config.allow_partial, "skip_incomplete": config.skip_incomplete}
     videos = TrainingSet(
         frames=stored,
         classes=classes,
-        train=stored.videos("train", classes, allow_partial=partial),
-        val=stored.videos("val", classes, allow_partial=partial) if has_val else [],
+        train=stored.videos("train", classes, **taken),
+        val=stored.videos("val", classes, **taken) if has_val else [],
     )
     if len(classes) < 2:
         raise ManifestError(
@@ -176,6 +190,15 @@ def _training_set(stored: StoredFrames, config: TrainConfig) -> TrainingSet:
             fix="label at least two",
         )
     return videos
+
+
+def _skipped(stored: StoredFrames, config: TrainConfig) -> list[str]:
+    """Return the ids of the videos that are left out, of train and val."""
+    if not config.skip_incomplete:
+        return []
+    partial = config.allow_partial
+    splits: tuple[Split, ...] = ("train", "val")
+    return [v.id for s in splits for v in stored.incomplete(s, allow_partial=partial)]
 
 
 def _build(
@@ -191,6 +214,8 @@ def _build(
     if sweep.engine == "plain" and evaluation_view(config).num_samples is None:
         _check_longest(videos, config)
     videos.frames.report_thinning(reporter)
+    if config.skip_incomplete:
+        videos.frames.report_skipped(reporter, ("train", "val"), allow_partial=config.allow_partial)
     frames = _frames_seen(videos, config)
     reporter.info(
         f"{len(videos.train)} videos, {frames} frames, {len(videos.classes)} classes; {config.backbone}, "
@@ -271,6 +296,7 @@ def _finish(trainer: Trainer) -> CheckpointManifest:
             train_top1=last["train_top1"],
             best_epoch=None if best is None else best + 1,
             best_val_top1=None if best is None else trainer.history[best]["val_top1"],
+            skipped=_skipped(videos.frames, config),
             seconds=sum(row["seconds"] for row in trainer.history),
         ),
     )

@@ -32,7 +32,8 @@ def atomic_hdf5(path: Path) -> Iterator[h5py.File]:
     """
     with atomic_path(path) as temporary:
         # From 1.10 on, HDF5 keeps a checksum of all metadata: damage is an error, not a crash.
-        file = h5py.File(temporary, "w", libver=("v110", "v110"))
+        # Without a lock, which some network disks refuse: nobody else knows the file's name.
+        file = h5py.File(temporary, "w", libver=("v110", "v110"), locking=False)
         try:
             yield file
         finally:

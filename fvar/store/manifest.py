@@ -106,6 +106,9 @@ class TrainSummary(Settings):
     train_top1: float
     best_epoch: int | None = None
     best_val_top1: float | None = None
+    skipped: list[str] = Field(
+        default_factory=list, description="ids of videos that are not complete and were left out"
+    )
     seconds: float
 
 
@@ -116,7 +119,10 @@ class EvalSummary(Settings):
     top5: float | None = Field(description="null under 6 classes")
     mean_class_accuracy: float
     evaluated: int
-    expected: int
+    expected: int = Field(description="videos of the split")
+    skipped: list[str] = Field(
+        default_factory=list, description="ids of videos that are not complete and were left out"
+    )
     split: Split
     checkpoint: str
     clustering: str

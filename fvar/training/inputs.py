@@ -14,6 +14,8 @@ from fvar.store.manifest import FramesManifest, OutputFile, VideoEntry, locate, 
 from fvar.store.provenance import check_files
 from fvar.training.distributed import World
 
+_SHOWN = 5  # names of videos in a message
+
 
 @dataclass(frozen=True, repr=False)
 class StoredFrames:
@@ -40,16 +42,30 @@ class StoredFrames:
             reporter.info(f"frames thinned at extraction, kept: {self.manifest.config.thinning}")
 
     def videos(
-        self, split: Split, classes: Sequence[str], *, allow_partial: bool
+        self,
+        split: Split,
+        classes: Sequence[str],
+        *,
+        allow_partial: bool,
+        skip_incomplete: bool = False,
     ) -> list[StoredVideo]:
         """Return the videos of a split in the source's order, with labels as positions in `classes`.
 
+        Args:
+            split: Which.
+            classes: Of the network.
+            allow_partial: Take those of which frames are missing.
+            skip_incomplete: Leave out those that are not taken.
+
         Raises:
-            ManifestError: The split has no videos, one that is failed (or partial without `allow_partial`),
-                or one whose label is not among `classes`.
+            ManifestError: The split has no videos that are taken, one that is failed (or partial without
+                `allow_partial`) and not left out, or one whose label is not among `classes`.
         """
         entries = [video for video in self.manifest.videos if video.split == split]
-        self._check_complete(entries, split, allow_partial=allow_partial)
+        refused = self.incomplete(split, allow_partial=allow_partial)
+        if skip_incomplete:
+            entries = [video for video in entries if video not in refused]
+        self._check(entries, [] if skip_incomplete else refused, split)
         position = {name: index for index, name in enumerate(classes)}
         for video in entries:
             if video.label not in position:
@@ -63,8 +79,30 @@ class StoredFrames:
             for video in entries
         ]
 
-    def _check_complete(
-        self, entries: Sequence[VideoEntry], split: Split, *, allow_partial: bool
+    def incomplete(self, split: Split, *, allow_partial: bool) -> list[VideoEntry]:
+        """Return the videos of a split that are not taken: failed, or partial without `allow_partial`."""
+        accepted = {"ok", "partial"} if allow_partial else {"ok"}
+        return [
+            video
+            for video in self.manifest.videos
+            if video.split == split and (video.status not in accepted or video.shard is None)
+        ]
+
+    def report_skipped(
+        self, reporter: Reporter, splits: Sequence[Split], *, allow_partial: bool
+    ) -> list[str]:
+        """Tell the user which videos of the splits are left out; return their ids."""
+        found = [v for split in splits for v in self.incomplete(split, allow_partial=allow_partial)]
+        if found:
+            names = ", ".join(f"{video.id} ({video.status})" for video in found[:_SHOWN])
+            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            reporter.warning(
+                f"{len(found)} videos that are not complete are left out: {names}{more}"
+            )
+        return [video.id for video in found]
+
+    def _check(
+        self, entries: Sequence[VideoEntry], refused: Sequence[VideoEntry], split: Split
     ) -> None:
         if not entries:
             found = sorted({video.split for video in self.manifest.videos})
@@ -73,15 +111,15 @@ class StoredFrames:
                 f"split {split!r} has no videos",
                 fix=f"use one of {', '.join(found)}, or add rows to the CSV",
             )
-        accepted = {"ok", "partial"} if allow_partial else {"ok"}
-        refused = [v for v in entries if v.status not in accepted or v.shard is None]
         if refused:
             first = refused[0]
             raise ManifestError(
                 self.path,
                 f"{len(refused)} of {len(entries)} {split} videos are not complete, first {first.id!r} "
                 f"({first.status}: {first.reason})",
-                fix="fix or remove their rows and rerun fvar extract; --allow-partial accepts partial ones",
+                fix="fix or remove their rows and rerun fvar extract; "
+                + ("" if first.status == "failed" else "--allow-partial accepts partial ones, ")
+                + "--skip-incomplete leaves all of them out",
             )
 
 

@@ -1,5 +1,6 @@
 """The training loop: batches in, after each epoch a checkpoint and a row of metrics out."""
 
+import math
 import os
 import shlex
 import time
@@ -30,6 +31,7 @@ from fvar.training.predict import predict
 from fvar.training.representer import Representer
 from fvar.training.step import run_parts, split_step
 
+_HOPELESS = 2.0  # times the loss of guessing
 METRICS, TENSORBOARD = "metrics.csv", "tensorboard"
 
 
@@ -102,6 +104,15 @@ class Trainer:
                 self.reporter.info(str(self.representer.cache))
 
     @property
+    def diverged(self) -> bool:
+        """Whether no epoch had a loss below twice that of guessing."""
+        return all(row["train_loss"] > self._hopeless_loss for row in self.history)
+
+    @property
+    def _hopeless_loss(self) -> float:
+        return _HOPELESS * math.log(len(self.videos.classes))
+
+    @property
     def best_epoch(self) -> int | None:
         """The first epoch with the highest accuracy on `val`; None without a `val` split."""
         if not self.videos.val:
@@ -140,6 +151,11 @@ class Trainer:
             raise stopped_by(error, then=self._go_on) from error
         row = {name: row[name] for name in COLUMNS if name in row}
         self._report(row)
+        if row["train_loss"] > self._hopeless_loss:
+            self.reporter.warning(
+                f"the loss is over {_HOPELESS:g} times that of guessing, "
+                f"{math.log(len(self.videos.classes)):.2f}: the training diverges; try a lower --lr"
+            )
         return row
 
     def _train(self, epoch: int) -> dict[str, float]:

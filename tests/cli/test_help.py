@@ -38,12 +38,12 @@ CONFIGS: dict[str, type[Settings]] = {
 # What scripts rely on.
 FLAGS = {
     "extract": """videos out short-side quality fps stride workers max-gb reserve-gb time-limit keep-going
-        dask ffmpeg
-        dry-run update overwrite""",
+        strict dask ffmpeg dry-run update overwrite""",
     "train": """recipe config backbone weights clustering clusters stage size epochs batch-size lr
-        frames-per-batch engine device workers seed freeze-stem train-stem allow-partial resume overwrite
+        frames-per-batch engine device workers seed freeze-stem train-stem allow-partial
+        skip-incomplete resume overwrite
         out""",
-    "eval": "split frames checkpoint device workers allow-partial out overwrite",
+    "eval": "split frames checkpoint device workers allow-partial skip-incomplete out overwrite",
     "inspect-clusters": "split limit frames checkpoint device workers allow-partial out overwrite",
     "predict": "windows hop threshold checkpoint allow-partial device workers out json overwrite",
     "features": "checkpoint allow-partial device workers out overwrite",

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from tensor_clips import settled_backbone
 from torch import Tensor, nn
 from torchvision import models
@@ -56,6 +57,10 @@ LAYOUTS: dict[str, Callable[[State], Any]] = {
     "state_dict": lambda state: {"state_dict": state},
     "model": lambda state: {"model": state, "epoch": 3},
     "nested": lambda state: {"state_dict": {"model": state}},
+    "model_state_dict": lambda state: {"epoch": 1, "model_state_dict": state, "optimizer": {}},
+    "model_state": lambda state: {"model_state": state},
+    "net": lambda state: {"net": state, "acc": 0.5},
+    "ema": lambda state: {"ema": {"module": state}, "updates": 3},
     "data parallel": _under("module."),
     "lightning": _under("model.backbone."),
     "ours": _under("backbone.network."),
@@ -254,3 +259,38 @@ def test_pretrained_mobilenet_features_load(shared: Path) -> None:
     assert load_strictly(network, state, source="shared") == []
     key = "features.0.0.weight"
     assert torch.equal(network.state_dict()[key], state[key])
+
+
+def test_safetensors_load(tmp_path: Path) -> None:
+    """A file of the safetensors library is read by it; a damaged one is refused in one line."""
+    state = {name: value.contiguous() for name, value in _network().state_dict().items()}
+    path = tmp_path / "weights.safetensors"
+    save_file(state, path)
+    found = read_state(path)
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+    path.write_bytes(b"no weights")
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
+        read_state(path)
+
+
+def test_a_whole_model_is_told_from_its_weights(tmp_path: Path) -> None:
+    """A pickled model is no state dict: reading it would run code, and the error says what to save."""
+    path = _saved(nn.Linear(2, 2), tmp_path)
+    with pytest.raises(WeightsError) as error:
+        read_state(path)
+    assert "holds Python objects, perhaps a whole model" in error.value.problem
+    assert "model.state_dict()" in error.value.fix
+
+
+def test_no_folder_is_made_where_the_home_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without HOME and a known user, torch would write into a folder `~`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(WeightsError, match="set TORCH_HOME to a folder, or pass --weights FILE"):
+        imagenet_state("resnet18")
+    assert not list(tmp_path.iterdir())

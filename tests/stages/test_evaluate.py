@@ -256,6 +256,8 @@ def test_partial_videos_are_refused_unless_allowed(run: Path, tmp_path: Path) ->
     refusal = _refusal(run, tmp_path / "eval", frames=partial)
     assert "1 of 4 test videos are not complete, first 'q'" in refusal
     assert _evaluate(run, tmp_path / "eval", frames=partial, allow_partial=True).evaluated == 4
+    rest = _evaluate(run, tmp_path / "rest", frames=partial, skip_incomplete=True)
+    assert (rest.evaluated, rest.expected, rest.skipped) == (3, 4, ["q"])
 
 
 def test_out_dir_is_kept_safe(run: Path) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from training_samples import ROWS, Row, run_training, write_frames
+from training_samples import ROWS, Row, run_training, tiny_config, write_frames
+from video_samples import Recorder
 
-from fvar.errors import FvarError
+from fvar.errors import FvarError, StoppedError
+from fvar.stages.train import train
 from fvar.training import memory_check
 
 
@@ -76,6 +78,24 @@ def test_partial_videos_are_refused_unless_allowed(tmp_path: Path) -> None:
     run_training(frames, tmp_path / "train", allow_partial=True, epochs=1)
 
 
+def test_incomplete_videos_are_left_out_if_wanted(tmp_path: Path) -> None:
+    """One failed video does not block a training: it is named, counted and in the manifest."""
+    rows = [*ROWS, Row("q", "up", "train", 0, "failed"), Row("r", "left", "val", 2, "partial")]
+    rows.append(Row("s", "none", "train", 0, "failed"))
+    frames, recorder = write_frames(tmp_path / "frames", rows), Recorder()
+    refusal = _refusal(frames, tmp_path / "train")
+    assert "2 of 8 train videos are not complete, first 'q' (failed: made so)" in refusal
+    assert refusal.endswith("rerun fvar extract; --skip-incomplete leaves all of them out")
+    config = tiny_config(skip_incomplete=True, epochs=1)
+    manifest = train(frames, tmp_path / "train", config, recorder)
+    assert manifest.summary.skipped == ["q", "s", "r"]
+    assert (manifest.summary.num_videos, manifest.classes) == (6, ["down", "left", "up"])
+    line = "3 videos that are not complete are left out: q (failed), s (failed), r (partial)"
+    assert line in recorder.lines
+    allowed = tiny_config(skip_incomplete=True, allow_partial=True, epochs=1)
+    assert train(frames, tmp_path / "b", allowed, recorder).summary.skipped == ["q", "s"]
+
+
 def test_plain_engine_refuses_a_video_beyond_the_budget(frames: Path, tmp_path: Path) -> None:
     """Where memory grows with the video, one that is too long is named before it fills the memory."""
     refusal = _refusal(frames, tmp_path / "train", norm="train", frames_per_batch=11)
@@ -135,3 +155,13 @@ def test_batches_that_the_plain_engine_cannot_hold_are_refused(
     run_training(
         frames, tmp_path / "fits", norm="train", engine="plain", frames_per_batch=12, epochs=1
     )
+
+
+def test_a_diverged_training_says_so(frames: Path, tmp_path: Path) -> None:
+    """A finite loss far above that of guessing is told after each epoch, and at the end with code 3."""
+    recorder, config = Recorder(), tiny_config(lr=30.0, epochs=2)
+    with pytest.raises(StoppedError, match="the training diverged; train again with a lower --lr"):
+        train(frames, tmp_path / "train", config, recorder)
+    told = [line for line in recorder.lines if "the training diverges; try a lower --lr" in line]
+    assert len(told) == 2
+    assert (tmp_path / "train" / "manifest.json").is_file()
