@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from fvar.config import Flag, OneOf
 from fvar.settings import Settings
+from fvar.store.manifest import locate
 
 _Command = Callable[..., None]
 
@@ -31,7 +32,17 @@ Videos = Annotated[
     list[Path],
     typer.Argument(help="Video files, folders of them, or a CSV with a column `video`."),
 ]
-Training = Annotated[Path, typer.Argument(help="Folder that `fvar train` wrote.")]
+
+
+def _training(path: Path) -> Path:
+    """Refuse what is no finished run, before the seconds that importing torch takes."""
+    locate(path)
+    return path
+
+
+Training = Annotated[
+    Path, typer.Argument(help="Folder that `fvar train` wrote.", callback=_training)
+]
 
 
 def flags_of(

@@ -26,6 +26,7 @@ from fvar.store.manifest import Status
 
 _WHOLE: Interval = (None, None)
 _CONCEALED_LIMIT = 10  # times the time limit: the whole video is decoded
+_FASTEST, _MUCH = 1000.0, 2.0  # frames a second that are looked into; times the rate that was found
 _LISTED = 5  # places in a note
 
 
@@ -124,10 +125,13 @@ class Decoder:
             notes.append(
                 f"of its {claims.num_streams} video streams, number {claims.stream} is stored"
             )
+        if claims.fps != _plausible_rate(claims.fps, outcome):
+            notes.append(f"it claims {claims.fps:g} frames a second; the rate of its times is kept")
         if outcome.num_without_time:
             notes.append(_time_note(outcome))
         note = _joined(*notes)
         reason = _joined(claims.doubt(outcome.num_frames), damage or outcome.problem)
+        claims = replace(claims, fps=_plausible_rate(claims.fps, outcome))
         verdict = partial(self._verdict, outcome, sha256, reason=reason, note=note, claims=claims)
         return list(map(verdict, segments))
 
@@ -139,7 +143,9 @@ class Decoder:
         outcome, segments = self._run(feeder.input(), intervals, self.settings)
         reason = _joined(gaps(series), feeder.problem, outcome.problem)
         other = feeder.other_size
-        note = None if other is None else _size_note(feeder.size, other, outcome)
+        note = _joined(
+            None if other is None else _size_note(feeder.size, other, outcome), feeder.note
+        )
         verdict = partial(self._verdict, outcome, sha256, reason=reason, note=note)
         return list(map(verdict, segments))
 
@@ -218,6 +224,14 @@ class Decoder:
 
 def _joined(*doubts: str | None) -> str | None:
     return "; ".join(doubt for doubt in doubts if doubt) or None
+
+
+def _plausible_rate(claimed: float | None, outcome: Outcome) -> float | None:
+    """Return the claimed rate, or that of the times where it is beyond any camera and the times deny it."""
+    if claimed is None or claimed < _FASTEST or outcome.num_frames < 2 or not outcome.last_seconds:
+        return claimed
+    found = (outcome.num_frames - 1) / outcome.last_seconds
+    return claimed if claimed < _MUCH * found else found
 
 
 def _time_note(outcome: Outcome) -> str:

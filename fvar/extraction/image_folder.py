@@ -22,6 +22,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # Pillow's names, recognized by content
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,18})", re.DOTALL)
 _RAW = "rawvideo"  # libavformat's name of pictures without any header
+_FAINT = 64  # of 255: no value uses the highest two of 16 bits
 _SHOWN = 3
 
 # A picture whose header claims a hundred million pixels is refused before any is decoded.
@@ -59,6 +60,7 @@ class Feeder:
         self._series = series
         self._seconds: list[float] = []
         self._unreadable: list[str] = []
+        self._brightest = -1  # of 16-bit pictures, 0..255; -1: there are none
         self.size = _first_size(series)
         self.other_size: Size | None = None
 
@@ -68,6 +70,17 @@ class Feeder:
         if not self._unreadable:
             return None
         return f"{len(self._unreadable)} of its pictures cannot be read: {_first_few(self._unreadable)}"
+
+    @property
+    def note(self) -> str | None:
+        """What to know of its pictures' depth: cameras leave the upper bits of 16 empty; None: nothing."""
+        if not 0 <= self._brightest < _FAINT:
+            return None
+        bits = 8 + self._brightest.bit_length()
+        return (
+            f"its pictures have 16 bits a value and use the lower {bits}, so they are stored dark; multiply "
+            f"their values by {2 ** (16 - bits)} and extract again to see them"
+        )
 
     def input(self) -> FfmpegInput:
         """Return what ffmpeg reads: raw frames; the number in a picture's name is its time in seconds."""
@@ -85,10 +98,11 @@ class Feeder:
         with suppress(BrokenPipeError), pipe:
             for number, path in self._series.items():
                 try:
-                    picture = _open_picture(path)
+                    picture, brightest = _open_picture(path)
                 except UnreadableError as error:
                     self._unreadable.append(str(error))
                     continue
+                self._brightest = max(self._brightest, brightest)
                 if picture.size != self.size:
                     self.other_size = self.other_size or picture.size
                     picture = ImageOps.pad(picture, self.size)  # black bars
@@ -104,14 +118,14 @@ def _first_size(series: Series) -> Size:
     first: UnreadableError | None = None
     for path in series.values():
         try:
-            return _open_picture(path).size
+            return _open_picture(path)[0].size
         except UnreadableError as error:
             first = first or error
     raise UnreadableError(f"none of its {len(series)} pictures can be read, first {first}")
 
 
-def _open_picture(path: Path) -> Image.Image:
-    """Return a picture upright, as RGB, 8 bits a channel."""
+def _open_picture(path: Path) -> tuple[Image.Image, int]:
+    """Return a picture upright, as RGB, 8 bits a channel, and its highest value if it had 16, else -1."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
@@ -119,8 +133,11 @@ def _open_picture(path: Path) -> Image.Image:
                 raise UnreadableError(f"{path.name} (claims {width}x{height} px)")
             if image.mode.startswith("I"):  # 16 bits: Pillow's conversion would clip
                 high_bytes = np.asarray(image).astype(np.uint16) >> 8
-                return Image.fromarray(high_bytes.astype(np.uint8)).convert("RGB")
-            return ImageOps.exif_transpose(image).convert("RGB")
+                picture = Image.fromarray(high_bytes.astype(np.uint8)).convert("RGB")
+                return picture, int(high_bytes.max())
+            had_16_bits = any(";16" in str(tile[3]) for tile in image.tile)
+            picture = ImageOps.exif_transpose(image).convert("RGB")
+            return picture, int(np.asarray(picture).max()) if had_16_bits else -1
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
         why = getattr(error, "strerror", None) or str(error).replace(str(path), path.name)
         raise UnreadableError(f"{path.name} ({why})") from error

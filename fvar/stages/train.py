@@ -23,7 +23,13 @@ from fvar.report.history import write_curves
 from fvar.reporting import Reporter
 from fvar.settings import parse
 from fvar.store.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs
-from fvar.store.manifest import CheckpointManifest, TrainSummary, check_out, write_manifest
+from fvar.store.manifest import (
+    CheckpointManifest,
+    TrainSummary,
+    check_out,
+    read_manifest,
+    write_manifest,
+)
 from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.training.batches import TrainingSet
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
@@ -58,7 +64,7 @@ def train(
             are kept. Or it diverged: the run is complete and useless.
     """
     with join_world(config.device) as world:
-        world.on_main(lambda: _check_out(out_dir, resume=resume, overwrite=overwrite))
+        world.on_main(lambda: _check_out(out_dir, config, resume=resume, overwrite=overwrite))
         stored = open_frames(frames, world)
         videos = _training_set(stored, config)
         checkpoint = world.on_main(lambda: _matching(out_dir, config, stored) if resume else None)
@@ -95,6 +101,8 @@ def train(
         if world.is_main:
             if overwrite:
                 remove_outputs(out_dir, ["checkpoints", METRICS, CURVES, TENSORBOARD])
+            if resume:  # more epochs after a complete training
+                (out_dir / MANIFEST_NAME).unlink(missing_ok=True)
             remove_leftovers(out_dir, [LAST, BEST, METRICS, MANIFEST_NAME])
         if checkpoint:
             trainer.restore(checkpoint)
@@ -119,7 +127,8 @@ def resume_training(
 
     Args:
         run: Its folder.
-        changes: Settings that may differ, of those that change no number: readers and the cache.
+        changes: Settings that may differ: those that change no number (readers, the cache), and with schedule
+            `step` more epochs, also after the last one.
         reporter: Receives messages and progress.
         frames: Where its frames are now; None: where they were.
 
@@ -131,6 +140,13 @@ def resume_training(
     config = parse(
         TrainConfig, checkpoint.config.model_dump() | dict(changes), source="command line"
     )
+    if config.epochs > checkpoint.config.epochs and config.schedule != "step":
+        raise ConfigError(
+            f"--epochs {config.epochs}",
+            f"the rate of {run} has fallen to its end after {checkpoint.config.epochs} (schedule "
+            f"{config.schedule})",
+            fix=f"train again with --weights {shlex.quote(str(run / LAST))}",
+        )
     if frames is None:
         if checkpoint.frames is None:
             raise ManifestError(
@@ -148,15 +164,20 @@ def resume_training(
     return train(frames, run, config, reporter, resume=True)
 
 
-def _check_out(out_dir: Path, *, resume: bool, overwrite: bool) -> None:
+def _check_out(out_dir: Path, config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise ConfigError(
             "--resume --overwrite", "one goes on, the other starts again", fix="pass one of them"
         )
     if resume and is_complete(out_dir):
-        raise ManifestError(
-            out_dir, "holds a complete training, nothing is left", fix="choose another --out"
-        )
+        epochs = read_manifest(out_dir / MANIFEST_NAME, CheckpointManifest).config.epochs
+        if config.epochs <= epochs:
+            raise ManifestError(
+                out_dir,
+                "holds a complete training, nothing is left",
+                fix="choose another --out, or pass more --epochs",
+            )
+        return
     check_out(out_dir, CheckpointManifest, overwrite=overwrite)
     if (out_dir / LAST).exists() and not (resume or overwrite):
         raise ManifestError(
@@ -256,7 +277,8 @@ def _matching(run: Path, config: TrainConfig, stored: StoredFrames) -> Checkpoin
     """Return the last checkpoint of a training with the same settings and frames."""
     checkpoint = _load_last(run)
     for name, value in checkpoint.config:
-        if name not in _WITHOUT_EFFECT and value != getattr(config, name):
+        more_epochs = name == "epochs" and config.schedule == "step" and config.epochs > value
+        if name not in _WITHOUT_EFFECT and not more_epochs and value != getattr(config, name):
             raise ConfigError(
                 f"--resume: {name}",
                 f"is {getattr(config, name)!r}, the training began with {value!r}",

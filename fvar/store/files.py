@@ -170,13 +170,17 @@ def check_out_dir(folder: Path, *, overwrite: bool, fix: str = REPLACE) -> None:
     """Refuse an output folder that holds a complete run, with the advice `fix`. Writes nothing.
 
     Raises:
-        ManifestError: `folder` or a folder above it is a file, or it holds a complete run and `overwrite`
-            is off.
+        ManifestError: `folder` or a folder above it is a file or cannot be written, or it holds a complete
+            run and `overwrite` is off.
     """
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise ManifestError(
             there, "is a file, an output must be a folder", fix="choose another --out"
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ManifestError(
+            there, "cannot be written", fix="make it writable, or choose another --out"
         )
     if is_complete(folder) and not overwrite:
         raise ManifestError(folder, "holds a complete run", fix=fix)

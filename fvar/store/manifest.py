@@ -4,6 +4,7 @@ The format is specified in ``data_manifests/README.md``.
 """
 
 import json
+import shlex
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -30,6 +31,7 @@ from fvar.store.files import (
 )
 from fvar.store.hashing import sha256_of
 
+UNFINISHED = "checkpoints/last.pt"  # and no manifest beside it: a training that was stopped
 Status = Literal["ok", "partial", "failed"]
 
 _MAX_BYTES = 1 << 30  # a manifest of a million videos takes about 400 MB
@@ -285,6 +287,12 @@ def locate(path: Path) -> Path:
             fix="give the folder that a stage wrote; `fvar predict TRAINING FILE` recognizes a video",
         )
     if not manifest.is_file():
+        if (path / UNFINISHED).is_file():
+            raise ManifestError(
+                path,
+                "holds an unfinished training",
+                fix=f"go on with `fvar train --resume {shlex.quote(str(path))}`",
+            )
         problem = (
             "holds no manifest.json: no stage finished there" if path.is_dir() else "does not exist"
         )

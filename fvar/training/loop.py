@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.optim.lr_scheduler import MultiStepLR
 from torch.utils.tensorboard import SummaryWriter
 
 from fvar.config import TrainConfig
@@ -75,7 +76,12 @@ class Trainer:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same training. The recognizer has its weights already."""
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
-        self.scheduler.load_state_dict(dict(checkpoint.scheduler))
+        state = dict(checkpoint.scheduler)
+        if isinstance(
+            self.scheduler, MultiStepLR
+        ):  # there may be more epochs now, with milestones of theirs
+            state["milestones"] = self.scheduler.milestones
+        self.scheduler.load_state_dict(state)
         self.scaler.load_state_dict(dict(checkpoint.scaler))
         self.history = list(checkpoint.history)
 

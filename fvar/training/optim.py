@@ -73,4 +73,5 @@ def build_scheduler(
         return OneCycleLR(
             optimizer, max_lr=peaks, total_steps=max(sum(steps), 2), cycle_momentum=False
         )
-    return MultiStepLR(optimizer, [sum(steps[:epoch]) for epoch in milestones], gamma=STEP_DECAY)
+    reached = [sum(steps[:epoch]) for epoch in milestones if epoch <= len(steps)]
+    return MultiStepLR(optimizer, reached, gamma=STEP_DECAY)

@@ -190,3 +190,32 @@ def test_without_clusters_the_next_command_is_another(tmp_path: Path) -> None:
     assert "videos 6 frames 48 epochs" in " ".join(trained.stdout.split())  # 8 of each video
     result = _run("eval", train, "--device", "cpu", "--workers", "0")
     assert result.stdout.endswith(f"next: fvar verify {train / 'eval-test'}\n")
+
+
+def test_an_unfinished_training_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    """`eval` names the command that goes on; so does every command that takes a training."""
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "last.pt").touch()
+    code = (
+        f"import sys; sys.argv = ['fvar', 'eval', {str(tmp_path / 'run')!r}]\n"
+        "from cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 2\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert (
+        f"holds an unfinished training; go on with `fvar train --resume {tmp_path / 'run'}`"
+        in ended.stderr
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_where_nothing_can_be_written_is_told_first(tmp_path: Path) -> None:
+    """A folder without the right to write is refused before any work."""
+    tmp_path.chmod(0o500)
+    result = _run("toy", "--out", tmp_path / "toy")
+    tmp_path.chmod(0o700)
+    assert (result.exit_code, "cannot be written; make it writable" in result.stderr) == (2, True)

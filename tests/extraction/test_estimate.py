@@ -7,6 +7,7 @@ import pytest
 from video_samples import write_source
 
 from fvar.config import ExtractConfig
+from fvar.extraction.probe.container import glance
 from fvar.reporting import SilentReporter
 from fvar.sources.toy.mp4 import write_mp4
 from fvar.stages.extract import extract, preview
@@ -27,3 +28,14 @@ def test_a_long_video_counts_as_often_as_it_has_frames(tmp_path: Path) -> None:
     assert seen is not None
     assert seen.frames == summary.frames == 420
     assert seen.num_bytes == pytest.approx(summary.num_bytes, rel=0.1)
+
+
+def test_a_header_that_lies_is_bounded_by_the_bytes(samples: Path, tmp_path: Path) -> None:
+    """25 frames whose header claims 40,000: their size says that about three times 25 are the most."""
+    content = bytearray((samples / "b frames.avi").read_bytes())
+    length = content.index(b"strh") + 8 + 32  # dwLength of the stream's header
+    assert int.from_bytes(content[length : length + 4], "little") == 25
+    assert glance(samples / "b frames.avi").frames == 25
+    content[length : length + 4] = (40_000).to_bytes(4, "little")
+    (tmp_path / "lies.avi").write_bytes(content)
+    assert 25 <= glance(tmp_path / "lies.avi").frames <= 200  # the file is not packets alone

@@ -9,6 +9,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from field_video import field_video
+from PIL import Image
 
 from fvar.extraction.decode import Decoded, Decoder
 from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
@@ -207,3 +208,37 @@ def test_a_whole_file_is_decoded_once(samples: Path, probes: ProbePool) -> None:
     assert going.video is not None
     assert (going.status, going.note) == ("ok", None)
     assert going.video.checksum() == plain.video.checksum()
+
+
+@pytest.mark.parametrize(
+    ("bits", "mode"), [(10, "I;16"), (12, "I;16"), (14, "I;16"), (16, "I;16"), (8, "L")]
+)
+def test_dark_sixteen_bits_are_told(tmp_path: Path, decode: Decode, bits: int, mode: str) -> None:
+    """Cameras put 10 to 14 bits into pictures of 16: stored as they are, with a note on what to do."""
+    draw = np.random.default_rng(0)
+    for number in range(3):
+        values = draw.integers(0, 2**bits, (48, 64)).astype(np.uint16 if mode != "L" else np.uint8)
+        Image.fromarray(values).save(tmp_path / f"{number}.png")
+    found = decode(tmp_path)
+    assert (found.status, found.num_decoded) == ("ok", 3)
+    if bits in (8, 16):
+        assert found.note is None
+    else:
+        assert found.note == (
+            f"its pictures have 16 bits a value and use the lower {bits}, so they are stored dark; multiply "
+            f"their values by {2 ** (16 - bits)} and extract again to see them"
+        )
+
+
+def test_a_rate_that_no_camera_has_is_replaced(tmp_path: Path, decode: Decode) -> None:
+    """A header that claims 60,000 frames a second over times of 25: the rate of the times is stored."""
+    path = _make(tmp_path, f"{_TEST} -c:v mjpeg -enc_time_base 1:60000 -f matroska", "a.mkv")
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\x23\xe3\x83")  # DefaultDuration, in ns, of RFC 9559
+    size = content[at + 3] & 15
+    content[at + 4 : at + 4 + size] = (16_667).to_bytes(size)
+    path.write_bytes(content)
+    found = decode(path)
+    assert found.video is not None
+    assert found.video.fps == pytest.approx(25, rel=0.05)
+    assert "frames a second; the rate of its times is kept" in str(found.note)

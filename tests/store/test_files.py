@@ -172,3 +172,13 @@ def test_remove_outputs_removes_leftovers_of_a_killed_run(tmp_path: Path) -> Non
     remove_outputs(tmp_path, ["tables/a[1].csv"])
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert left == [".a1.csv.0000abcd.partial"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any work: the nearest folder that exists decides."""
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != tmp_path)
+    with pytest.raises(ManifestError) as error:
+        check_out_dir(tmp_path / "a" / "b", overwrite=True)
+    assert (error.value.thing, error.value.problem) == (str(tmp_path), "cannot be written")

@@ -5,6 +5,7 @@ libavformat builds a file's whole index in memory, however large, so `pool` runs
 
 from contextlib import suppress
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -30,6 +31,7 @@ FORMATS = (
 # a B-frame that was packed into the packet before it.
 _EMPTY_MPEG4_BYTES = 8
 _WITH_HIDDEN_FRAMES = {"vp8", "vp9"}  # some of their packets hold a frame that is never shown
+_MEASURED_PACKETS, _SMALLER = 64, 3  # packets; how much smaller the others may be
 _HDR = {16: "smpte2084", 18: "arib-std-b67"}  # codes of ITU-T H.273: PQ, HLG
 
 
@@ -78,6 +80,7 @@ def glance(path: Path) -> Glance:
             stream = _video_stream(container)
             seconds = (container.duration or 0) / av.time_base
             frames = stream.frames or round(seconds * (stream.average_rate or 0))
+            frames = min(frames, _most_frames(container, stream, path.stat().st_size))
             if frames <= 0 or min(_coded_size(stream)) <= 0:
                 raise UnreadableError("promises no frames")
             name = container.format.name
@@ -86,6 +89,12 @@ def glance(path: Path) -> Glance:
     if frames > (num_bytes := path.stat().st_size):
         raise UnreadableError(f"promises more frames than the {num_bytes} bytes it has")
     return Glance(name, frames, max(seconds, 0.0))
+
+
+def _most_frames(container: InputContainer, stream: VideoStream, num_bytes: int) -> int:
+    """Return a bound of the frames in a file of so many bytes, from the size of the first packets."""
+    sizes = [p.size for p in islice(container.demux(stream), _MEASURED_PACKETS) if p.size]
+    return _SMALLER * num_bytes * len(sizes) // sum(sizes) if sizes else num_bytes
 
 
 def _open(path: Path) -> InputContainer:

@@ -211,3 +211,25 @@ class _Bars(SilentReporter):
         self.descriptions.append(description)
         with super().progress(description, total=total, unit=unit) as bar:
             yield bar
+
+
+def test_more_epochs_after_the_last(frames: Path, tmp_path: Path) -> None:
+    """With steps of the rate, a finished training goes on as if it had been longer from the beginning."""
+    steps: dict[str, Any] = {"schedule": "step", "milestones": (1, 2, 9)}
+    whole = run_training(frames, tmp_path / "a", epochs=3, **steps)
+    run_training(frames, tmp_path / "b", epochs=2, **steps)
+    with pytest.raises(
+        ManifestError, match="nothing is left; choose another --out, or pass more --epochs"
+    ):
+        resume_training(tmp_path / "b", {}, SilentReporter())
+    resume_training(tmp_path / "b", {"epochs": 3}, SilentReporter())
+    assert_same_training(whole, tmp_path / "b")
+
+
+def test_more_epochs_need_a_rate_that_goes_on(whole: Path, tmp_path: Path) -> None:
+    """One cycle ends at a rate of zero: the error names the weights to start from."""
+    shutil.copytree(whole, tmp_path / "train")
+    with pytest.raises(ConfigError) as error:
+        resume_training(tmp_path / "train", {"epochs": 5}, SilentReporter())
+    assert error.value.fix == f"train again with --weights {tmp_path / 'train/checkpoints/last.pt'}"
+    assert (tmp_path / "train" / "manifest.json").is_file()
