@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 @flags_of(
     ExtractConfig,
     {
-        "Videos": ["videos", "time_limit_seconds", "keep_going", "strict", "ffmpeg"],
+        "Videos": [
+            "videos",
+            "time_limit_seconds",
+            "keep_going",
+            "strict",
+            "follow_links",
+            "ffmpeg",
+        ],
         "Frames": ["short_side", "quality", "fps", "stride"],
         "Machine": ["workers", "dask", "max_gb", "reserve_gb"],
     },

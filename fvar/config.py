@@ -113,6 +113,8 @@ class ExtractConfig(FrameSettings):
     """Give up a video after this many seconds without a new picture."""
     keep_going: bool = False
     """Decode past damage. The video stays partial; its note says where frames are patched up or missing."""
+    follow_links: bool = False
+    """Allow links that lead out of the folder of the videos. A list from others could then name any file."""
     strict: bool = False
     """Refuse what is only warned of: labels that look alike, a video in two splits or with two labels."""
     dask: Annotated[str | None, Flag(default="processes on this machine")] = None
@@ -186,6 +188,10 @@ class TrainConfig(_CacheSettings):
     """Largest norm of the gradient."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """Dropout before the classifier."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced` weighs the loss of a video by how rare its class is; the mean weight is 1."""
+    best_by: Literal["top-1", "mean-class"] = "top-1"
+    """Accuracy on the val split that chooses the best epoch."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Label smoothing of the loss."""
     flip: bool = True

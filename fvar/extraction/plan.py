@@ -33,7 +33,7 @@ def plan_shards(
     Raises:
         InputError: None of the videos exists, or a path leads out of their folder.
     """
-    jobs = _jobs(rows, Path(config.videos))
+    jobs = _jobs(rows, Path(config.videos), follow_links=config.follow_links)
     fingerprint = partial(_fingerprint, config=config, ffmpeg_version=ffmpeg_version)
     size = config.videos_per_shard
     plain = _divide(jobs, size, fingerprint, taken=())
@@ -86,7 +86,7 @@ def _still_wanted(
     return kept
 
 
-def _jobs(rows: Sequence[SourceRow], videos: Path) -> list[Job]:
+def _jobs(rows: Sequence[SourceRow], videos: Path, *, follow_links: bool) -> list[Job]:
     """Group the rows by video; videos come in the order of their first row."""
     if not videos.is_dir():
         raise ConfigError(
@@ -94,7 +94,7 @@ def _jobs(rows: Sequence[SourceRow], videos: Path) -> list[Job]:
         )
     rows_of: dict[Path, list[SourceRow]] = {}
     for row in rows:
-        rows_of.setdefault(video_path(videos, row), []).append(row)
+        rows_of.setdefault(video_path(videos, row, follow_links=follow_links), []).append(row)
     jobs = [Job(path, tuple(members)) for path, members in rows_of.items()]
     if not any(job.exists() for job in jobs):
         raise ConfigError(

@@ -126,11 +126,11 @@ def class_names(rows: Iterable[SourceRow]) -> list[str]:
     return sorted({row.label for row in rows}, key=_natural)
 
 
-def video_path(root: Path, row: SourceRow) -> Path:
+def video_path(root: Path, row: SourceRow, *, follow_links: bool = False) -> Path:
     """Return the absolute path of a row's video, whether it exists or not.
 
     Raises:
-        SourceError: A symbolic link on the way leads out of `root`, or in a circle.
+        SourceError: A symbolic link on the way leads in a circle, or out of `root` without `follow_links`.
     """
     folder = root.resolve()
     thing, fix = f"id {row.id!r}", "put the file itself there"
@@ -139,9 +139,11 @@ def video_path(root: Path, row: SourceRow) -> Path:
     except RuntimeError as error:  # Python 3.13 and later return a path that does not exist
         problem = f"video {row.video!r} is a link that leads back to itself"
         raise SourceError(thing, problem, fix=fix) from error
-    if not path.is_relative_to(folder):
+    if not follow_links and not path.is_relative_to(folder):
         problem = f"video {row.video!r} is a link to {path}, outside {folder}"
-        raise SourceError(thing, problem, fix=f"{fix}, or pass a --videos folder that holds both")
+        raise SourceError(
+            thing, problem, fix=f"{fix}, or pass --follow-links if you trust the list"
+        )
     return path
 
 

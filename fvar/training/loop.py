@@ -72,6 +72,9 @@ class Trainer:
             enabled=autocast_dtype(config.precision, world.device) == torch.float16,
         )
         self.parallel = world.wrap(recognizer)
+        self._class_weights: Tensor | None = None
+        if config.class_weights == "balanced":
+            self._class_weights = balanced_weights(videos).to(world.device)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same training. The recognizer has its weights already."""
@@ -120,10 +123,11 @@ class Trainer:
 
     @property
     def best_epoch(self) -> int | None:
-        """The first epoch with the highest accuracy on `val`; None without a `val` split."""
+        """The first epoch with the highest accuracy on `val`, of the kind set; None without a `val` split."""
         if not self.videos.val:
             return None
-        accuracies = [row["val_top1"] for row in self.history]
+        column = {"top-1": "val_top1", "mean-class": "val_mean_class_accuracy"}[self.config.best_by]
+        accuracies = [row[column] for row in self.history]
         return accuracies.index(max(accuracies))
 
     @property
@@ -238,7 +242,11 @@ class Trainer:
         with autocast(self.config.precision, self.world.device):
             logits = self.parallel(self._inputs(clips, sweep), sweep)
         loss = functional.cross_entropy(
-            logits.float(), labels, label_smoothing=self.config.label_smoothing, reduction="sum"
+            logits.float(),
+            labels,
+            weight=self._class_weights,
+            label_smoothing=self.config.label_smoothing,
+            reduction="sum",
         )
         # DistributedDataParallel averages over processes; the loss is the mean over all videos of the batch.
         torch.autograd.backward(self.scaler.scale(loss * self.world.world_size / size))
@@ -308,6 +316,13 @@ class Trainer:
             f"epoch {row['epoch']:.0f}/{self.config.epochs}: loss {row['train_loss']:.4f}, "
             f"train top-1 {row['train_top1']:.1%}{val}, {row['frames_per_second']:.0f} frames/s"
         )
+
+
+def balanced_weights(videos: TrainingSet) -> Tensor:
+    """Return a weight for each class, (C,): N / (C n), n of the N train videos being of the class."""
+    labels = torch.tensor([video.label for video in videos.train])
+    counts = torch.bincount(labels, minlength=len(videos.classes))
+    return len(labels) / (len(videos.classes) * counts.float())
 
 
 def _add_scalars(board: SummaryWriter, row: dict[str, float]) -> None:

@@ -141,6 +141,28 @@ def test_something_rows(tmp_path: Path, version: int, video: str) -> None:
     assert "validation list" in split.protocol
 
 
+@pytest.mark.parametrize(("version", "video"), [(1, "78"), (2, "78.webm")])
+def test_something_json(tmp_path: Path, version: int, video: str) -> None:
+    """The official JSON lists give the same rows: a template without its brackets is the class."""
+    (tmp_path / "labels.json").write_text('{"Holding something": "0", "Lifting something": "1"}')
+    train = '[{"id": "78", "label": "lifting a cup", "template": "Lifting [something]"}]'
+    (tmp_path / "train.json").write_text(train)
+    (tmp_path / "validation.json").write_text('[{"id": 9, "template": "Holding [something]"}]')
+    rows = read_official(f"something_v{version}", tmp_path).rows
+    assert rows[0] == SourceRow("78", video, "Lifting something", "train")
+    assert (rows[1].id, rows[1].label, rows[1].split) == ("9", "Holding something", "test")
+    for text, words in (
+        ("[", "cannot be read"),
+        ("{}", "holds no list"),
+        ('[{"id": "1"}]', "entry 0: has no id or template"),
+        ("[3]", "entry 0: has no id or template"),
+        ('[{"id": "1", "template": "Eating"}]', "entry 0: has 'Eating', which is not in labels"),
+    ):
+        (tmp_path / "train.json").write_text(text)
+        with pytest.raises(SourceError, match=words):
+            read_official(f"something_v{version}", tmp_path)
+
+
 BAD_LINES = [
     ("ucf101", "classInd", "1 Archery\n1 Bowling\n", 2, "'1 Bowling' is not a new number"),
     ("ucf101", "classInd", "one Archery\n", 1, "'one Archery' is not a new number"),

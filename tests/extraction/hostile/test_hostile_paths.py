@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from fvar.errors import SourceError
-from fvar.sources.source_csv import read_source
+from fvar.sources.source_csv import SourceRow, read_source, video_path
 from fvar.store.manifest import FramesManifest, read_manifest
 from fvar.store.provenance import check_files
 
@@ -161,3 +161,12 @@ def test_the_source_is_a_file(videos: Path) -> None:
         ended = _extract(path, videos, videos.parent / "out")
         assert ended.exit_code == 2
         assert f"{path}: is not a file; give a source CSV" in ended.stderr
+
+
+def test_links_are_followed_if_asked(videos: Path) -> None:
+    """A tree of links is a usual way to choose clips; whoever trusts the list may say so."""
+    for name in ("link.mp4", "folder/a.mp4"):
+        row = SourceRow("v", name, "x", "train")
+        assert video_path(videos, row, follow_links=True) == videos.parent / "far" / "a.mp4"
+    with pytest.raises(SourceError, match="leads back to itself"):
+        video_path(videos, SourceRow("v", "loop.mp4", "x", "train"), follow_links=True)

@@ -23,8 +23,11 @@ from fvar.reporting import SilentReporter
 from fvar.stages.train import train
 from fvar.store.manifest import CheckpointManifest, read_manifest
 from fvar.store.provenance import check_files
+from fvar.training.batches import TrainingSet
 from fvar.training.checkpoint import load_checkpoint
-from fvar.training.loop import Trainer
+from fvar.training.distributed import World
+from fvar.training.inputs import open_frames
+from fvar.training.loop import Trainer, balanced_weights
 
 
 def test_training_leaves_a_complete_folder(whole: Path) -> None:
@@ -172,3 +175,38 @@ def test_defaults_train(frames: Path, tmp_path: Path) -> None:
         backbone="tiny", weights="none", size=32, epochs=1, device="cpu", workers=0
     )
     assert train(frames, tmp_path / "train", config, SilentReporter()).summary.epochs == 1
+
+
+def test_rare_classes_weigh_more(frames: Path, tmp_path: Path) -> None:
+    """`balanced` gives each class the same total weight, N / C, and changes the numbers of a training."""
+    stored = open_frames(frames, World(0, 1, torch.device("cpu")))
+    classes = stored.manifest.classes
+    videos = stored.videos("train", classes, allow_partial=False)
+    uneven = TrainingSet(stored, classes, [*videos, videos[0], videos[0]], [])
+    weights = balanced_weights(uneven)
+    counts = torch.tensor([4.0, 2.0, 2.0])  # of down, left and up
+    torch.testing.assert_close(weights * counts, torch.full((3,), 8 / 3))
+    rows = [row for row in ROWS if row.id != "a"]
+    fewer = write_frames(tmp_path / "frames", rows)
+    plain, balanced = (
+        training_metrics(run_training(fewer, tmp_path / name, epochs=1, class_weights=name))
+        for name in ("none", "balanced")
+    )
+    assert plain[0]["train_loss"] != balanced[0]["train_loss"]
+
+
+@pytest.mark.parametrize(("best_by", "best"), [("top-1", 2), ("mean-class", 3)])
+def test_the_best_epoch_by_either_accuracy(
+    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best_by: str, best: int
+) -> None:
+    """Top-1 is highest in the second epoch, mean class accuracy in the third."""
+    values = iter([(0.0, 0.0), (0.9, 0.3), (0.5, 0.6)])
+    monkeypatch.setattr(
+        Trainer,
+        "_validate",
+        lambda _: dict(zip(("val_top1", "val_mean_class_accuracy"), next(values), strict=True)),
+    )
+    manifest = train(
+        frames, tmp_path / "t", tiny_config(epochs=3, best_by=best_by), SilentReporter()
+    )
+    assert manifest.summary.best_epoch == best
