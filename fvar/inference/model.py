@@ -207,7 +207,7 @@ class Model:
 
     def _decode_path(self, path: Path) -> Decoded:
         if not path.exists():
-            return Decoded("failed", missing(path))
+            return Decoded("failed", missing(path).removeprefix(f"{path} "))
         (decoded,) = self._decoder.decode(path.resolve())
         return decoded
 

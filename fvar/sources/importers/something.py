@@ -18,7 +18,7 @@ from fvar.sources.source_csv import SourceRow
 def read(folder: Path, _: int, *, version: int) -> list[SourceRow]:
     """Read the official lists: TSM's text files, or `labels.json`, `train.json` and `validation.json`.
 
-    The text files are `category.txt`, `somesomevV_rgb_train_split.txt` and `somesomevV_rgb_validation_split.txt`.
+    The former: `category.txt`, `somesomevV_rgb_train_split.txt` and `somesomevV_rgb_validation_split.txt`.
     """
     if (folder / "labels.json").exists():
         return _read_json(folder, version)
