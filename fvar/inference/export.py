@@ -12,7 +12,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from fvar.inference.exported import CLUSTERINGS
 from fvar.loading.transforms import MEAN, STD
 from fvar.model.recognizer import Recognizer
 from fvar.model.shift import VideoLayout
+from fvar.report.templates import load_template
 from fvar.store.files import atomic_open, atomic_path
 from fvar.training.trained_run import TrainedRun
 
@@ -165,14 +165,7 @@ def _write_program(
 
 def _card(settings: Mapping[str, Any], results: Sequence[str]) -> str:
     """Return the model card, in Markdown."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fvar.report", ""),
-        autoescape=False,  # noqa: S701  # the card is Markdown, not HTML
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
     weights = str(settings["weights"])
     weights = _LICENSES.get(weights, f"the file `{weights}`, whose own license holds")
-    template = environment.get_template("model_card.md.j2")
+    template = load_template("model_card.md.j2")
     return template.render(s=settings, results=results, weights=weights)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-import jinja2
 from matplotlib.figure import Figure
 
 from fvar.report.colors import INK, RULE, cluster_color
 from fvar.report.comparison import Compared
 from fvar.report.intervals import Interval
+from fvar.report.templates import load_template
 from fvar.store.files import atomic_open
 
 COLUMNS = (
@@ -85,14 +85,7 @@ def write_comparison_page(path: Path, compared: Sequence[Compared], plot: bytes)
     Raises:
         StoppedError: The disk is full.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fvar.report", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("comparison.html.j2")
+    template = load_template("comparison.html.j2")
     picture = f"data:image/png;base64,{base64.b64encode(plot).decode()}"
     with atomic_open(path) as file:
         file.writelines(template.generate(compared=compared, plot=picture))

@@ -7,11 +7,11 @@ from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
-import jinja2
 from PIL import Image
 
 from fvar.report import charts
 from fvar.report.colors import cluster_color
+from fvar.report.templates import load_template
 from fvar.store.files import atomic_open
 from fvar.store.video_clusters import VideoClusters
 
@@ -86,15 +86,8 @@ def write_page(
     Raises:
         StoppedError: The disk is full.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fvar.report", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     num_right = sum(video.is_right for video in videos)
-    pieces = environment.get_template("page.html.j2").generate(
+    pieces = load_template("page.html.j2").generate(
         cards=[
             Card(i, clusters, filmstrip, filmstrip.relative_to(path.parent).as_posix())
             for i, (clusters, filmstrip) in enumerate(zip(videos, filmstrips, strict=True))
