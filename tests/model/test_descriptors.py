@@ -14,10 +14,10 @@ from fvar.names import clustering_names
 SEEDS = st.integers(0, 10**6)
 
 
-def _noisy_burst(seed: int) -> tuple[Tensor, range]:
-    """Return 120 frames of noise, of which 24 in a row change, and which these are."""
+def _noisy_burst(seed: int, num_frames: int = 120) -> tuple[Tensor, range]:
+    """Return frames of noise, of which 24 in a row change, and which these are."""
     generator = torch.Generator().manual_seed(seed)
-    frames = torch.randn(120, 8, 12, 12, generator=generator) + 1
+    frames = torch.randn(num_frames, 8, 12, 12, generator=generator) + 1
     burst = range(40, 64)
     rise = torch.arange(0.0, 12)
     frames[burst, :, :6] += torch.cat([rise, rise.flip(0)])[:, None, None, None]
@@ -37,6 +37,28 @@ def test_noise_does_not_draw_adaptive_cuts_apart(seed: int) -> None:
     }
     assert max(num_inside["even"], num_inside["cumulative"]) <= 3
     assert min(num_inside["variance"], num_inside["windowed"]) >= 6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_quiet_level_is_taken_off(seed: int) -> None:
+    """However long the noise before and after, `windowed` spends its clusters on the part that changes."""
+    frames, burst = _noisy_burst(seed, num_frames=600)
+    assert sum(start in burst for start, _ in cluster_frames("windowed", frames, 8)[0]) >= 6
+
+
+def test_variance_breaks_ties_by_time() -> None:
+    """Of two cuts that gain the same, the earlier one is taken."""
+    frames = torch.tensor([0.0, 1.0, 0.0])[:, None]
+    found = cluster("variance", frames, torch.tensor([3]), num_clusters=2)
+    assert found.starts[0].tolist() == [0, 1]
+
+
+def test_sums_are_wider_than_descriptors() -> None:
+    """Sums over many frames need more than 16 bits: a step of one in a thousand is found."""
+    values = [1000.0] * 150 + [1001.0] * 50
+    frames = torch.tensor(values, dtype=torch.float16)[:, None]
+    found = cluster("variance", frames, torch.tensor([200]), num_clusters=2)
+    assert found.starts[0].tolist() == [0, 150]
 
 
 @given(SEEDS, st.permutations(range(6)), st.integers(2, 5))
