@@ -25,6 +25,7 @@ if TYPE_CHECKING:
             "videos",
             "time_limit_seconds",
             "keep_going",
+            "video_stream",
             "strict",
             "follow_links",
             "ffmpeg",

@@ -92,6 +92,10 @@ def official(
             help=with_default("Folder of the videos; those missing are listed.", "no check")
         ),
     ] = None,
+    only_present: Annotated[
+        bool,
+        typer.Option("--only-present", help="Leave out videos that are missing; needs --videos."),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the source CSV of a public data set from its official lists.
@@ -103,7 +107,8 @@ def official(
     results are reported on it, and val would choose the checkpoint by it.
 
     With --videos, missing files are listed and the exit code is 1; the CSV is
-    written all the same.
+    written all the same. --only-present leaves them out: for a set that is
+    downloaded in part.
 
     [bold]Examples[/bold]
 
@@ -129,11 +134,19 @@ def official(
     if videos is not None:
         rows, missing = find_videos(split, videos.expanduser())
         figures["missing"] = f"{len(missing):,} of {len(rows):,}"
+    if only_present:
+        absent = {row.id for row in missing}
+        rows = [row for row in rows if row.id not in absent]
+        if videos is None or not rows:
+            raise ConfigError(
+                "--only-present", "leaves no video", fix="give --videos the folder that holds them"
+            )
+        figures["left out"] = f"{len(missing):,}"
     write_source(out.expanduser(), rows)
     lines = [_missing_line(videos, row) for row in missing]
     warn_of_first(reporter, lines, rest="more are missing")
     _end(figures, out, videos)
-    if missing:
+    if missing and not only_present:
         raise typer.Exit(NOT_ALL_OK)
 
 

@@ -113,6 +113,10 @@ class ExtractConfig(FrameSettings):
     """Give up a video after this many seconds without a new picture."""
     keep_going: bool = False
     """Decode past damage. The video stays partial; its note says where frames are patched up or missing."""
+    video_stream: Annotated[int | None, Flag(default="the one that a player shows")] = Field(
+        None, ge=0
+    )
+    """Which video stream of files that hold several, from 0, without covers."""
     follow_links: bool = False
     """Allow links that lead out of the folder of the videos. A list from others could then name any file."""
     strict: bool = False

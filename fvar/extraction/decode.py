@@ -100,7 +100,11 @@ class Decoder:
         return self._verdict(outcome, "", segment, reason=outcome.problem, note=None)
 
     def _decode_file(self, path: Path, intervals: Sequence[Interval], sha256: str) -> list[Decoded]:
-        claims = self.probes.ask(read_claims, path, self.settings.time_limit_seconds)
+        claims = self.probes.ask(
+            partial(read_claims, number=self.settings.video_stream),
+            path,
+            self.settings.time_limit_seconds,
+        )
         video = FfmpegInput(
             f"file:{path}",
             claims.format,
@@ -153,7 +157,9 @@ class Decoder:
         """Return where frames of a damaged file are patched up; where some are missing, the times tell."""
         try:
             limit = _CONCEALED_LIMIT * self.settings.time_limit_seconds
-            times = self.probes.ask(concealed_times, path, limit)
+            times = self.probes.ask(
+                partial(concealed_times, number=self.settings.video_stream), path, limit
+            )
         except UnreadableError as error:
             return f"decoded past its damage; where it is, is not known ({error})"
         patched = f"{len(times)} frames are patched up" + (

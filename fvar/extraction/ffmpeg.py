@@ -76,6 +76,7 @@ class DecodeSettings:
         fps: Keep the frames shown at this many ticks per second; None: all.
         stride: Keep every stride-th frame; None: all.
         keep_going: Go on past damage.
+        video_stream: Which video stream, from 0, without covers; None: the one that a player shows.
     """
 
     short_side: int
@@ -85,6 +86,7 @@ class DecodeSettings:
     fps: float | None = None
     stride: int | None = None
     keep_going: bool = False
+    video_stream: int | None = None
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ class Work:
             fps=config.fps,
             stride=config.stride,
             keep_going=config.keep_going,
+            video_stream=config.video_stream,
         )
 
     def make(

@@ -111,10 +111,11 @@ def _num_rows(jobs: Sequence[Job]) -> int:
 
 def _fingerprint(jobs: Sequence[Job], *, config: ExtractConfig, ffmpeg_version: str) -> str:
     """Hash everything except the bytes of the videos that determines what a shard holds."""
-    included = {"short_side", "quality", "fps", "stride"}
-    settings = config.model_dump(
-        include=included | ({"keep_going"} if config.keep_going else set())
-    )
+    settings = config.model_dump(include={"short_side", "quality", "fps", "stride"})
+    later = config.model_dump(include={"keep_going", "video_stream"})
+    settings |= {
+        name: value for name, value in later.items() if value not in (None, False)
+    }  # shards without them stay whole
     rows = [asdict(row) for job in jobs for row in job.rows]
     text = json.dumps([VERSION, ffmpeg_version, settings, rows], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -98,6 +98,11 @@ def test_manifest_lists_missing_videos(tmp_path: Path) -> None:
     assert f"{here}/a/one.avi is missing" in result.output
     assert "1 of 2" in result.output
     assert len(read_source(out)) == 2
+    alone = run(*command, "--only-present", "--overwrite")
+    assert alone.exit_code == 0, alone.output
+    assert [row.video for row in read_source(out)] == ["a/two.avi"]
+    nothing = run(*command[:-2], "--only-present", "--overwrite")
+    assert (nothing.exit_code, "give --videos" in nothing.stderr) == (2, True)
     (tmp_path / "a" / "one.avi").touch()
     again = run(*command, "--overwrite")
     assert (again.exit_code, "0 of 2" in again.output) == (0, True)

@@ -38,7 +38,7 @@ CONFIGS: dict[str, type[Settings]] = {
 # What scripts rely on.
 FLAGS = {
     "extract": """videos out short-side quality fps stride workers max-gb reserve-gb time-limit keep-going
-        strict follow-links dask ffmpeg dry-run update overwrite""",
+        strict follow-links video-stream dask ffmpeg dry-run update overwrite""",
     "train": """recipe config backbone weights clustering clusters stage size epochs batch-size lr
         frames-per-batch engine device workers seed freeze-stem train-stem allow-partial
         skip-incomplete resume overwrite
@@ -53,7 +53,7 @@ FLAGS = {
     "verify": "workers json",
     "toy": "out layout clips-per-class frames size informative step-px noise seed digits overwrite",
     "manifest folder": "out val test group-by seed overwrite",
-    "manifest ucf101": "annotations split-number out videos overwrite",
+    "manifest ucf101": "annotations split-number out videos only-present overwrite",
 }
 
 

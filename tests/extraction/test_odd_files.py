@@ -242,3 +242,22 @@ def test_a_rate_that_no_camera_has_is_replaced(tmp_path: Path, decode: Decode) -
     assert found.video is not None
     assert found.video.fps == pytest.approx(25, rel=0.05)
     assert "frames a second; the rate of its times is kept" in str(found.note)
+
+
+@pytest.mark.parametrize(("number", "frames"), [(0, 50), (1, 25), (2, None)])
+def test_another_stream_may_be_chosen(
+    tmp_path: Path, probes: ProbePool, number: int, frames: int | None
+) -> None:
+    """By its number from 0; a number that no stream has is a verdict that says how many there are."""
+    arguments = f"{_TEST} -f lavfi -i testsrc=duration=1:rate=25:size=128x96 -map 0 -map 1"
+    path = _make(tmp_path, f"{arguments} -c:v libx264 -pix_fmt yuv420p", "two.mp4")
+    settings = DecodeSettings(short_side=48, quality=2, video_stream=number)
+    (found,) = Decoder(find_ffmpeg(), settings, probes).decode(path)
+    if frames is None:
+        assert (found.status, found.reason) == (
+            "failed",
+            "holds 2 video streams, none has the number 2",
+        )
+    else:
+        assert found.video is not None
+        assert (found.status, found.video.num_frames) == ("ok", frames)

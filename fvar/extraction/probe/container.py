@@ -35,21 +35,21 @@ _MEASURED_PACKETS, _SMALLER = 64, 3  # packets; how much smaller the others may 
 _HDR = {16: "smpte2084", 18: "arib-std-b67"}  # codes of ITU-T H.273: PQ, HLG
 
 
-def read_claims(path: Path) -> Claims:
-    """Read every packet of the video stream that a player shows.
+def read_claims(path: Path, *, number: int | None = None) -> Claims:
+    """Read every packet of a video stream, counted from 0 without covers; None: the one that a player shows.
 
     Raises:
         UnreadableError: There is none, or the file is not a video.
     """
     try:
         with _open(path) as container:
-            return _count(path, container, _video_stream(container))
+            return _count(path, container, _video_stream(container, number))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableError(f"cannot be opened as a video ({_brief(error)})") from error
 
 
-def concealed_times(path: Path) -> list[float]:
-    """Decode the stream that a player shows past all damage; return the times of frames that are patched up.
+def concealed_times(path: Path, *, number: int | None = None) -> list[float]:
+    """Decode a stream (as `read_claims`) past all damage; return the times of frames that are patched up.
 
     Raises:
         UnreadableError: The file is not a video.
@@ -57,7 +57,7 @@ def concealed_times(path: Path) -> list[float]:
     found = []
     try:
         with _open(path) as container:
-            stream = _video_stream(container)
+            stream = _video_stream(container, number)
             stream.codec_context.thread_count = 1
             for packet in container.demux(stream):
                 with suppress(av.error.FFmpegError):
@@ -111,11 +111,17 @@ def _open(path: Path) -> InputContainer:
         ) from error
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
+def _video_stream(container: InputContainer, number: int | None = None) -> VideoStream:
     """Return what players show: no cover or still picture beside a film, the default one, the largest."""
     streams = _streams(container)
     if not streams:
         raise UnreadableError("holds no video stream")
+    if number is not None:
+        if number >= len(streams):
+            raise UnreadableError(
+                f"holds {len(streams)} video streams, none has the number {number}"
+            )
+        return streams[number]
     return max(streams, key=_preference)
 
 
