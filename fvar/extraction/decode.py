@@ -110,7 +110,8 @@ class Decoder:
             claims.format,
             claims.time_base,
             hdr=claims.hdr,
-            stream=str(claims.stream),
+            # Of one stream there is no doubt; numbers may differ between versions of libavformat.
+            stream=str(claims.stream) if claims.num_streams > 1 else "V:0",
             frame_seconds=1 / claims.fps if claims.fps else None,
         )
         strict = replace(self.settings, keep_going=False)
