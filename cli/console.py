@@ -27,6 +27,7 @@ from fvar.reporting import Progress as ProgressProtocol
 from fvar.reporting import Reporter, SilentReporter
 
 _PLAIN_LINE_EVERY_SECONDS = 10.0
+_ROUNDING = 1e-6  # parts of a unit may be counted
 _WARNINGS = 5  # printed of each kind; manifest.json or the CSV holds them all
 
 
@@ -65,20 +66,25 @@ class _Task:
 
     def advance(self, amount: float = 1.0, *, note: str | None = None) -> None:
         task, elapsed = self._task, self._task.elapsed or 0.0
-        rate = f"{(task.completed + amount) / elapsed:.1f}/s" if elapsed else "-/s"
+        per_second = (task.completed + amount) / elapsed if elapsed else 0.0
+        rate = f"{per_second:{'.1f' if per_second >= 1 else '.2g'}}/s" if elapsed else "-/s"
         note = task.fields["note"] if note is None else one_line(note)
         self._progress.update(task.id, advance=amount, rate=rate, note=note)
         is_due = elapsed - self._printed_at_seconds >= _PLAIN_LINE_EVERY_SECONDS
-        if self._progress.disable and (is_due or task.completed == task.total):
+        if self._progress.disable and (is_due or _is_done(task)):
             self._printed_at_seconds = elapsed
             _print_line(self._progress.console, _plain_line(task, elapsed))
 
 
+def _is_done(task: Task) -> bool:
+    return task.total is not None and task.completed > task.total - _ROUNDING
+
+
 def _plain_line(task: Task, elapsed: float) -> str:
     of_total = f"/{task.total:g}" if task.total is not None else ""
-    text = f"{task.description}: {task.completed:g}{of_total} {task.fields['unit']}"
+    text = f"{task.description}: {round(task.completed, 1):g}{of_total} {task.fields['unit']}"
     text = f"{text}, {task.fields['rate']} {task.fields['note']}".rstrip()
-    if task.total is not None and 0 < task.completed < task.total:
+    if task.total is not None and task.completed > 0 and not _is_done(task):
         text += f", {elapsed * (task.total - task.completed) / task.completed:.0f} s left"
     return text
 

@@ -150,9 +150,9 @@ class Extraction:
             StoppedError: As `Work.make` and `DaskClient.make` do, or the folder cannot be written.
         """
         self._keep_whole()
-        self._estimate()
+        estimate = self._estimate()
         with sole_writer(self.work.out_dir):
-            self._make()
+            self._make(estimate)
             return self._finish()
 
     def preview(self) -> Preview:
@@ -234,15 +234,23 @@ class Extraction:
         existing = (self.work.out_dir / FOLDER).glob("shard-*.h5")
         return sum(p.stat().st_size for p in existing if f"{FOLDER}/{p.name}" not in self.records)
 
-    def _make(self) -> None:
+    def _make(self, estimate: Estimate | None) -> None:
         """Make the missing shards, on this machine or on Dask workers."""
         self._clear([FOLDER] if self.overwrite else [])
+        total = sum(shard.num_rows for shard in self.missing)
+        frames_per_row = estimate.frames / total if estimate is not None and total else 0
+        done = shown = 0.0  # rows
 
         def on_progress(num_rows: int, num_frames: int) -> None:
+            nonlocal done, shown
+            done += num_rows
+            # Of long videos a part counts as soon as its frames come, but never as a whole video.
+            begun = num_frames / frames_per_row if frames_per_row else 0.0
+            before, shown = shown, max(shown, done, min(begun, done + 0.99, total))
             note = f"{self.budget.num_frames} frames, {self.budget.num_bytes / GB:.2f} GB"
             if not num_rows:  # a long video must not look like one that hangs
                 note += f", {num_frames} decoded in this run"
-            self.progress.advance(num_rows, note=note)
+            self.progress.advance(shown - before, note=note)
 
         if self.dask is None:
             records = self.work.make(

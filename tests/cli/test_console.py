@@ -46,10 +46,10 @@ def test_log_gets_a_line_every_ten_seconds() -> None:
             clock.seconds += 4
             progress.advance(note=f"loss {number}")
     assert file.getvalue().splitlines() == [
-        "epoch 1: 3/10 videos, 0.2/s loss 2, 28 s left",
-        "epoch 1: 6/10 videos, 0.2/s loss 5, 16 s left",
-        "epoch 1: 9/10 videos, 0.2/s loss 8, 4 s left",
-        "epoch 1: 10/10 videos, 0.2/s loss 9",
+        "epoch 1: 3/10 videos, 0.25/s loss 2, 28 s left",
+        "epoch 1: 6/10 videos, 0.25/s loss 5, 16 s left",
+        "epoch 1: 9/10 videos, 0.25/s loss 8, 4 s left",
+        "epoch 1: 10/10 videos, 0.25/s loss 9",
     ]
 
 
@@ -61,7 +61,7 @@ def test_log_of_an_unknown_total() -> None:
         assert file.getvalue() == ""
         clock.seconds += 20
         progress.advance(2.5)
-    assert file.getvalue() == f"reading: 5 MB, 0.2/s {SHOWN}\n"
+    assert file.getvalue() == f"reading: 5 MB, 0.25/s {SHOWN}\n"
 
 
 @pytest.mark.parametrize("total", [4, None])

@@ -31,7 +31,7 @@ FORMATS = (
 # a B-frame that was packed into the packet before it.
 _EMPTY_MPEG4_BYTES = 8
 _WITH_HIDDEN_FRAMES = {"vp8", "vp9"}  # some of their packets hold a frame that is never shown
-_MEASURED_PACKETS, _SMALLER = 64, 3  # packets; how much smaller the others may be
+_MEASURED_PACKETS, _SMALLER = 256, 3  # packets; how much smaller the others may be
 _HDR = {16: "smpte2084", 18: "arib-std-b67"}  # codes of ITU-T H.273: PQ, HLG
 
 
@@ -80,7 +80,8 @@ def glance(path: Path) -> Glance:
             stream = _video_stream(container)
             seconds = (container.duration or 0) / av.time_base
             frames = stream.frames or round(seconds * (stream.average_rate or 0))
-            frames = min(frames, _most_frames(container, stream, path.stat().st_size))
+            if not stream.frames or container.format.name == "avi":  # others list every frame
+                frames = min(frames, _most_frames(container, stream, path.stat().st_size))
             if frames <= 0 or min(_coded_size(stream)) <= 0:
                 raise UnreadableError("promises no frames")
             name = container.format.name
