@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +12,23 @@ from fvar.errors import StoppedError
 from fvar.extraction.thinning import KeepsFrame
 
 Size = tuple[int, int]  # width and height, px
-Interval = tuple[float | None, float | None]
-"""[start, end) in seconds; None: from the beginning, to the end."""
+
+
+class FrameInterval(NamedTuple):
+    """[start, end) in frames of the video, from 0; None: from the beginning, to the end."""
+
+    start: int | None
+    end: int | None
+
+
+Interval = tuple[float | None, float | None] | FrameInterval
+"""[start, end) in seconds, or in frames; None: from the beginning, to the end."""
 
 _MEMORY_BYTES = 16 << 20  # a clip of a minute fits
 
 
 class Segment:
-    """The frames with ``start <= time < end`` that `keeps_frame` selects; it is called for each in order.
+    """The frames of an interval, in seconds or in frames, that `keeps_frame` selects of its frames in order.
 
     Many frames lie on the disk of `folder`; with None, on that of the system's temporary files. Before every
     16 MB, `check_room` is called with the number of bytes there will be; it raises if they are too many.
@@ -42,6 +52,7 @@ class Segment:
         self.interval = interval
         self.jpeg: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
         self.offsets, self.pts_seconds, self.num_decoded = [0], list[float](), 0
+        self._num_offered = 0
         self._keeps_frame, self._folder, self._check_room = keeps_frame, folder, check_room
         # The file has no name: the system deletes it with this process, even after SIGKILL.
         where = str(folder) if folder else None
@@ -56,7 +67,9 @@ class Segment:
         """
         self._keep_waiting(seconds)
         start, end = self.interval
-        if (start is None or seconds >= start) and (end is None or seconds < end):
+        place = self._num_offered if isinstance(self.interval, FrameInterval) else seconds
+        self._num_offered += 1
+        if (start is None or place >= start) and (end is None or place < end):
             self.num_decoded += 1
             self._waiting = data, seconds
 
@@ -100,7 +113,10 @@ class Segment:
     def why_empty(self, num_decoded: int, last_seconds: float) -> str:
         """Return why no frame was kept although `num_decoded` frames were found."""
         start, end = self.interval
+        span = f"[{start or 0:g}, {'end' if end is None else format(end, 'g')})"
+        if isinstance(self.interval, FrameInterval):
+            return f"none of its {num_decoded} frames has a number in {span}, counted from 0"
         return (
-            f"none of its {num_decoded} frames lies in [{start or 0:g}, "
-            f"{'end' if end is None else format(end, 'g')}) s; the last is shown at {last_seconds:g} s"
+            f"none of its {num_decoded} frames lies in {span} s; the last is shown at "
+            f"{last_seconds:g} s"
         )

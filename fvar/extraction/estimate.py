@@ -161,11 +161,15 @@ def _kept_frames(job: Job, header: Glance, settings: DecodeSettings) -> float:
         frames = math.ceil(frames / settings.stride)
     elif settings.fps is not None and header.seconds:
         frames = min(frames, math.ceil(header.seconds * settings.fps))
-    return frames * sum(_fraction(row, header.seconds) for row in job.rows)
+    return frames * sum(_fraction(row, header) for row in job.rows)
 
 
-def _fraction(row: SourceRow, seconds: float) -> float:
-    """Return the fraction of a video of so many seconds that a row asks for."""
+def _fraction(row: SourceRow, header: Glance) -> float:
+    """Return the fraction of a video that a row asks for."""
+    if row.start_frame is not None or row.end_frame is not None:
+        stop = header.frames if row.end_frame is None else min(row.end_frame, header.frames)
+        return max(0, stop - (row.start_frame or 0)) / header.frames
+    seconds = header.seconds
     if not seconds:
         return 1.0
     end = seconds if row.end_seconds is None else min(row.end_seconds, seconds)

@@ -9,6 +9,7 @@ from pathlib import Path
 from fvar.config import ExtractConfig
 from fvar.errors import ManifestError, StoppedError
 from fvar.extraction.budget import RERUN, Budget
+from fvar.extraction.collect import FrameInterval, Interval
 from fvar.extraction.decode import Decoded, Decoder
 from fvar.extraction.ffmpeg import DecodeSettings, Ffmpeg
 from fvar.extraction.probe.pool import ProbePool
@@ -148,7 +149,7 @@ class Work:
         sha256, problem = hash_source(job.path, beat=check_not_stopped)
         if sha256 is None:
             return self._missing(job, problem)
-        intervals = [(row.start_seconds, row.end_seconds) for row in job.rows]
+        intervals = [_interval(row) for row in job.rows]
         try:
             decoded = decoder.decode(job.path, intervals, sha256=sha256)
         except OSError as error:
@@ -180,6 +181,12 @@ class _Counter:
     def add(self) -> None:
         with self._lock:
             self.total += 1
+
+
+def _interval(row: SourceRow) -> Interval:
+    if row.start_frame is None and row.end_frame is None:
+        return row.start_seconds, row.end_seconds
+    return FrameInterval(row.start_frame, row.end_frame)
 
 
 def _failed(job: Job, problem: str | None) -> list[Decoded]:

@@ -109,6 +109,12 @@ def _num_rows(jobs: Sequence[Job]) -> int:
     return sum(len(job.rows) for job in jobs)
 
 
+def _hashed(row: SourceRow) -> dict[str, object]:
+    """Return the cells of a row; where the columns of frames are empty, as before there were any."""
+    unused = ("start_frame", "end_frame")
+    return {n: v for n, v in asdict(row).items() if v is not None or n not in unused}
+
+
 def _fingerprint(jobs: Sequence[Job], *, config: ExtractConfig, ffmpeg_version: str) -> str:
     """Hash everything except the bytes of the videos that determines what a shard holds."""
     settings = config.model_dump(include={"short_side", "quality", "fps", "stride"})
@@ -116,6 +122,6 @@ def _fingerprint(jobs: Sequence[Job], *, config: ExtractConfig, ffmpeg_version: 
     settings |= {
         name: value for name, value in later.items() if value not in (None, False)
     }  # shards without them stay whole
-    rows = [asdict(row) for job in jobs for row in job.rows]
+    rows = [_hashed(row) for job in jobs for row in job.rows]
     text = json.dumps([VERSION, ffmpeg_version, settings, rows], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

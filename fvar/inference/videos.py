@@ -60,7 +60,9 @@ def _read_list(path: Path) -> list[Path]:
             raise SourceError(
                 f"{path}: row {number}", f"{column} is empty", fix="name a video or remove the row"
             )
-        if row.get("start_seconds") or row.get("end_seconds"):
+        if any(
+            row.get(f"{end}_{unit}") for end in ("start", "end") for unit in ("seconds", "frame")
+        ):
             raise SourceError(
                 f"{path}: row {number}",
                 "names a segment, a prediction is for a whole video",

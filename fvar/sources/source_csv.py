@@ -25,6 +25,8 @@ _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 # Python would also read 1_0 and inf, and a number of a thousand digits, which is a mistake.
 _SECONDS = re.compile(r"[0-9.eE+-]{1,40}")
 
+_MAX_DIGITS = 12  # of the number of a frame
+
 
 def _printable(cell: str) -> str:
     if UNPRINTABLE.search(cell):
@@ -54,14 +56,21 @@ def _seconds(cell: str) -> str:
     return cell
 
 
+def _frame(cell: str) -> str:
+    if not cell.isascii() or not cell.isdecimal() or len(cell) > _MAX_DIGITS:
+        raise ValueError("is not the number of a frame; count from 0, or write nothing")
+    return cell
+
+
 _Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)]
 _Video = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_relative_path)]
+_Frame = Annotated[int, Field(ge=0), BeforeValidator(_frame)]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_seconds)]
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """One video, or its segment with ``start_seconds <= time < end_seconds``.
+    """One video, or its segment with ``start_seconds <= time < end_seconds``, or so by numbers of frames.
 
     Only `read_source` checks the fields against their types. The constructor does not.
 
@@ -72,6 +81,8 @@ class SourceRow:
         split: What the video is used for.
         start_seconds: First time of the segment; None means the beginning of the video.
         end_seconds: Time at which the segment ends; None means the end of the video.
+        start_frame: Number of the first frame of the segment, from 0, instead of its time.
+        end_frame: One past the number of the last.
         group: What must stay in one split (a scene, a person); None means nothing.
     """
 
@@ -82,6 +93,8 @@ class SourceRow:
     start_seconds: _Seconds | None = None
     end_seconds: _Seconds | None = None
     group: _Name | None = None
+    start_frame: _Frame | None = None
+    end_frame: _Frame | None = None
 
 
 _ROW = TypeAdapter(SourceRow)
@@ -241,6 +254,13 @@ def _row(header: list[str], cells: list[str], path: Path, line: int) -> SourceRo
     if row.end_seconds is not None and row.end_seconds <= (row.start_seconds or 0.0):
         rule = f"must be later than start_seconds, {row.start_seconds or 0.0:g}"
         raise _at(path, line, "end_seconds", row.end_seconds, rule)
+    if row.end_frame is not None and row.end_frame <= (row.start_frame or 0):
+        rule = f"must be more than start_frame, {row.start_frame or 0}"
+        raise _at(path, line, "end_frame", row.end_frame, rule)
+    in_frames = row.start_frame is not None or row.end_frame is not None
+    if in_frames and (row.start_seconds is not None or row.end_seconds is not None):
+        rule = "is beside a time; give frames or seconds"
+        raise _at(path, line, "start_frame", row.start_frame or 0, rule)
     return row
 
 

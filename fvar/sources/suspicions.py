@@ -55,7 +55,8 @@ def repeated_videos(rows: Sequence[SourceRow], names: Mapping[str, object]) -> I
     """
     same: dict[object, list[SourceRow]] = defaultdict(list)
     for row in rows:
-        if row.start_seconds is None and row.end_seconds is None and row.id in names:
+        parts = (row.start_seconds, row.end_seconds, row.start_frame, row.end_frame)
+        if parts == (None,) * len(parts) and row.id in names:
             same[names[row.id]].append(row)
     for column, what in (("split", "so results leak"), ("label", "only one can be right")):
         found = [

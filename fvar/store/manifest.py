@@ -73,6 +73,8 @@ class VideoEntry(Settings):
     start_seconds: float | None = None
     end_seconds: float | None = None
     group: str | None = None
+    start_frame: int | None = None
+    end_frame: int | None = None
     status: Status
     reason: str | None = Field(None, description="why the status is not ok")
     note: str | None = Field(None, description="what to know although nothing is missing")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fvar.errors import StoppedError
 from fvar.extraction import collect
-from fvar.extraction.collect import Segment
+from fvar.extraction.collect import FrameInterval, Segment
 from fvar.extraction.thinning import keep_frames
 
 
@@ -62,3 +62,19 @@ def test_a_disk_that_is_full_or_missing_stops(tmp_path: Path) -> None:
         _collect(frames, tmp_path, refuse)
     with pytest.raises(StoppedError, match=r"gone: cannot take the frames .*No such file"):
         _collect(frames, tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "kept"), [(None, None, 6), (2, None, 4), (None, 2, 2), (1, 4, 3), (5, 99, 1)]
+)
+def test_segments_by_numbers_of_frames(start: int | None, end: int | None, kept: int) -> None:
+    """Frames count from 0 whatever their times are; a segment beyond the end says so."""
+    with closing(Segment(FrameInterval(start, end), keep_frames())) as segment:
+        for number in range(6):
+            segment.add(bytes([number]), 10.0)
+        segment.finish()
+        assert segment.jpeg.tolist() == list(range(start or 0, min(end or 6, 6)))
+        assert segment.num_decoded == kept
+    with closing(Segment(FrameInterval(7, 9), keep_frames())) as beyond:
+        why = beyond.why_empty(6, 0.2)
+    assert why == "none of its 6 frames has a number in [7, 9), counted from 0"

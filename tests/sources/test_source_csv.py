@@ -198,3 +198,19 @@ def test_links_never_leave_the_folder(tmp_path: Path) -> None:
     assert video_path(root, SourceRow("a", "in.mp4", "x", "train")) == root.resolve() / "real.mp4"
     with pytest.raises(SourceError, match=r"id 'b': video 'out.mp4' is a link to .*secret.mp4"):
         video_path(root, SourceRow("b", "out.mp4", "x", "train"))
+
+
+def test_segments_by_numbers_of_frames(tmp_path: Path) -> None:
+    """Frames count from 0; a row has frames or seconds, and the end is after the start."""
+    text = "id,video,label,split,start_frame,end_frame,start_seconds\na,v,x,train,{}\n"
+    (row,) = read_source(_csv(tmp_path, text.format("3,10,")))
+    assert (row.start_frame, row.end_frame, row.start_seconds) == (3, 10, None)
+    write_source(tmp_path / "again.csv", [row])
+    assert read_source(tmp_path / "again.csv") == [row]
+    for cells, problem in (
+        ("3,3,", "must be more than start_frame, 3"),
+        ("-1,,", "is not the number of a frame"),
+        ("1.5,,", "is not the number of a frame"),
+        ("3,,1.0", "is beside a time; give frames or seconds"),
+    ):
+        assert problem in refusal(_csv(tmp_path, text.format(cells)))

@@ -189,3 +189,18 @@ def test_ut_interaction_is_complete(shared: Path, tmp_path: Path) -> None:
     assert estimate is not None
     assert estimate.frames == pytest.approx(13603, rel=0.25)
     assert estimate.num_bytes == pytest.approx(manifest.summary.num_bytes, rel=0.25)
+
+
+def test_segments_by_frames_and_by_seconds_agree(samples: Path, tmp_path: Path) -> None:
+    """Frames 10 to 19 of 25 a second are those from 0.4 to 0.8 s; the manifest keeps the columns."""
+    source = tmp_path / "s.csv"
+    source.write_text(
+        "id,video,label,split,start_frame,end_frame,start_seconds,end_seconds\n"
+        "f,plain.mp4,x,train,10,20,,\ns,plain.mp4,x,train,,,0.4,0.8\n"
+    )
+    manifest = extract(source, tmp_path / "out", extract_config(samples), SilentReporter())
+    by_frames, by_seconds = manifest.videos
+    assert (by_frames.start_frame, by_frames.end_frame, by_frames.num_frames) == (10, 20, 10)
+    store = FrameStore(tmp_path / "out")
+    pictures = [store.read(str(v.shard), v.id) for v in (by_frames, by_seconds)]
+    assert pictures[0].checksum() == pictures[1].checksum()
