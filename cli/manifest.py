@@ -34,6 +34,14 @@ def folder(
     videos: Annotated[Path, typer.Argument(help="Folder that holds a folder for each class.")],
     *,
     out: Out,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help=with_default(
+                "CSV with the columns video and label.", "the folders are the classes"
+            )
+        ),
+    ] = None,
     val: Annotated[
         float, typer.Option(help=with_default("Share of the videos in split val.", 0.15))
     ] = 0.15,
@@ -58,6 +66,9 @@ def folder(
     train: then the folders are the splits. A folder of numbered pictures is a
     video too.
 
+    Where all videos lie together, --labels names a CSV with the columns video
+    (path below VIDEOS) and label.
+
     Clips of one recording should not be on both sides. --group-by "person(\d+)"
     keeps all paths with the same number in one split.
 
@@ -71,7 +82,9 @@ def folder(
     for name, share in (("val", val), ("test", test)):
         if not 0 <= share < 1:
             raise ConfigError(f"--{name} {share:g}", "must be in 0..1", fix="give a share, as 0.2")
-    rows = rows_of_folders(videos.expanduser(), val=val, test=test, group_by=group_by, seed=seed)
+    rows = rows_of_folders(
+        videos.expanduser(), val=val, test=test, group_by=group_by, seed=seed, labels=labels
+    )
     write_source(out.expanduser(), rows)
     counts = Counter(row.split for row in rows)
     figures = {"videos": _counts(counts), "classes": len({row.label for row in rows})}

@@ -4,6 +4,7 @@ Either ``VIDEOS/CLASS/...`` or, where the splits are decided, ``VIDEOS/train/CLA
 beside train. A video is a file or a folder of pictures.
 """
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,12 +28,19 @@ _SPLITS: Mapping[str, Split] = {
 
 
 def rows_of_folders(
-    videos: Path, *, val: float, test: float, group_by: str | None, seed: int
+    videos: Path,
+    *,
+    val: float,
+    test: float,
+    group_by: str | None,
+    seed: int,
+    labels: Path | None = None,
 ) -> list[SourceRow]:
     """Return a row for each video below a folder; the splits of a class have about the shares asked for.
 
     Args:
         videos: Holds a folder for each class, or folders train, val and test that do.
+        labels: CSV with the columns `video` (path below `videos`) and `label`, instead of class folders.
         val: Share of the videos in split val, in 0..1.
         test: Share in split test.
         group_by: Regular expression: videos for whose path below `videos` it finds the same text (its first
@@ -52,19 +60,37 @@ def rows_of_folders(
             videos, "is no folder", fix="give the folder that holds the class folders"
         )
     folders = sorted(folder for folder in videos.iterdir() if _is_shown_folder(folder))
-    if folders and all(folder.name.lower() in _SPLITS for folder in folders):
+    if labels is None and folders and all(folder.name.lower() in _SPLITS for folder in folders):
         return [
             row
             for split in folders
             for row in _rows(videos, _class_folders(split), _SPLITS[split.name.lower()])
         ]
-    rows = _rows(videos, _class_folders(videos), "train")
+    if labels is None:
+        rows = _rows(videos, _class_folders(videos), "train")
+    else:
+        rows = [_row(video, video, label, "train", None) for video, label in _read_labels(labels)]
     groups = [_group(row.video, group_by) for row in rows]
     splits = _assign(rows, groups, {"train": 1 - val - test, "val": val, "test": test}, seed)
     return [
         _row(row.id, row.video, row.label, splits[group], group if group_by else None)
         for row, group in zip(rows, groups, strict=True)
     ]
+
+
+def _read_labels(path: Path) -> list[tuple[str, str]]:
+    """Return the videos and labels that a CSV lists."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [(row["video"], row["label"]) for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        reason = getattr(error, "strerror", None) or f"no column {error}"
+        raise SourceError(
+            path, f"cannot be read ({reason})", fix="give a CSV with the columns video and label"
+        ) from error
+    if not rows:
+        raise SourceError(path, "lists no video", fix="add a row for each video")
+    return rows
 
 
 def _is_shown_folder(path: Path) -> bool:

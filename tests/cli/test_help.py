@@ -52,7 +52,7 @@ FLAGS = {
     "export": "checkpoint out overwrite",
     "verify": "workers json",
     "toy": "out layout clips-per-class frames size informative step-px noise seed digits overwrite",
-    "manifest folder": "out val test group-by seed overwrite",
+    "manifest folder": "out labels val test group-by seed overwrite",
     "manifest ucf101": "annotations split-number out videos only-present overwrite",
 }
 

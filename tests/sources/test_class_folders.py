@@ -95,3 +95,19 @@ def test_the_command(videos: Path, tmp_path: Path) -> None:
     assert len(read_source(out)) == 40
     assert "exists already" in _run(videos, "--out", out).stderr
     assert "must be in 0..1" in _run(videos, "--out", tmp_path / "b.csv", "--val", -1).stderr
+
+
+def test_a_flat_folder_with_a_file_of_labels(tmp_path: Path) -> None:
+    """The CSV says which class a video is of; splits are chosen as for class folders."""
+    labels = tmp_path / "labels.csv"
+    names = [f"clip{number}.mp4" for number in range(20)]
+    lines = [f"{name},{'even' if number % 2 == 0 else 'odd'}" for number, name in enumerate(names)]
+    labels.write_text("video,label\n" + "\n".join(lines) + "\n")
+    rows = _rows(tmp_path, labels=labels)
+    assert [row.video for row in rows] == names
+    counts = Counter((row.label, row.split) for row in rows)
+    assert [counts["odd", split] for split in ("train", "val", "test")] == [5, 2, 3]
+    for text, words in (("name\nx\n", "no column 'video'"), ("video,label\n", "lists no video")):
+        labels.write_text(text)
+        with pytest.raises(SourceError, match=words):
+            _rows(tmp_path, labels=labels)
