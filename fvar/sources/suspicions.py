@@ -4,6 +4,7 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from fvar.errors import SourceError
@@ -84,15 +85,20 @@ def similar_path(path: Path) -> Path | None:
             found /= part
             continue
         try:
-            names = [child.name for child in found.iterdir()]
+            names = _names(found, found.stat().st_mtime_ns)
         except OSError:
             return None
-        wanted = _plain(part)
-        name = next((name for name in sorted(names) if _plain(name) == wanted), None)
+        name = names.get(_plain(part))
         if name is None:
             return None
         found /= name
     return None if found == path else found
+
+
+@lru_cache(maxsize=16)  # thousands of videos may be missing in one folder
+def _names(folder: Path, _changed_ns: int) -> dict[str, str]:
+    """Return the names in a folder by their plain form; of several the first."""
+    return {_plain(child.name): child.name for child in sorted(folder.iterdir(), reverse=True)}
 
 
 def _plain(name: str) -> str:
