@@ -64,7 +64,8 @@ class StoredFrames:
         entries = [video for video in self.manifest.videos if video.split == split]
         refused = self.incomplete(split, allow_partial=allow_partial)
         if skip_incomplete:
-            entries = [video for video in entries if video not in refused]
+            left_out = {video.id for video in refused}
+            entries = [video for video in entries if video.id not in left_out]
         self._check(entries, [] if skip_incomplete else refused, split)
         position = {name: index for index, name in enumerate(classes)}
         for video in entries:
