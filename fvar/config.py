@@ -120,7 +120,7 @@ class ExtractConfig(FrameSettings):
     follow_links: bool = False
     """Allow links that lead out of the folder of the videos. A list from others could then name any file."""
     strict: bool = False
-    """Refuse what is only warned of: labels that look alike, a video in two splits or with two labels."""
+    """Make warnings errors: labels that look the same, one video in two splits or with two labels."""
     dask: Annotated[str | None, Flag(default="processes on this machine")] = None
     """Make the shards on the workers of the Dask scheduler tcp://HOST:PORT."""
     ffmpeg: Annotated[str | None, Flag(default="the bundled one", is_path=True)] = None
