@@ -42,7 +42,7 @@ def compare(
     columns = [_cells(found) for found in compared]
     names = [found.evaluation.name for found in compared]
     print_table(("", *names), list(zip((*_FIGURES, *_FLIPS), *columns, strict=True)))
-    figures = {"videos compared": compared[0].evaluation.summary.evaluated}
+    figures = {"videos compared": compared[0].evaluation.summary.labelled}
     then = None if out is None else ["fvar", "verify", out]
     print_summary("compare", figures, wrote=out, then=then)
 

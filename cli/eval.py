@@ -44,6 +44,7 @@ def evaluate(
     summary = manifest.summary
     figures: dict[str, object] = {
         "evaluated": f"{summary.evaluated} / {summary.expected} {summary.split} videos",
+        **({"without a label": summary.unlabelled} if summary.unlabelled else {}),
         "frames seen": summary.frames,
         "top-1": f"{summary.top1:.1%}",
         **({} if summary.top5 is None else {"top-5": f"{summary.top5:.1%}"}),

@@ -45,7 +45,7 @@ def inspect_clusters(
     figures: dict[str, object] = {
         "videos": f"{summary.num_videos} of {summary.available} in split {summary.split}",
         "frames": f"{summary.frames}, each in one of {summary.num_clusters} clusters",
-        "right": f"{summary.right} / {summary.num_videos}",
+        "right": f"{summary.right} / {summary.num_videos - summary.unlabelled}",
         "how": f"{summary.clustering} to {summary.clusters}, checkpoint {summary.checkpoint}",
     }
     print_summary(

@@ -49,7 +49,7 @@ class EncodedClip:
 
     Attributes:
         id: Of the video.
-        label: Position of its class.
+        label: Position of its class; -1 where it has no label.
         num_frames: T, at least 1.
         load: Reads its encoded frames once; with a sampling view, the sampled ones alone. Raises
             FrameStoreError if they cannot be read.

@@ -24,7 +24,7 @@ class StoredVideo:
     Attributes:
         id: As in the source CSV.
         shard: The file that holds its frames, relative to the store's folder.
-        label: Position of its class.
+        label: Position of its class; -1 where it has no label.
         num_frames: T.
     """
 

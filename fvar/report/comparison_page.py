@@ -36,7 +36,7 @@ def _row(found: Compared) -> list[object]:
     seconds = evaluation.train_seconds
     return [
         *(evaluation.name, summary.clustering, summary.clusters, summary.split),
-        *(summary.evaluated, summary.frames, "" if seconds is None else f"{seconds:.1f}"),
+        *(summary.labelled, summary.frames, "" if seconds is None else f"{seconds:.1f}"),
         *(cell for interval in figures for cell in _cells(interval)),
         "" if found.p is None else f"{found.p:.6g}",
         *(len(found.gained), len(found.lost)),

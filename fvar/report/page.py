@@ -98,7 +98,8 @@ def write_page(
         settings=settings,
         figures=_figures(videos, num_right=num_right, num_available=num_available),
         num_videos=len(videos),
-        num_wrong=len(videos) - num_right,
+        num_right=num_right,
+        num_wrong=sum(video.verdict == "wrong" for video in videos),
         num_beside=max(len(videos) - MAX_EMBEDDED, 0),
     )
     with atomic_open(path) as file:
@@ -123,5 +124,13 @@ def _figures(
         ("frames", f"{frames:,}", "each in exactly one cluster"),
         ("clusters", f"{len(sizes):,}", f"{frames / len(sizes):,.1f} frames on average"),
         ("single frames", f"{singles:,}", "clusters of one frame"),
-        ("right", f"{num_right / len(videos):.1%}", f"{num_right:,} of {len(videos):,} videos"),
+        _right_figure(videos, num_right),
     ]
+
+
+def _right_figure(videos: Sequence[VideoClusters], num_right: int) -> tuple[str, str, str]:
+    labelled = sum(bool(video.label) for video in videos)
+    if not labelled:
+        return ("right", "?", "no video has a label")
+    noun = "videos" if labelled == len(videos) else "videos with a label"
+    return ("right", f"{num_right / labelled:.1%}", f"{num_right:,} of {labelled:,} {noun}")

@@ -62,6 +62,7 @@ def _frame(cell: str) -> str:
     return cell
 
 
+_Label = Annotated[str, Field(max_length=200), AfterValidator(_name)]
 _Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)]
 _Video = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_relative_path)]
 _Frame = Annotated[int, Field(ge=0), BeforeValidator(_frame)]
@@ -77,7 +78,7 @@ class SourceRow:
     Attributes:
         id: Unique in the file.
         video: Path of the file relative to ``--videos``, with forward slashes.
-        label: Class name.
+        label: Class name; empty where it is not known, in split test alone.
         split: What the video is used for.
         start_seconds: First time of the segment; None means the beginning of the video.
         end_seconds: Time at which the segment ends; None means the end of the video.
@@ -88,7 +89,7 @@ class SourceRow:
 
     id: _Name
     video: _Video
-    label: _Name
+    label: _Label
     split: Split
     start_seconds: _Seconds | None = None
     end_seconds: _Seconds | None = None
@@ -136,7 +137,7 @@ def write_source(path: Path, rows: Iterable[SourceRow]) -> None:
 
 def class_names(rows: Iterable[SourceRow]) -> list[str]:
     """Return the labels that occur, in natural order: ``2`` before ``10``."""
-    return sorted({row.label for row in rows}, key=_natural)
+    return sorted({row.label for row in rows if row.label}, key=_natural)
 
 
 def video_path(root: Path, row: SourceRow, *, follow_links: bool = False) -> Path:
@@ -285,6 +286,11 @@ def _check_together(rows: dict[int, SourceRow], path: Path) -> None:
             if split != row.split:
                 leak = f"is in {row.split} here and in {split} on line {earlier}, so results leak"
                 raise _at(path, line, "group", row.group, f"{leak}; keep a group in one split")
-        if trained and row.label not in trained:
+        if not row.label and row.split != "test":
+            rule = (
+                f"is empty in split {row.split}; write the class, or leave it empty in split test"
+            )
+            raise _at(path, line, "label", row.label, rule)
+        if trained and row.label and row.label not in trained:
             rule = f"is in {row.split} but no train row has it; correct it or add train rows"
             raise _at(path, line, "label", row.label, rule)

@@ -61,11 +61,14 @@ def repeated_videos(rows: Sequence[SourceRow], names: Mapping[str, object]) -> I
             same[names[row.id]].append(row)
     for column, what in (("split", "so results leak"), ("label", "only one can be right")):
         found = [
-            members for members in same.values() if len({getattr(r, column) for r in members}) > 1
+            members
+            for members in same.values()
+            if len({getattr(r, column) for r in members} - {""}) > 1
         ]
         if found:
-            first = found[0][0]
-            second = next(r for r in found[0] if getattr(r, column) != getattr(first, column))
+            members = [row for row in found[0] if getattr(row, column)]
+            first = members[0]
+            second = next(r for r in members if getattr(r, column) != getattr(first, column))
             yield (
                 f"{first.id!r} and {second.id!r} are the same video with {column} "
                 f"{getattr(first, column)!r} and {getattr(second, column)!r}, {what}"

@@ -66,7 +66,7 @@ def _read(evaluation: Path) -> Evaluation:
         name=str(path.parent),
         path=path,
         summary=manifest.summary,
-        predictions=read_predictions_csv(path.parent / "predictions.csv"),
+        predictions=read_predictions_csv(path.parent / "predictions.csv").labelled(),
         train_seconds=seconds,
     )
 
@@ -87,7 +87,7 @@ def _write(out_dir: Path, compared: Sequence[Compared]) -> None:
         inputs=[input_file(out_dir, found.evaluation.path) for found in compared],
         outputs=[output_file(out_dir, name) for name in outputs],
         summary=ComparisonSummary(
-            evaluations=len(compared), num_videos=compared[0].evaluation.summary.evaluated
+            evaluations=len(compared), num_videos=len(compared[0].evaluation.predictions.ids)
         ),
     )
     write_manifest(out_dir, manifest)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fvar.config import EvalConfig
-from fvar.errors import StoppedError
+from fvar.errors import ManifestError, StoppedError
 from fvar.loading.dataset import StoredVideo
 from fvar.loading.view import evaluation_view
 from fvar.report.confusion import write_confusion_png
@@ -14,6 +14,7 @@ from fvar.store.files import remove_outputs
 from fvar.store.manifest import EvalSummary, PredictionsManifest, check_out, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.training.distributed import join_world
+from fvar.training.inputs import StoredFrames
 from fvar.training.metrics import (
     Prediction,
     Results,
@@ -63,6 +64,7 @@ def evaluate(
         skipped = stored.report_skipped(
             reporter, [config.split], allow_partial=config.allow_partial
         )
+        _check_has_labels(stored, videos, config)
         stored.report_thinning(reporter)
         representer = run.representer(config, world, reporter)
         started = time.perf_counter()
@@ -82,6 +84,17 @@ def evaluate(
         summary = _summary(run, results, videos, config, seconds=seconds, skipped=skipped)
         inputs = [run.path, run.checkpoint, stored.path]
         return world.on_main(lambda: _write(out_dir, results, inputs, config, summary))
+
+
+def _check_has_labels(
+    stored: StoredFrames, videos: Sequence[StoredVideo], config: EvalConfig
+) -> None:
+    if all(video.label < 0 for video in videos):
+        raise ManifestError(
+            stored.path,
+            f"no video of split {config.split} has a label, so nothing can be evaluated",
+            fix="use `fvar predict` on the video files, or write labels into the CSV",
+        )
 
 
 def _check_all_evaluated(
@@ -111,6 +124,7 @@ def _summary(
         mean_class_accuracy=results.mean_class_accuracy,
         evaluated=len(videos),
         expected=len(videos) + len(skipped),
+        unlabelled=sum(video.label < 0 for video in videos),
         skipped=list(skipped),
         split=config.split,
         checkpoint=run.checkpoint_name,

@@ -64,7 +64,7 @@ def _results(run: TrainedRun) -> list[str]:
     for path in sorted(run.path.parent.glob("eval-*/manifest.json")):
         summary = read_manifest(path, PredictionsManifest).summary
         found.append(
-            f"split {summary.split}, {summary.evaluated} videos, checkpoint {summary.checkpoint}: "
+            f"split {summary.split}, {summary.labelled} videos, checkpoint {summary.checkpoint}: "
             f"top-1 {summary.top1:.1%}, mean class accuracy {summary.mean_class_accuracy:.1%}"
         )
     return found

@@ -22,6 +22,7 @@ from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.store.video_clusters import VideoClusters
 from fvar.training.distributed import join_world
 from fvar.training.inputs import StoredFrames
+from fvar.training.metrics import label_name
 from fvar.training.predict import infer_clips
 from fvar.training.representer import Representer
 from fvar.training.trained_run import TrainedRun, open_trained_run
@@ -164,7 +165,7 @@ def _draw_each(
     for path, (clip, inference) in zip(paths, inferred, strict=True):
         clusters = VideoClusters(
             id=clip.id,
-            label=classes[clip.label],
+            label=label_name(clip.label, classes),
             predicted=classes[int(inference.logits.argmax())],
             boundaries=inference.boundaries,
             step_distances=inference.step_distances,
@@ -190,6 +191,7 @@ def _summary(
         num_videos=len(clusters),
         available=num_available,
         right=sum(video.is_right for video in clusters),
+        unlabelled=sum(not video.label for video in clusters),
         frames=sum(video.num_frames for video in clusters),
         num_clusters=sum(video.num_clusters for video in clusters),
         clustering=run.config.clustering,

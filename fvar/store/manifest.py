@@ -124,6 +124,9 @@ class EvalSummary(Settings):
     mean_class_accuracy: float
     evaluated: int
     expected: int = Field(description="videos of the split")
+    unlabelled: int = Field(
+        default=0, description="evaluated videos without a label, which no accuracy counts"
+    )
     skipped: list[str] = Field(
         default_factory=list, description="ids of videos that are not complete and were left out"
     )
@@ -135,6 +138,11 @@ class EvalSummary(Settings):
     frames: int = Field(description="frames that the network saw")
     seconds: float
 
+    @property
+    def labelled(self) -> int:
+        """Number of videos that the accuracies count."""
+        return self.evaluated - self.unlabelled
+
 
 class ClustersSummary(Settings):
     """Headline figures of an inspection."""
@@ -142,6 +150,7 @@ class ClustersSummary(Settings):
     num_videos: int
     available: int = Field(description="videos that the split holds")
     right: int = Field(description="videos whose predicted class is their label")
+    unlabelled: int = Field(default=0, description="videos without a label")
     frames: int
     num_clusters: int = Field(description="over all videos")
     clustering: str

@@ -21,7 +21,7 @@ class PredictionsTable:
 
     Attributes:
         ids: Of the N videos, in the order of the source CSV.
-        labels: Their classes.
+        labels: Their classes; empty where a video has none.
         predicted: The classes that were predicted.
         classes: Names of the C classes.
         scores: (N, C) float64, softmax.
@@ -37,6 +37,14 @@ class PredictionsTable:
     def right(self) -> npt.NDArray[np.float64]:
         """(N,), 1 where the predicted class is the label, else 0."""
         return np.array([a == b for a, b in zip(self.labels, self.predicted, strict=True)], float)
+
+    def labelled(self) -> "PredictionsTable":
+        """Return the rows that have a label."""
+        rows = [at for at, label in enumerate(self.labels) if label]
+        ids, labels, predicted = (
+            tuple(column[at] for at in rows) for column in (self.ids, self.labels, self.predicted)
+        )
+        return PredictionsTable(ids, labels, predicted, self.classes, self.scores[rows])
 
     @property
     def columns(self) -> dict[str, npt.NDArray[np.generic]]:

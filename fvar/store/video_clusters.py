@@ -18,7 +18,7 @@ class VideoClusters:
 
     Attributes:
         id: Of the video, as in the source CSV.
-        label: Its class in the source CSV.
+        label: Its class in the source CSV; empty where it has none.
         predicted: The class that the network predicts.
         boundaries: First frame of every cluster, then T: int64, shape (K + 1,); cluster j is the frames
             [boundaries[j], boundaries[j + 1]).
@@ -94,6 +94,13 @@ class VideoClusters:
     def is_right(self) -> bool:
         """Whether the predicted class is the label."""
         return self.predicted == self.label
+
+    @property
+    def verdict(self) -> str:
+        """``right``, ``wrong``, or ``no label``."""
+        if not self.label:
+            return "no label"
+        return "right" if self.is_right else "wrong"
 
     @property
     def starts(self) -> npt.NDArray[np.int64]:

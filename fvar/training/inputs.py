@@ -51,6 +51,8 @@ class StoredFrames:
     ) -> list[StoredVideo]:
         """Return the videos of a split in the source's order, with labels as positions in `classes`.
 
+        The position of a video without a label is -1.
+
         Args:
             split: Which.
             classes: Of the network.
@@ -67,7 +69,7 @@ class StoredFrames:
             left_out = {video.id for video in refused}
             entries = [video for video in entries if video.id not in left_out]
         self._check(entries, [] if skip_incomplete else refused, split)
-        position = {name: index for index, name in enumerate(classes)}
+        position = {name: index for index, name in enumerate(classes)} | {"": -1}
         for video in entries:
             if video.label not in position:
                 raise ManifestError(

@@ -20,7 +20,7 @@ COLUMNS = (  # of metrics.csv
 
 @dataclass(frozen=True)
 class Prediction:
-    """The logits (C,) of one video, and the position of its class."""
+    """The logits (C,) of one video, and the position of its class; -1 where it has no label."""
 
     id: str
     label: int
@@ -53,12 +53,18 @@ class Results:
     confusion: Tensor
 
 
+def label_name(label: int, classes: Sequence[str]) -> str:
+    """Return the name of the class at the position `label`; empty where a video has no label, -1."""
+    return "" if label < 0 else classes[label]
+
+
 def score(predictions: Sequence[Prediction], classes: Sequence[str]) -> Results:
-    """Return `predictions`, at least one, with their accuracies."""
+    """Return `predictions`, at least one with a label, with the accuracies over those with a label."""
     num_classes = len(classes)
-    logits = torch.stack([prediction.logits for prediction in predictions])
-    labels = torch.tensor([prediction.label for prediction in predictions])
-    predicted = torch.tensor([prediction.predicted for prediction in predictions])
+    labelled = [prediction for prediction in predictions if prediction.label >= 0]
+    logits = torch.stack([prediction.logits for prediction in labelled])
+    labels = torch.tensor([prediction.label for prediction in labelled])
+    predicted = torch.tensor([prediction.predicted for prediction in labelled])
     pairs = torch.bincount(labels * num_classes + predicted, minlength=num_classes**2)
     confusion = pairs.view(num_classes, num_classes)
     totals = confusion.sum(dim=1)
@@ -78,14 +84,21 @@ def score(predictions: Sequence[Prediction], classes: Sequence[str]) -> Results:
 
 
 def write_predictions(path: Path, results: Results) -> None:
-    """Write one row per video: ``id,label,predicted`` and each class's softmax score (``score:NAME``)."""
+    """Write one row per video: ``id,label,predicted`` and each class's softmax score (``score:NAME``).
+
+    The label of a video that has none is empty.
+    """
     classes = results.classes
     _write_csv(
         path,
         ["id", "label", "predicted", *(f"score:{name}" for name in classes)],
         (
             [
-                *(prediction.id, classes[prediction.label], classes[prediction.predicted]),
+                *(
+                    prediction.id,
+                    label_name(prediction.label, classes),
+                    classes[prediction.predicted],
+                ),
                 *(f"{value:.9g}" for value in prediction.logits.softmax(0).tolist()),
             ]
             for prediction in results.predictions

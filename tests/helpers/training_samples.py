@@ -128,7 +128,7 @@ def write_frames(
     ]
     manifest = FramesManifest(
         versions=tool_versions([]),
-        classes=sorted({row.label for row in rows}),
+        classes=sorted({row.label for row in rows if row.label}),
         inputs=[input_file(folder, source)],
         outputs=[output_file(folder, name) for name, _ in shards],
         config=ExtractConfig(videos="videos", short_side=HEIGHT),

@@ -49,6 +49,8 @@ BAD_ROWS = [
     (f"{HEADER}\na,v,{'x' * 200_000},train\n", "line 2", "field larger than field limit"),
     (f"{HEADER}\na,v,x,train\na,w,x,train\n", "line 3, column id", "'a' is also the id of line 2"),
     (f"{HEADER}\na,v,x,train\nb,v,y,test\n", "line 3, column label", "'y' is in test but no train"),
+    (f"{HEADER}\na,v,x,train\nb,v,,val\n", "line 3, column label", "'' is empty in split val"),
+    (f"{HEADER}\na,v,,train\n", "line 2, column label", "'' is empty in split train"),
     (f"{HEADER},group\na,v,x,train,g\nb,v,x,test,g\n", "line 3, column group", "'g' is in test here and"),
 ]  # fmt: skip
 BAD_CELLS = [
@@ -106,6 +108,15 @@ def test_cells_are_checked(tmp_path: Path, column: str, cell: str, value: str, r
     message = refusal(_csv(tmp_path, text))
     assert message.startswith(f"line 2, column {column}: {value}")
     assert rule in message
+
+
+def test_a_test_row_may_have_no_label(tmp_path: Path) -> None:
+    """What is to be predicted is not known yet; an empty label is no class."""
+    rows = read_source(_csv(tmp_path, f"{HEADER}\na,v,x,train\nb,w,,test\n"))
+    assert [row.label for row in rows] == ["x", ""]
+    assert class_names(rows) == ["x"]
+    write_source(tmp_path / "s.csv", rows)
+    assert read_source(tmp_path / "s.csv") == rows
 
 
 def test_labels_need_no_training_rows_without_training(tmp_path: Path) -> None:

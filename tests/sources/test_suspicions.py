@@ -51,6 +51,8 @@ def test_a_video_in_two_splits_is_told() -> None:
         "'v0' and 'v1' are the same video with split 'train' and 'test', so results leak",
         "'v0' and 'v1' are the same video with label 'x' and 'y', only one can be right",
     ]
+    unknown = _rows(("a.mp4", "", "test"), ("a.mp4", "x", "test"))
+    assert not list(repeated_videos(unknown, paths_of(unknown)))
     segments = [
         SourceRow("s0", "a.mp4", "x", "train", end_seconds=1.0),
         SourceRow("s1", "a.mp4", "y", "test", start_seconds=1.0),

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from fvar.loading.view import evaluation_view
 from fvar.model.build import build_recognizer, build_sweep
 from fvar.reporting import SilentReporter
 from fvar.stages import evaluate as stage
+from fvar.stages.compare import compare
 from fvar.stages.evaluate import evaluate
 from fvar.stages.train import train
 from fvar.stages.verify import verify
@@ -258,6 +260,34 @@ def test_partial_videos_are_refused_unless_allowed(run: Path, tmp_path: Path) ->
     assert _evaluate(run, tmp_path / "eval", frames=partial, allow_partial=True).evaluated == 4
     rest = _evaluate(run, tmp_path / "rest", frames=partial, skip_incomplete=True)
     assert (rest.evaluated, rest.expected, rest.skipped) == (3, 4, ["q"])
+
+
+def test_videos_without_a_label_are_predicted_and_not_counted(run: Path, tmp_path: Path) -> None:
+    """They stand in the table with an empty label; accuracies and comparisons are those of the rest."""
+    rows = [*ROWS, Row("unknown", "", "test", 5)]
+    more = write_frames(tmp_path / "frames", rows)
+    summary = _evaluate(run, tmp_path / "eval", frames=more)
+    labelled = read_manifest(run / "eval" / "manifest.json", PredictionsManifest).summary
+    assert (summary.evaluated, summary.expected, summary.unlabelled) == (4, 4, 1)
+    assert (summary.top1, summary.mean_class_accuracy) == (
+        labelled.top1,
+        labelled.mean_class_accuracy,
+    )
+    found, before = _rows(tmp_path / "eval"), _rows(run / "eval")
+    assert found.pop("unknown")[0] == ""
+    assert found == before
+    for name in ("per_class.csv", "confusion.csv"):
+        assert (tmp_path / "eval" / name).read_bytes() == (run / "eval" / name).read_bytes()
+    _, compared = compare([run / "eval", tmp_path / "eval"], None)
+    assert (compared.gained, compared.lost) == ([], [])
+    assert compared.top1.mean == pytest.approx(summary.top1)
+
+
+def test_nothing_is_evaluated_where_no_video_has_a_label(run: Path, tmp_path: Path) -> None:
+    """The error comes before the work and names the command that needs no label."""
+    rows = [row if row.split != "test" else replace(row, label="") for row in ROWS]
+    frames = write_frames(tmp_path / "frames", rows)
+    assert "use `fvar predict`" in _refusal(run, tmp_path / "eval", frames=frames)
 
 
 def test_out_dir_is_kept_safe(run: Path) -> None:

@@ -63,6 +63,17 @@ def _copy(run: Path, folder: Path) -> Path:
     return Path(shutil.copytree(run, folder, ignore=shutil.ignore_patterns("clusters")))
 
 
+def test_a_video_without_a_label_is_neither_right_nor_wrong(run: Path, tmp_path: Path) -> None:
+    """The page says so, and the figures count the others."""
+    more = write_frames(tmp_path / "frames", [*ROWS, Row("unknown", "", "test", 5)])
+    found = _inspect(run, tmp_path / "out", frames=more, limit=None).summary
+    before = read_manifest(run / "clusters" / "manifest.json", ClustersManifest).summary
+    assert (found.num_videos, found.unlabelled, found.right) == (5, 1, before.right)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count('data-verdict="no label"') == 1
+    assert f"{before.right} of 4 videos with a label" in page
+
+
 def test_outputs_agree(run: Path) -> None:
     """Tables, pictures, page and manifest hold the same videos; the manifest lists every file."""
     out = run / "clusters"
