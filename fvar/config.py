@@ -194,6 +194,8 @@ class TrainConfig(_CacheSettings):
     """Dropout before the classifier."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced` weighs the loss of a video by how rare its class is; the mean weight is 1."""
+    sampling: Literal["each", "balanced"] = "each"
+    """`each` video once in an epoch; `balanced` draws as many, all classes equally often."""
     best_by: Literal["top-1", "mean-class"] = "top-1"
     """Accuracy on the val split that chooses the best epoch."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)

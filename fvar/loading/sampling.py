@@ -36,8 +36,33 @@ def uniform_frames(num_frames: int, num_samples: int, *, key: int | None) -> lis
     return [int(frame) for frame in starts + offsets]
 
 
+def balanced_draw(labels: Sequence[int], *, seed: int, epoch: int) -> list[int]:
+    """Return N positions in the N `labels`, drawn so that all classes are equally often among them.
+
+    Classes differ by at most one, and so do the videos within a class. A rare class repeats its videos, a
+    common one leaves some out of this epoch.
+
+    Args:
+        labels: Class of each video.
+        seed: Of the training.
+        epoch: Its number.
+    """
+    random = np.random.default_rng(draw_key(seed, epoch, "balance"))
+    of_video = np.asarray(labels)
+    turns = [random.permutation(np.flatnonzero(of_video == c)) for c in np.unique(of_video)]
+    random.shuffle(turns)  # the classes that get one more than others
+    count = len(turns)
+    return [int(turns[n % count][n // count % len(turns[n % count])]) for n in range(len(labels))]
+
+
 def epoch_batches(
-    num_frames: Sequence[int], *, batch_size: int, frames_per_batch: int, seed: int, epoch: int
+    num_frames: Sequence[int],
+    *,
+    batch_size: int,
+    frames_per_batch: int,
+    seed: int,
+    epoch: int,
+    drawn: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """Return the batches of an epoch: the videos in random order, each exactly once.
 
@@ -47,11 +72,13 @@ def epoch_batches(
         frames_per_batch: Largest number of frames in a batch; a longer video is a batch of its own.
         seed: Of the training.
         epoch: Its number.
+        drawn: The videos of the epoch, if it is not each once.
 
     Returns:
         Batches of positions in `num_frames`.
     """
-    order = np.random.default_rng(draw_key(seed, epoch, "order")).permutation(len(num_frames))
+    videos = range(len(num_frames)) if drawn is None else drawn
+    order = np.random.default_rng(draw_key(seed, epoch, "order")).permutation(videos)
     batches: list[list[int]] = []
     room = 0
     for video in map(int, order):

@@ -248,7 +248,7 @@ def _build(
 
 
 def _frames_seen(videos: TrainingSet, config: TrainConfig) -> int:
-    """Return how many frames of the train videos an epoch sees, as the last one does."""
+    """Return how many frames an epoch sees of the train videos, each once, as the last epoch does."""
     view = training_view(config, epoch=config.epochs - 1)
     return sum(view.count_frames(video.num_frames) for video in videos.train)
 
@@ -313,7 +313,7 @@ def _finish(trainer: Trainer) -> CheckpointManifest:
         summary=TrainSummary(
             epochs=len(trainer.history),
             num_videos=len(videos.train),
-            frames=_frames_seen(videos, config),
+            frames=round(last["frames"]),
             train_loss=last["train_loss"],
             train_top1=last["train_top1"],
             best_epoch=None if best is None else best + 1,

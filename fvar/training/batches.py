@@ -8,7 +8,7 @@ from fvar.loading.batch import load_batches
 from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import StoredVideo, VideoDataset
 from fvar.loading.representation_cache import RepresentationCache
-from fvar.loading.sampling import epoch_batches, split_batch
+from fvar.loading.sampling import balanced_draw, epoch_batches, split_batch
 from fvar.loading.view import View, evaluation_view, training_view
 from fvar.training.distributed import World
 from fvar.training.inputs import StoredFrames
@@ -92,10 +92,15 @@ class TrainingBatches:
         return split_batch(batch, self._num_frames, world_size=self._world.world_size)
 
     def _batches(self, epoch: int) -> list[list[int]]:
+        config, drawn = self._config, None
+        if config.sampling == "balanced":
+            labels = [video.label for video in self._videos.train]
+            drawn = balanced_draw(labels, seed=config.seed, epoch=epoch)
         return epoch_batches(
             self._num_frames,
-            batch_size=self._config.batch_size,
-            frames_per_batch=self._config.frames_per_batch,
-            seed=self._config.seed,
+            batch_size=config.batch_size,
+            frames_per_batch=config.frames_per_batch,
+            seed=config.seed,
             epoch=epoch,
+            drawn=drawn,
         )

@@ -6,7 +6,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fvar.loading.sampling import draw_key, epoch_batches, split_batch, uniform_frames
+from fvar.loading.sampling import (
+    balanced_draw,
+    draw_key,
+    epoch_batches,
+    split_batch,
+    uniform_frames,
+)
 
 lengths = st.lists(st.integers(1, 500), min_size=1, max_size=40)
 seeds = st.integers(0, 2**63 - 1)
@@ -54,6 +60,34 @@ def test_uniform_frames_in_training_reach_every_frame() -> None:
     counts = np.bincount(drawn[:, 1], minlength=12)
     assert set(np.flatnonzero(counts)) == {4, 5, 6, 7}
     assert abs(counts[4:8] - 500).max() < 5 * np.sqrt(2000 * 0.25 * 0.75)  # 5 standard deviations
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=60), seeds, st.integers(0, 99))
+def test_a_balanced_draw_holds_all_classes_equally_often(
+    labels: list[int], seed: int, epoch: int
+) -> None:
+    """As many draws as videos; classes differ by one at most, and so do the videos of a class."""
+    drawn = balanced_draw(labels, seed=seed, epoch=epoch)
+    assert len(drawn) == len(labels)
+    times = np.bincount(drawn, minlength=len(labels))
+    classes = np.unique(labels)
+    per_class = [times[np.equal(labels, c)].sum() for c in classes]
+    assert max(per_class) - min(per_class) <= 1
+    for c in classes:
+        assert np.ptp(times[np.equal(labels, c)]) <= 1
+    assert drawn == balanced_draw(labels, seed=seed, epoch=epoch)
+
+
+def test_a_balanced_draw_differs_by_epoch_and_reaches_every_video() -> None:
+    """What a common class leaves out of one epoch comes in another."""
+    labels = [0] * 30 + [1] * 2
+    draws = [balanced_draw(labels, seed=0, epoch=epoch) for epoch in range(20)]
+    assert len({tuple(drawn) for drawn in draws}) == 20
+    assert set(_flat(draws)) == set(range(32))
+    batches = _flat(
+        epoch_batches([5] * 32, batch_size=4, frames_per_batch=600, seed=0, epoch=0, drawn=draws[0])
+    )
+    assert sorted(batches) == sorted(draws[0])
 
 
 @given(lengths, st.integers(1, 8), st.integers(1, 1200), seeds, st.integers(0, 99))

@@ -20,7 +20,7 @@ from fvar.config import TrainConfig
 from fvar.errors import WeightsError
 from fvar.model.build import build_recognizer
 from fvar.reporting import SilentReporter
-from fvar.stages.train import train
+from fvar.stages.train import resume_training, train
 from fvar.store.manifest import CheckpointManifest, read_manifest
 from fvar.store.provenance import check_files
 from fvar.training.batches import TrainingSet
@@ -193,6 +193,20 @@ def test_rare_classes_weigh_more(frames: Path, tmp_path: Path) -> None:
         for name in ("none", "balanced")
     )
     assert plain[0]["train_loss"] != balanced[0]["train_loss"]
+
+
+def test_balanced_sampling_resumes_to_the_same_numbers(tmp_path: Path) -> None:
+    """It draws from seed and epoch alone, and trains on other videos than `each` does."""
+    uneven = write_frames(tmp_path / "frames", [row for row in ROWS if row.id != "a"])
+    step: dict[str, Any] = {"schedule": "step", "milestones": (2,)}
+    balanced = {"sampling": "balanced"} | step
+    whole = run_training(uneven, tmp_path / "whole", epochs=3, **balanced)
+    parts = run_training(uneven, tmp_path / "parts", epochs=2, **balanced)
+    resume_training(parts, {"epochs": 3}, SilentReporter())
+    plain = run_training(uneven, tmp_path / "plain", epochs=3, **step)
+    runs = (whole, parts, plain)
+    losses = [[row["train_loss"] for row in training_metrics(run)] for run in runs]
+    assert losses[0] == losses[1] != losses[2]
 
 
 @pytest.mark.parametrize(("best_by", "best"), [("top-1", 2), ("mean-class", 3)])
