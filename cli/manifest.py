@@ -116,7 +116,7 @@ def official(
     breakfast follows the set's own splits by person, s1 to s4;
     breakfast_persons trains on the first 44 persons, tests on the last 8.
 
-    Something-Something's validation list becomes the split test, because
+    The validation list of Something-Something and Kinetics is split test:
     results are reported on it, and val would choose the checkpoint by it.
 
     With --videos, missing files are listed and the exit code is 1; the CSV is
@@ -134,7 +134,7 @@ def official(
     reporter = ConsoleReporter()
     split = read_official(dataset, annotations.expanduser(), split_number=split_number)
     rows, counts = split.rows, Counter(row.split for row in split.rows)
-    if counts != split.official:
+    if split.official is not None and counts != split.official:
         reporter.warning(
             f"the lists hold {_counts(counts)}, the official ones {_counts(split.official)}"
         )

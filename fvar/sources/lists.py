@@ -1,6 +1,6 @@
 """The lists of a public data set: what its authors publish, and how to read it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +15,15 @@ class Dataset:
 
     Attributes:
         title: What to call it beside a result; may hold ``{split_number}``.
-        counts: Train and test videos of each official split, as its authors count them.
+        counts: Train and test videos of each official split, as its authors count them; None if not known.
         read: Takes the folder of the lists and the split's number, from 1; returns the rows.
-        other_path: Takes a row; returns another path that its video may have, or None.
+        other_paths: Takes a row; returns other paths that its video may have.
     """
 
     title: str
-    counts: tuple[tuple[int, int], ...]
+    counts: tuple[tuple[int, int] | None, ...]
     read: Callable[[Path, int], list[SourceRow]]
-    other_path: Callable[[SourceRow], str | None] = lambda _: None
+    other_paths: Callable[[SourceRow], Sequence[str]] = lambda _: ()
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,15 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def read_splits(
-    lists: Mapping[Split, Path], row: Callable[[Line, Split], SourceRow]
+    lists: Mapping[Split, Path], row: Callable[[Line, Split], SourceRow | None]
 ) -> list[SourceRow]:
-    """Return the rows that `row` makes of each line of each split's list.
+    """Return the rows that `row` makes of each line of each split's list; it may make none.
 
     Raises:
         SourceError: A list cannot be read.
     """
-    return [row(line, split) for split, path in lists.items() for line in read_lines(path)]
+    made = (row(line, split) for split, path in lists.items() for line in read_lines(path))
+    return [found for found in made if found is not None]
 
 
 def numbered_classes(path: Path) -> dict[str, str]:

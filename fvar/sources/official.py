@@ -19,13 +19,13 @@ class OfficialSplit:
     Attributes:
         dataset: The data set.
         protocol: What to call the split beside a result.
-        official: How many videos of each split the authors count.
+        official: How many videos of each split the authors count; None if that is not known.
         rows: The videos in the lists, those to train with first.
     """
 
     dataset: Dataset
     protocol: str
-    official: dict[Split, int]
+    official: dict[Split, int] | None
     rows: list[SourceRow]
 
 
@@ -60,20 +60,22 @@ def read_official(name: str, annotations: Path, *, split_number: int = 1) -> Off
             f"{name} has {num_splits} official splits",
             fix=f"give a number from 1 to {num_splits}",
         )
-    train, test = dataset.counts[split_number - 1]
+    counts = dataset.counts[split_number - 1]
+    official: dict[Split, int] | None = counts and {"train": counts[0], "test": counts[1]}
     protocol = dataset.title.format(split_number=split_number)
     rows = dataset.read(annotations, split_number)
-    return OfficialSplit(dataset, protocol, {"train": train, "test": test}, rows)
+    return OfficialSplit(dataset, protocol, official, rows)
 
 
 def find_videos(split: OfficialSplit, videos: Path) -> tuple[list[SourceRow], list[SourceRow]]:
-    """Look for the videos below a folder; a row takes the other path of its video if only that exists.
+    """Look for the videos below a folder; a row takes the first other path of its video that exists.
 
     Returns:
         All rows, and those without a file.
     """
     found: list[SourceRow] = []
     for row in split.rows:
-        other = None if (videos / row.video).exists() else split.dataset.other_path(row)
-        found.append(replace(row, video=other) if other and (videos / other).exists() else row)
+        paths = (row.video, *split.dataset.other_paths(row))
+        video = next((path for path in paths if (videos / path).exists()), row.video)
+        found.append(replace(row, video=video))
     return found, [row for row in found if not (videos / row.video).exists()]

@@ -1,7 +1,9 @@
 """Evaluation: predictions of a trained recognizer for the videos of a split, and how many are right."""
 
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from fvar.config import EvalConfig
@@ -136,6 +138,18 @@ def _summary(
     )
 
 
+@contextmanager
+def _keeping(results: Results) -> Iterator[None]:
+    """Write the predictions into a folder for temporary files where the block cannot write its own."""
+    try:
+        yield
+    except StoppedError as error:
+        kept = Path(tempfile.mkdtemp(prefix="fvar-eval-")) / "predictions.csv"
+        write_predictions(kept, results)
+        fix = f"{error.fix}; until then the predictions are in {kept}"
+        raise StoppedError(error.thing, error.problem, fix=fix) from error
+
+
 def _write(
     out_dir: Path,
     results: Results,
@@ -145,8 +159,9 @@ def _write(
 ) -> PredictionsManifest:
     """Write the outputs and the manifest that completes the folder."""
     remove_outputs(out_dir, list(OUTPUTS))
-    for name, write in OUTPUTS.items():
-        write(out_dir / name, results)
+    with _keeping(results):
+        for name, write in OUTPUTS.items():
+            write(out_dir / name, results)
     manifest = PredictionsManifest(
         versions=tool_versions(_PACKAGES),
         classes=list(results.classes),

@@ -21,6 +21,7 @@ NUM_CLASSES = {
 SPLITS = [
     pytest.param(name, number, marks=pytest.mark.slow if "something" in name else ())
     for name, dataset in datasets().items()
+    if None not in dataset.counts
     for number in range(1, len(dataset.counts) + 1)
 ]
 
@@ -75,8 +76,9 @@ def test_official_counts(shared: Path, tmp_path: Path, name: str, split_number: 
 def test_shipped_manifests(name: str, number: int) -> None:
     """The manifests that come with the project hold the official numbers of videos and classes."""
     rows = read_source(MANIFESTS / f"{name}_split{number}.csv.gz")
-    train, test = datasets()[name].counts[number - 1]
-    assert Counter(row.split for row in rows) == {"train": train, "test": test}
+    counts = datasets()[name].counts[number - 1]
+    assert counts is not None
+    assert Counter(row.split for row in rows) == {"train": counts[0], "test": counts[1]}
     assert len({row.label for row in rows}) == NUM_CLASSES[name]
 
 
@@ -261,3 +263,63 @@ def test_breakfast_as_its_archive_names_it(tmp_path: Path) -> None:
         "P03_cam01_P03_tea.avi",
     ]
     assert missing == [found[2]]
+
+
+def test_breakfast_bundles(shared: Path, tmp_path: Path) -> None:
+    """Lists of ground truth hold the videos of the plain lists, with the same splits and labels."""
+    folder = shared / "data" / "annotations" / "breakfast"
+    for split in ("train", "test"):
+        name = f"{split}.split1.bundle"
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    found = read_official("breakfast", tmp_path)
+    assert Counter(row.split for row in found.rows) == found.official
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for name in ("classInd.txt", "s1_train.txt", "s1_test.txt"):
+        (plain / name).write_bytes((folder / name).read_bytes())
+    assert set(found.rows) == set(read_official("breakfast", plain).rows)
+    (tmp_path / "test.split1.bundle").write_text("#bundle\n./x/P03_cam01_P04_tea.txt\n")
+    with pytest.raises(
+        SourceError, match=r"line 2: '\./x/P03_cam01_P04_tea\.txt' is not the ground"
+    ):
+        read_official("breakfast", tmp_path)
+
+
+KINETICS = "label,youtube_id,time_start,time_end,split,is_cc\n"
+
+
+def test_kinetics(tmp_path: Path) -> None:
+    """Lists as published; a clip is found where the usual downloads put it, and missing ones are named."""
+    (tmp_path / "train.csv").write_text(
+        f'{KINETICS}abseiling,-3B32lodo2M,59,69,train,0\n"tying knot, not on a tie",a_b,5,15,train,1\n'
+    )
+    (tmp_path / "val.csv").write_text(f"{KINETICS}abseiling,xyz,0,10,val,0\n")
+    split = read_official("kinetics", tmp_path)
+    assert split.official is None
+    assert [(row.id, row.label, row.split) for row in split.rows] == [
+        ("-3B32lodo2M_000059_000069", "abseiling", "train"),
+        ("a_b_000005_000015", "tying knot, not on a tie", "train"),
+        ("xyz_000000_000010", "abseiling", "test"),
+    ]
+    for name in ("train/-3B32lodo2M_000059_000069.mp4", "val/abseiling/xyz_000000_000010.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    found, missing = find_videos(split, tmp_path)
+    assert [row.video for row in found if row not in missing] == [
+        "train/-3B32lodo2M_000059_000069.mp4",
+        "val/abseiling/xyz_000000_000010.mp4",
+    ]
+    assert [row.id for row in missing] == ["a_b_000005_000015"]
+
+
+@pytest.mark.parametrize(
+    "line", ["abseiling,x,0\n", "abseiling,x,a,b,train,0\n", "abseiling,x,nan,1,t,0\n"]
+)
+def test_a_bad_line_of_kinetics_is_named(tmp_path: Path, line: str) -> None:
+    """By file and line, with the next step."""
+    (tmp_path / "train.csv").write_text(KINETICS + line)
+    with pytest.raises(SourceError, match=r"train\.csv: line 2: has not the columns label"):
+        read_official("kinetics", tmp_path)
+    (tmp_path / "train.csv").unlink()
+    with pytest.raises(SourceError, match=r"train\.csv: cannot be read"):
+        read_official("kinetics", tmp_path)

@@ -1,6 +1,7 @@
 """Evaluation: every frame of every video of a split, as in training, with nothing missing or replaced."""
 
 import csv
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -31,6 +32,7 @@ from fvar.stages.compare import compare
 from fvar.stages.evaluate import evaluate
 from fvar.stages.train import train
 from fvar.stages.verify import verify
+from fvar.store.files import atomic_path
 from fvar.store.manifest import EvalSummary, PredictionsManifest, read_manifest
 from fvar.store.provenance import check_files
 from fvar.training import loop
@@ -288,6 +290,24 @@ def test_nothing_is_evaluated_where_no_video_has_a_label(run: Path, tmp_path: Pa
     rows = [row if row.split != "test" else replace(row, label="") for row in ROWS]
     frames = write_frames(tmp_path / "frames", rows)
     assert "use `fvar predict`" in _refusal(run, tmp_path / "eval", frames=frames)
+
+
+def test_predictions_outlive_a_full_disk(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What took long to compute is kept elsewhere, and the error names the file."""
+
+    def fail(path: Path, _: Results) -> None:
+        with atomic_path(path):
+            raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setitem(stage.OUTPUTS, "predictions.csv", fail)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(StoppedError, match="No space left") as error:
+        _evaluate(run, tmp_path / "eval")
+    kept = Path(str(error.value).rpartition("the predictions are in ")[2])
+    assert kept.read_bytes() == (run / "eval" / "predictions.csv").read_bytes()
+    assert not (tmp_path / "eval" / "manifest.json").exists()
 
 
 def test_out_dir_is_kept_safe(run: Path) -> None:
