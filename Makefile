@@ -6,7 +6,7 @@ RUN := runs/demo
 DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast mutants lint types bench gpu gradients damage interruptions clean \
+.PHONY: help setup browser demo test test-fast mutants lint types bench gpu gradients damage interruptions clean \
 	accuracy-toy accuracy-untrimmed accuracy-trimmed accuracy-settings
 
 help:  ## list the targets
@@ -48,6 +48,10 @@ $(RUN)/uniform-eval/manifest.json: $(RUN)/uniform/manifest.json
 
 $(RUN)/clusters/manifest.json: $(RUN)/train/manifest.json
 	$(FVAR) inspect-clusters $(<D) --split test --limit 24 --out $(@D) --overwrite
+
+browser: setup  ## what the tests of pages need beside Python: chromium (as root, on Debian) and axe-core from npm
+	command -v chromedriver || (apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q chromium-driver)
+	npm install --prefix $(VENV) --no-save --silent --no-audit --no-fund axe-core@4
 
 lint: setup  ## ruff, its formatter, and the layers between files
 	$(BIN)/ruff check .

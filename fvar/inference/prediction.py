@@ -183,13 +183,12 @@ def _segments(
     spans = inference.spans
     if sampled is not None:  # frame j of the network is frame sampled[j] of the video
         spans = np.asarray(sampled)[:, None] + np.array([0, 1])
-    distinct, which = np.unique(spans, axis=0, return_inverse=True)
-    logits = inference.each_logits
-    found = []
-    for number, (start, stop) in enumerate(distinct.tolist()):
-        scores = logits[which.ravel() == number].mean(dim=0).softmax(0).numpy()
-        found.append(make_segment(video, start, stop, scores, classes))
-    return found
+    return [
+        make_segment(video, start, stop, scores.numpy(), classes)
+        for (start, stop), scores in zip(
+            np.unique(spans, axis=0).tolist(), inference.cluster_logits.softmax(1), strict=True
+        )
+    ]
 
 
 def make_segment(

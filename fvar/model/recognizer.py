@@ -45,6 +45,15 @@ class Inference:
     step_distances: np.ndarray
     num_bits: int
 
+    @property
+    def cluster_logits(self) -> Tensor:
+        """(min(K, T), num_classes) float32: a frame that stands for several clusters gets their mean."""
+        _, which = np.unique(self.spans, axis=0, return_inverse=True)
+        count = int(which.max()) + 1
+        return torch.stack(
+            [self.each_logits[which.ravel() == number].mean(dim=0) for number in range(count)]
+        )
+
     def __repr__(self) -> str:
         return f"Inference(logits={tuple(self.logits.shape)}, clusters={len(self.boundaries) - 1})"
 

@@ -9,8 +9,6 @@ from itertools import repeat
 import numpy as np
 import numpy.typing as npt
 
-from fvar.store.video_clusters import VideoClusters
-
 WIDTH, HEIGHT = 360, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 12, 34
 _PLOT_WIDTH, _PLOT_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
@@ -42,14 +40,14 @@ class Chart:
     rule: float | None = None
 
 
-def charts(videos: Sequence[VideoClusters]) -> list[Chart]:
-    """Return the charts over all `videos` (at least one): how unequal clusters are, and how large.
+def charts(videos: Sequence[Sequence[int]]) -> list[Chart]:
+    """Return the charts over the sizes of the clusters of all `videos`: how unequal they are, and how large.
 
     Fractions are those of the videos with the most clusters; shorter videos are cut into single frames.
     """
-    most = max(video.num_clusters for video in videos)
-    full = [video for video in videos if video.num_clusters == most]
-    in_time = np.stack([video.sizes / video.num_frames for video in full])  # (videos, K)
+    most = max(len(sizes) for sizes in videos)
+    full = [np.array(sizes) for sizes in videos if len(sizes) == most]
+    in_time = np.stack([sizes / sizes.sum() for sizes in full])  # (videos, K)
     by_rank = np.sort(in_time, axis=1)[:, ::-1]
     titles = "Fraction of a video per cluster, largest first", "rank, 1 is the largest"
     largest_first = _fraction_chart(*titles, by_rank, first=1)
@@ -77,9 +75,9 @@ def _fraction_chart(
     return Chart(title, note, x_title, bars, ticks, rule=_y(1 / num_clusters / top))
 
 
-def _size_chart(videos: Sequence[VideoClusters]) -> Chart:
+def _size_chart(videos: Sequence[Sequence[int]]) -> Chart:
     """Count clusters by size, in doubling ranges: 1, 2 to 3, 4 to 7, ..."""
-    counts = Counter(size.bit_length() - 1 for video in videos for size in video.sizes.tolist())
+    counts = Counter(size.bit_length() - 1 for sizes in videos for size in sizes)
     powers = range(max(counts) + 1)
     top = _nice_ceiling(max(2, *counts.values()))  # half of it is a tick, and whole
     spans = [f"{2**power}\N{EN DASH}{2 ** (power + 1) - 1}" if power else "1" for power in powers]

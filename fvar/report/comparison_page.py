@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from fvar.report.colors import INK, RULE, cluster_color
+from fvar.report.colors import INK, RULE, line_color
 from fvar.report.comparison import Compared
 from fvar.report.intervals import Interval
 from fvar.report.templates import load_template
@@ -65,7 +65,7 @@ def draw_comparison(compared: Sequence[Compared]) -> bytes:
     figure = Figure(figsize=(8, 0.9 + 0.45 * len(compared)), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     for row, found in enumerate(compared):
-        top1, color = found.top1, cluster_color(row)
+        top1, color = found.top1, line_color(row)
         axes.plot([_PERCENT * top1.low, _PERCENT * top1.high], [row, row], color=color, linewidth=3)
         axes.plot(_PERCENT * top1.mean, row, "o", color=color, markersize=8)
     names = [found.evaluation.name for found in compared]

@@ -50,7 +50,10 @@ def draw_curve(axes: Axes, clusters: VideoClusters, *, width_px: int) -> None:
 
 def _draw_bands(axes: Axes, clusters: VideoClusters) -> None:
     """Draw all bands as one artist, and all their boundaries: one per cluster takes several times as long."""
-    colors = [to_rgba(cluster_color(j), (0.1, 0.22)[j % 2]) for j in range(clusters.num_clusters)]
+    colors = [
+        to_rgba(cluster_color(j, clusters.num_clusters), (0.1, 0.22)[j % 2])
+        for j in range(clusters.num_clusters)
+    ]
     starts, whole = clusters.start_seconds, axes.get_xaxis_transform()
     spans = list(zip(starts, clusters.stop_seconds - starts, strict=True))
     axes.broken_barh(spans, (0, 1), facecolors=colors, linewidth=0, transform=whole)

@@ -135,22 +135,22 @@ def _draw_strip(canvas: Axes, clusters: VideoClusters, layout: Layout) -> None:
     lefts = _LEFT + (clusters.start_seconds - first) * scale
     rights = _LEFT + (clusters.stop_seconds - first) * scale
     for j, (left, right) in enumerate(zip(lefts.tolist(), rights.tolist(), strict=True)):
-        color, width = cluster_color(j), right - left
+        color, width = cluster_color(j, clusters.num_clusters), right - left
         canvas.add_artist(
             Rectangle((left, _STRIP_TOP), width, _STRIP_HEIGHT, color=color, linewidth=0)
         )
         if layout.rows == 1:
-            canvas.add_artist(_connector(left, right, layout, cluster=j))
+            canvas.add_artist(_connector(left, right, layout, cluster=j, color=color))
         if width > 9 * len(str(j)) + 8:
             middle = _STRIP_TOP + _STRIP_HEIGHT / 2
             _label(canvas, left + width / 2, middle, str(j), on=color)
 
 
-def _connector(left: float, right: float, layout: Layout, *, cluster: int) -> Polygon:
+def _connector(left: float, right: float, layout: Layout, *, cluster: int, color: str) -> Polygon:
     top, bottom = _STRIP_TOP + _STRIP_HEIGHT, layout.film_top - 6
     column = layout.corner(cluster)[0]
     corners = [(left, top), (right, top), (column + layout.pitch - _GAP, bottom), (column, bottom)]
-    return Polygon(corners, color=cluster_color(cluster), alpha=0.16, linewidth=0)
+    return Polygon(corners, color=color, alpha=0.16, linewidth=0)
 
 
 def _label(canvas: Axes, x: float, y: float, text: str, *, on: str) -> None:
@@ -173,13 +173,25 @@ def _paste_film(
         for i, thumbnail in enumerate(thumbnails):
             row, column = divmod(i, layout.across)
             corner = (left + column * (width + 4), top + _CAPTION + row * (height + 4))
-            _paste(drawn, thumbnail, corner, layout.thumbnail, color=cluster_color(j))
-        _paste(drawn, mean, (left, top + layout.mean_top), layout.mean, color=cluster_color(j))
+            _paste(
+                drawn,
+                thumbnail,
+                corner,
+                layout.thumbnail,
+                color=cluster_color(j, clusters.num_clusters),
+            )
+        _paste(
+            drawn,
+            mean,
+            (left, top + layout.mean_top),
+            layout.mean,
+            color=cluster_color(j, clusters.num_clusters),
+        )
 
 
 def _draw_caption(canvas: Axes, clusters: VideoClusters, layout: Layout, *, cluster: int) -> None:
     left, top = layout.corner(cluster)
-    color, chip = cluster_color(cluster), 12 + 9 * len(str(cluster))
+    color, chip = cluster_color(cluster, clusters.num_clusters), 12 + 9 * len(str(cluster))
     canvas.add_artist(
         FancyBboxPatch(
             (left, top + 2), chip, 18, boxstyle="round,pad=0,rounding_size=4", color=color

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from fvar.report.colors import FAINT_INK, RULE, cluster_color
+from fvar.report.colors import FAINT_INK, RULE, line_color
 from fvar.store.files import atomic_path
 
 _DPI = 120
@@ -41,7 +41,7 @@ def _draw(
     for number, column in enumerate(columns):
         if column in history[-1]:
             values = [row[column] for row in history]
-            color = cluster_color(number)
+            color = line_color(number)
             axes.plot(epochs, values, marker="o", markersize=3, color=color, label=_NAMES[column])
     axes.set_title(title, fontsize=12, loc="left")
     axes.set_xlabel("epoch", color=FAINT_INK)

@@ -1,136 +1,131 @@
-"""The page of a run's clusters: one HTML file that needs no network and works without JavaScript."""
+"""The page of a run's clusters: HTML that needs no network.
 
-import base64
-from collections.abc import Mapping, Sequence
+What belongs to one video, its numbers and its sprite, is inside the page up to `MAX_EMBEDDED` videos, so that
+one file can be passed on. Beyond, it lies beside the page, in a script and a picture for each video, loaded
+when the video is opened: a browser lets a page on the disk load scripts from its folder, and no data.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
+from markupsafe import Markup
 
 from fvar.report import charts
-from fvar.report.colors import cluster_color
 from fvar.report.templates import load_template
 from fvar.store.files import atomic_open
-from fvar.store.video_clusters import VideoClusters
 
-# Number of filmstrips inside the page, about 0.15 MB each; it loads the others from files beside it.
-MAX_EMBEDDED = 300
+MAX_EMBEDDED = 50  # videos inside the page, about 0.2 MB each
 
 
 @dataclass(frozen=True)
-class Card:
-    """The part of the page about one video; `link` is the path of the filmstrip from the page."""
+class Row:
+    """A video in the table: its clusters without the parts that grow with its length.
+
+    Attributes:
+        number: From 0, in the order of the source CSV.
+        id: Of the video.
+        label: Its class, or empty.
+        predicted: The class that the network predicts.
+        verdict: ``right``, ``wrong`` or ``no label``.
+        num_frames: T.
+        sizes: Frames of each cluster.
+        confidence: Softmax of the predicted class; None if not kept.
+        margin: By how much it exceeds the next; None if not kept.
+        evenness: As `VideoClusters.evenness`.
+        change: Sum of the normalized Hamming distances.
+        stripes: The clusters as the colors of a CSS gradient.
+        filmstrip: Path of its picture from the page.
+        detail: Path of its script from the page; None where the page holds it.
+    """
 
     number: int
-    clusters: VideoClusters
-    filmstrip: Path
-    link: str
-
-    @property
-    def is_embedded(self) -> bool:
-        """Whether the page contains the filmstrip."""
-        return self.number < MAX_EMBEDDED
-
-    def picture(self) -> tuple[str, int, int]:
-        """Return the source, width and height of the filmstrip; it is read only now, one at a time."""
-        with Image.open(self.filmstrip) as image:
-            source = _data_uri(image) if self.is_embedded else self.link
-            return source, *image.size
-
-    @property
-    def ratio(self) -> float:
-        """Size of the largest cluster divided by that of the smallest."""
-        return float(self.clusters.sizes.max() / self.clusters.sizes.min())
-
-    @property
-    def mean_change(self) -> float:
-        """Mean normalized Hamming distance of neighboring frames; 0 for a single frame."""
-        steps = self.clusters.normalized_distances
-        return float(steps.mean()) if len(steps) else 0.0
-
-    @property
-    def stripes(self) -> str:
-        """The clusters as the colors of a CSS gradient."""
-        percent = 100 / self.clusters.num_frames
-        parts = (
-            f"{cluster_color(j)} {start * percent:.3f}% {stop * percent:.3f}%"
-            for j, (start, stop) in enumerate(pairwise(self.clusters.boundaries.tolist()))
-        )
-        return f"linear-gradient(90deg, {', '.join(parts)})"
+    id: str
+    label: str
+    predicted: str
+    verdict: str
+    num_frames: int
+    sizes: Sequence[int]
+    confidence: float | None
+    margin: float | None
+    evenness: float
+    change: float
+    stripes: str
+    filmstrip: str
+    detail: str | None
 
 
 def write_page(
     path: Path,
-    videos: Sequence[VideoClusters],
-    filmstrips: Sequence[Path],
+    rows: Sequence[Row],
+    details: Iterable[tuple[int, Mapping[str, Any]]],
     *,
     explanation: str,
     settings: Mapping[str, str],
+    classes: Sequence[str],
     num_available: int,
 ) -> None:
     """Write the HTML file `path`.
 
-    It contains the filmstrips of the first `MAX_EMBEDDED` videos, as WebP; it loads those of the others from
-    the files beside it, and says so.
-
     Args:
         path: The file, ``index.html``.
-        videos: The inspected videos in order, at least one.
-        filmstrips: The picture of each video, below the folder of `path`.
+        rows: The inspected videos in order, at least one.
+        details: Number and detail of each video that the page holds; taken one at a time.
         explanation: How the clustering cuts a video, in a sentence.
         settings: Name and value of each setting at the top of the page, in order.
+        classes: Names of the C classes.
         num_available: Number of videos in the split.
 
     Raises:
         StoppedError: The disk is full.
     """
-    num_right = sum(video.is_right for video in videos)
     pieces = load_template("page.html.j2").generate(
-        cards=[
-            Card(i, clusters, filmstrip, filmstrip.relative_to(path.parent).as_posix())
-            for i, (clusters, filmstrip) in enumerate(zip(videos, filmstrips, strict=True))
-        ],
-        charts=charts.charts(videos),
+        rows=rows,
+        details=((number, Markup(as_json(detail))) for number, detail in details),  # noqa: S704
+        charts=charts.charts([row.sizes for row in rows]),
         geometry=charts,
         explanation=explanation,
         settings=settings,
-        figures=_figures(videos, num_right=num_right, num_available=num_available),
-        num_videos=len(videos),
-        num_right=num_right,
-        num_wrong=sum(video.verdict == "wrong" for video in videos),
-        num_beside=max(len(videos) - MAX_EMBEDDED, 0),
+        figures=_figures(rows, num_available=num_available),
+        labels=sorted({row.label for row in rows if row.label}),
+        counts={
+            verdict: sum(row.verdict == verdict for row in rows)
+            for verdict in ("right", "wrong", "no label")
+        },
+        meta=Markup(as_json({"classes": list(classes)})),  # noqa: S704
+        num_beside=sum(row.detail is not None for row in rows),
     )
     with atomic_open(path) as file:
         file.writelines(pieces)
 
 
-def _data_uri(image: Image.Image) -> str:
-    encoded = BytesIO()
-    image.convert("RGB").save(encoded, "WEBP", quality=85)  # a fifth of the PNG, text still sharp
-    return f"data:image/webp;base64,{base64.b64encode(encoded.getvalue()).decode('ascii')}"
+def as_json(value: object) -> str:
+    """Return JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return text
 
 
-def _figures(
-    videos: Sequence[VideoClusters], *, num_right: int, num_available: int
-) -> list[tuple[str, str, str]]:
+def _figures(rows: Sequence[Row], *, num_available: int) -> list[tuple[str, str, str]]:
     """Return the headline figures: name, value, explanation."""
-    sizes = [size for video in videos for size in video.sizes.tolist()]
-    frames = sum(video.num_frames for video in videos)
-    singles = sum(size == 1 for size in sizes)
+    sizes = [size for row in rows for size in row.sizes]
+    frames, singles = sum(sizes), sum(size == 1 for size in sizes)
     return [
-        ("videos", f"{len(videos):,}", f"of {num_available:,} in the split"),
+        ("videos", f"{len(rows):,}", f"of {num_available:,} in the split"),
         ("frames", f"{frames:,}", "each in exactly one cluster"),
         ("clusters", f"{len(sizes):,}", f"{frames / len(sizes):,.1f} frames on average"),
         ("single frames", f"{singles:,}", "clusters of one frame"),
-        _right_figure(videos, num_right),
+        _right_figure(rows),
     ]
 
 
-def _right_figure(videos: Sequence[VideoClusters], num_right: int) -> tuple[str, str, str]:
-    labelled = sum(bool(video.label) for video in videos)
+def _right_figure(rows: Sequence[Row]) -> tuple[str, str, str]:
+    labelled = sum(bool(row.label) for row in rows)
+    right = sum(row.verdict == "right" for row in rows)
     if not labelled:
         return ("right", "?", "no video has a label")
-    noun = "videos" if labelled == len(videos) else "videos with a label"
-    return ("right", f"{num_right / labelled:.1%}", f"{num_right:,} of {labelled:,} {noun}")
+    noun = "videos" if labelled == len(rows) else "videos with a label"
+    return ("right", f"{right / labelled:.1%}", f"{right:,} of {labelled:,} {noun}")

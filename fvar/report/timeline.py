@@ -12,7 +12,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fvar.report.colors import FAINT_INK, INK, RULE, cluster_color, ink_on
+from fvar.report.colors import FAINT_INK, INK, RULE, ink_on, line_color
 from fvar.report.thumbnails import Picture
 from fvar.store.files import atomic_path
 
@@ -94,7 +94,7 @@ def _draw_scores(
     for number, name in enumerate(classes):
         if name in leading:
             line = [float(window.scores[number]) for window in windows]
-            axes.plot(middles, line, color=cluster_color(number), label=name, marker=".")
+            axes.plot(middles, line, color=line_color(number), label=name, marker=".")
     axes.set_xlim(limits)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("probability", color=INK)
@@ -117,7 +117,7 @@ def _draw_segments(
     axes.set_xticks([])
     axes.set_ylabel("segments", color=INK, rotation=0, ha="right", va="center")
     for segment in segments:
-        color = cluster_color(classes.index(segment.label))
+        color = line_color(classes.index(segment.label))
         width = segment.stop_seconds - segment.start_seconds
         axes.broken_barh([(segment.start_seconds, width)], (0, 1), facecolors=color)
         room = width / (limits[1] - limits[0]) * _LABEL_CHARACTERS_PER_SHARE

@@ -1,7 +1,9 @@
 """Inspection: which frames of each video a trained recognizer averages, as tables, pictures and a page."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from fvar.config import InspectConfig
 from fvar.errors import ConfigError, InputError, stopped_by
@@ -10,13 +12,11 @@ from fvar.loading.dataset import StoredVideo
 from fvar.model.clusterings import load_clustering
 from fvar.model.recognizer import Inference
 from fvar.names import clustering_names
-from fvar.report.filmstrip import write_filmstrip
-from fvar.report.page import write_page
-from fvar.report.thumbnails import decode_thumbnail
+from fvar.report.page import MAX_EMBEDDED, Row, write_page
+from fvar.report.video_pages import FILMSTRIPS, VIDEOS, VideoPages
 from fvar.reporting import Progress, Reporter
-from fvar.store.clusters_file import read_clusters, write_clusters, write_clusters_csv
-from fvar.store.encoded_video import EncodedVideo
-from fvar.store.files import remove_outputs, slug
+from fvar.store.clusters_file import write_clusters, write_clusters_csv
+from fvar.store.files import remove_outputs
 from fvar.store.manifest import ClustersManifest, ClustersSummary, check_out, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.store.video_clusters import VideoClusters
@@ -27,7 +27,7 @@ from fvar.training.predict import infer_clips
 from fvar.training.representer import Representer
 from fvar.training.trained_run import TrainedRun, open_trained_run
 
-H5, CSV, PAGE, FILMSTRIPS = "clusters.h5", "clusters.csv", "index.html", "filmstrips"
+H5, CSV, PAGE = "clusters.h5", "clusters.csv", "index.html"
 
 _TORCH = ("torch", "torchcodec")
 _PACKAGES = (*_TORCH, "numpy", "h5py", "matplotlib", "pillow", "jinja2")
@@ -92,9 +92,10 @@ def _inspect(
 ) -> ClustersManifest:
     """Write the outputs and the manifest that completes the folder."""
     shown = _spread(videos, config.limit)
-    names = [filmstrip_name(number, video.id) for number, video in enumerate(shown)]
-    old = (out_dir / FILMSTRIPS).glob("[0-9]*-*.png")
-    remove_outputs(out_dir, [H5, CSV, PAGE, *(f"{FILMSTRIPS}/{path.name}" for path in old)])
+    old = [path for name in (FILMSTRIPS, VIDEOS) for path in (out_dir / name).glob("[0-9]*-*.*")]
+    remove_outputs(
+        out_dir, [H5, CSV, PAGE, *(path.relative_to(out_dir).as_posix() for path in old)]
+    )
     inferred = infer_clips(
         run.recognizer,
         representer,
@@ -103,35 +104,50 @@ def _inspect(
         precision=run.config.precision,
         workers=config.workers,
     )
-    paths = [out_dir / name for name in names]
+    pages = VideoPages(
+        out_dir,
+        originals=_originals(frames, out_dir),
+        embed=len(shown) <= MAX_EMBEDDED,
+    )
     with reporter.progress(f"inspect {config.split}", total=len(shown), unit="videos") as bar:
         try:
-            write_clusters(out_dir / H5, _draw_each(inferred, paths, run.classes, bar))
+            write_clusters(out_dir / H5, _show_each(inferred, pages, run.classes, bar))
         except InputError as error:
-            if not paths[0].exists():
+            if not pages.rows:
                 raise  # nothing was written
             raise stopped_by(error, then="run again") from error
-    # The other outputs are made from the file just written, so that table, page and file agree.
+    # The table is made from the file just written, so that both agree.
     write_clusters_csv(out_dir / CSV, out_dir / H5)
-    clusters = list(read_clusters(out_dir / H5))
     write_page(
         out_dir / PAGE,
-        clusters,
-        paths,
+        pages.rows,
+        pages.embedded.items(),
         explanation=load_clustering(run.config.clustering).EXPLANATION,
         settings=_settings(run, config),
+        classes=run.classes,
         num_available=len(videos),
     )
     manifest = ClustersManifest(
         versions=tool_versions(_PACKAGES),
         classes=run.classes,
         inputs=[input_file(out_dir, path) for path in (run.path, run.checkpoint, frames.path)],
-        outputs=[output_file(out_dir, name) for name in [H5, CSV, PAGE, *names]],
+        outputs=[output_file(out_dir, name) for name in [H5, CSV, PAGE, *pages.files]],
         config=config,
-        summary=_summary(run, clusters, config, num_available=len(videos)),
+        summary=_summary(run, pages.rows, config, num_available=len(videos)),
     )
     write_manifest(out_dir, manifest)
     return manifest
+
+
+def _originals(frames: StoredFrames, out_dir: Path) -> dict[str, str]:
+    """Return the address of each video file that is there, from the page, by the id of its row."""
+    folder = Path(frames.manifest.config.videos)
+    found = {video.id: folder / video.video for video in frames.manifest.videos}
+    return {
+        video: quote(Path(os.path.relpath(path, out_dir)).as_posix())
+        for video, path in found.items()
+        if path.is_file()
+    }
 
 
 def _settings(run: TrainedRun, config: InspectConfig) -> dict[str, str]:
@@ -150,19 +166,14 @@ def _spread(videos: Sequence[StoredVideo], limit: int | None) -> list[StoredVide
     return [videos[place * len(videos) // count] for place in range(count)]
 
 
-def filmstrip_name(number: int, video_id: str) -> str:
-    """Return the path of a video's picture below the output folder: safe and distinct for any id."""
-    return f"{FILMSTRIPS}/{number:05d}-{slug(video_id)}.png"
-
-
-def _draw_each(
+def _show_each(
     inferred: Iterable[tuple[EncodedClip, Inference]],
-    paths: Sequence[Path],
+    pages: VideoPages,
     classes: Sequence[str],
     progress: Progress,
 ) -> Iterator[VideoClusters]:
-    """Yield the clusters of each video once its filmstrip is written."""
-    for path, (clip, inference) in zip(paths, inferred, strict=True):
+    """Yield the clusters of each video once its pictures are written."""
+    for clip, inference in inferred:
         clusters = VideoClusters(
             id=clip.id,
             label=label_name(clip.label, classes),
@@ -172,28 +183,23 @@ def _draw_each(
             num_bits=inference.num_bits,
             pts_seconds=clip.video.pts_seconds,
             fps=clip.video.fps,
+            logits=inference.cluster_logits.numpy(),
         )
-        _draw(path, clusters, clip.video)
+        pages.add(clusters, clip.video)
         progress.advance(note=clip.id)
         yield clusters
 
 
-def _draw(path: Path, clusters: VideoClusters, video: EncodedVideo) -> None:
-    write_filmstrip(
-        path, clusters, lambda frame, least: decode_thumbnail(video.frame(frame), least=least)
-    )
-
-
 def _summary(
-    run: TrainedRun, clusters: Sequence[VideoClusters], config: InspectConfig, *, num_available: int
+    run: TrainedRun, rows: Sequence[Row], config: InspectConfig, *, num_available: int
 ) -> ClustersSummary:
     return ClustersSummary(
-        num_videos=len(clusters),
+        num_videos=len(rows),
         available=num_available,
-        right=sum(video.is_right for video in clusters),
-        unlabelled=sum(not video.label for video in clusters),
-        frames=sum(video.num_frames for video in clusters),
-        num_clusters=sum(video.num_clusters for video in clusters),
+        right=sum(row.verdict == "right" for row in rows),
+        unlabelled=sum(not row.label for row in rows),
+        frames=sum(row.num_frames for row in rows),
+        num_clusters=sum(len(row.sizes) for row in rows),
         clustering=run.config.clustering,
         clusters=run.config.clusters,
         split=config.split,

@@ -64,6 +64,8 @@ def _write_video(parent: h5py.Group, name: str, video: VideoClusters) -> None:
         group.attrs[attribute] = getattr(video, attribute)
     if video.fps is not None:
         group.attrs["fps"] = video.fps
+    if video.logits is not None:
+        arrays["logits"] = np.asarray(video.logits, "<f4")
     for dataset, array in arrays.items():
         group.create_dataset(dataset, data=array)
 
@@ -96,6 +98,7 @@ def _read_video(group: h5py.Group) -> VideoClusters:
         num_bits=_CLUSTERS.attribute(group, "num_bits", int),
         pts_seconds=arrays["pts_seconds"],
         fps=_CLUSTERS.attribute(group, "fps", float) if "fps" in group.attrs else None,
+        logits=_CLUSTERS.array(group, "logits", "<f4", ndim=2) if "logits" in group else None,
     )
     for name in ("assignment", "sizes"):
         if not np.array_equal(arrays[name], getattr(video, name)):

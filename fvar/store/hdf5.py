@@ -139,19 +139,19 @@ class Hdf5Format:
             raise _problem(f"{name!r:.80} is a {type(found).__name__}, must be a {kind.__name__}")
         return found
 
-    def array(self, group: h5py.Group, name: str, dtype: str) -> npt.NDArray[Any]:
-        """Return a dataset of one axis, after a check that its bytes are all in the file, as they are."""
+    def array(self, group: h5py.Group, name: str, dtype: str, *, ndim: int = 1) -> npt.NDArray[Any]:
+        """Return a dataset of `ndim` axes, after a check that its bytes are all in the file, as they are."""
         dataset = self.child(group, name, h5py.Dataset)
-        if dataset.dtype != np.dtype(dtype) or dataset.ndim != 1:
+        if dataset.dtype != np.dtype(dtype) or dataset.ndim != ndim:
             found = f"{dataset.dtype}{list(dataset.shape or ())}"
-            raise _problem(f"{name} is {found}, must be {np.dtype(dtype)}[:]")
+            raise _problem(f"{name} is {found}, must be {np.dtype(dtype)}[{', '.join(':' * ndim)}]")
         if dataset.chunks or dataset.is_virtual or dataset.external:
             raise _problem(f"{name} is chunked, virtual or external, must be contiguous")
         stored, start = dataset.id.get_storage_size(), dataset.id.get_offset() or 0
         if stored != dataset.nbytes or start + stored > group.file.id.get_filesize():
             raise _problem(f"{name} claims {dataset.nbytes} bytes, more than the file holds")
         values = np.empty(dataset.shape, dtype=dataset.dtype)
-        if len(values):
+        if values.size:
             dataset.read_direct(values)
         return values
 

@@ -3,6 +3,7 @@
 Letters: T frames of the video, K clusters it was cut into.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ class VideoClusters:
         num_bits: Number of bits in a pattern: C * H * W of the activations that are clustered.
         pts_seconds: When each frame is shown, float64, shape (T,), never falling.
         fps: Average frame rate that the file claims; None if it claims none.
+        logits: Of each cluster alone, float32, shape (K, C), C classes; the video's are their mean. None
+            where they were not kept.
 
     Raises:
         InputError: The clusters are no partition of the frames, or the parts do not fit together.
@@ -40,6 +43,7 @@ class VideoClusters:
     num_bits: int
     pts_seconds: npt.NDArray[np.float64]
     fps: float | None = None
+    logits: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Refuse anything but a partition of all T frames."""
@@ -64,6 +68,8 @@ class VideoClusters:
             j = empty[0]
             yield f"cluster {j} is [{self.starts[j]}, {self.stops[j]}), must hold a frame"
         yield from self._distance_problems()
+        if self.logits is not None and len(self.logits) != self.num_clusters:
+            yield f"{len(self.logits)} rows of logits for {self.num_clusters} clusters"
         # Stated as what must hold, so that nan is refused too.
         if not (np.isfinite(self.pts_seconds).all() and (np.diff(self.pts_seconds) >= 0).all()):
             yield "pts_seconds must be finite and never fall"
@@ -101,6 +107,23 @@ class VideoClusters:
         if not self.label:
             return "no label"
         return "right" if self.is_right else "wrong"
+
+    @property
+    def cluster_scores(self) -> npt.NDArray[np.float64] | None:
+        """Softmax of each cluster's logits, float64, shape (K, C); None without logits."""
+        return None if self.logits is None else _softmax(self.logits)
+
+    @property
+    def scores(self) -> npt.NDArray[np.float64] | None:
+        """Softmax of the video's logits, float64, shape (C,); None without logits."""
+        return None if self.logits is None else _softmax(self.logits.mean(axis=0))
+
+    @property
+    def evenness(self) -> float:
+        """Entropy of the clusters' sizes over that of equal sizes: 1 for equal ones, 0 for one cluster."""
+        shares = self.sizes / self.num_frames
+        entropy = float(-(shares * np.log(shares)).sum())
+        return entropy / math.log(self.num_clusters) if self.num_clusters > 1 else 0.0
 
     @property
     def starts(self) -> npt.NDArray[np.int64]:
@@ -158,6 +181,12 @@ class VideoClusters:
             f"VideoClusters({self.id!r}, {self.num_frames} frames in {self.num_clusters} clusters "
             f"of {self.sizes.min()} to {self.sizes.max()}, {self.num_bits} bits)"
         )
+
+
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    shares: npt.NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
 
 
 def last_frame_seconds(pts_seconds: npt.NDArray[np.float64], fps: float | None) -> float:

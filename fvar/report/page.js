@@ -1,0 +1,383 @@
+"use strict";
+// The table of videos: sorts, filters, search and keyboard; and the view of one video. The state is in the address.
+(() => {
+  const byId = (id) => document.getElementById(id);
+  const { classes } = JSON.parse(byId("meta").textContent);
+  const body = byId("rows"), dialog = byId("video"), fields = ["q", "label", "show", "least"].map(byId);
+  const rows = [...body.children];
+  const state = { q: "", label: "", show: "", least: "", sort: "number", video: "" };
+  const NUMBERS = new Set(["number", "confidence", "margin", "frames", "evenness", "change"]);
+  let shown = rows;
+
+  const element = (tag, properties = {}, ...children) => {
+    const made = Object.assign(document.createElement(tag), properties);
+    made.append(...children);
+    return made;
+  };
+  const shape = (tag, attributes, text) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    if (text !== undefined) made.textContent = text;
+    return made;
+  };
+  const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
+  const seconds = (value) => `${value.toFixed(2)} s`;
+
+  // ---- The table
+
+  const remember = () => {
+    const kept = Object.entries(state).filter(([name, value]) => value !== "" && !(name === "sort" && value === "number"));
+    history.replaceState(null, "", `#${new URLSearchParams(kept)}`);
+  };
+  const recall = () => {
+    const found = new URLSearchParams(location.hash.slice(1));
+    for (const name of Object.keys(state)) state[name] = found.get(name) ?? (name === "sort" ? "number" : "");
+    for (const field of fields) field.value = state[field.id];
+  };
+  const filter = () => {
+    const text = state.q.trim().toLowerCase(), least = Number(state.least) / 100;
+    for (const row of rows) {
+      const has = row.dataset;
+      row.hidden = !has.text.includes(text) || (state.label !== "" && has.label !== state.label)
+        || (state.show !== "" && has.verdict !== state.show) || (least > 0 && !(Number(has.confidence) >= least));
+    }
+    shown = [...body.children].filter((row) => !row.hidden);
+    byId("shown").textContent = shown.length === rows.length ? `${rows.length} videos` : `${shown.length} of ${rows.length} videos`;
+  };
+  const sort = () => {
+    const falls = state.sort.startsWith("-"), key = falls ? state.sort.slice(1) : state.sort, sign = falls ? -1 : 1;
+    const value = (row) => row.dataset[key] ?? "";
+    const compare = NUMBERS.has(key)
+      ? (a, b) => sign * (value(a) - value(b))
+      : (a, b) => sign * value(a).localeCompare(value(b), undefined, { numeric: true });
+    rows.sort((a, b) => compare(a, b) || a.dataset.number - b.dataset.number);
+    body.append(...rows);
+    for (const head of document.querySelectorAll("th[data-key]")) {
+      if (head.dataset.key === key) head.setAttribute("aria-sort", falls ? "descending" : "ascending");
+      else head.removeAttribute("aria-sort");
+    }
+  };
+  const update = () => { sort(); filter(); remember(); };
+
+  for (const field of fields) {
+    field.addEventListener(field.matches("select") ? "change" : "input", () => { state[field.id] = field.value; filter(); remember(); });
+  }
+  for (const head of document.querySelectorAll("th[data-key]")) {
+    head.firstElementChild.addEventListener("click", () => {
+      const key = head.dataset.key, first = NUMBERS.has(key) && key !== "number" ? `-${key}` : key;
+      const other = first === key ? `-${key}` : key;
+      state.sort = state.sort === first ? other : first;
+      update();
+    });
+  }
+  body.addEventListener("click", (event) => {
+    const row = event.target.closest("tr");
+    if (!row || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    open(row);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const typing = event.target.matches("input, select") && event.target.type !== "range";
+    if (dialog.open) {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (step && event.target.type !== "range") { event.preventDefault(); move(step); }
+    } else if (event.key === "/" && !typing) {
+      event.preventDefault();
+      byId("q").focus();
+    } else if (event.key === "Escape" && event.target.id === "q") {
+      state.q = event.target.value = "";
+      filter(); remember();
+      event.target.blur();
+    } else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && !event.target.matches("select, input[type=number]")) {
+      const at = shown.indexOf(event.target.closest("tr"));
+      const next = shown[Math.min(Math.max(at + (event.key === "ArrowDown" ? 1 : -1), 0), shown.length - 1)];
+      if (next) { event.preventDefault(); next.querySelector("a").focus(); }
+    }
+  });
+
+  // ---- One video: its data lie in the page, or in a script beside it, which is loaded when it is opened
+
+  const waiting = new Map();
+  window.fvarVideo = (number, detail) => { waiting.get(number)?.(detail); };
+  const load = (row) => new Promise((resolve, reject) => {
+    const number = Number(row.dataset.number), inside = byId(`data-${number}`);
+    if (inside) { resolve(JSON.parse(inside.textContent)); return; }
+    waiting.set(number, resolve);
+    const script = element("script", { src: row.dataset.file });
+    script.onerror = () => reject(new Error(`${row.dataset.file} cannot be read. Keep the folder beside this page.`));
+    script.onload = () => script.remove();
+    document.head.append(script);
+  });
+  const move = (step) => {
+    const at = shown.findIndex((row) => row.dataset.number === state.video);
+    if (shown[at + step]) open(shown[at + step]);
+  };
+  const open = async (row) => {
+    state.video = row.dataset.number;
+    remember();
+    const title = element("h3", { id: "video-name" }, element("bdi", {}, row.dataset.id));
+    const buttons = element("div", { className: "buttons" });
+    for (const [text, label, act] of [["←", "Previous video", () => move(-1)], ["→", "Next video", () => move(1)], ["Close", "Close", () => dialog.close()]]) {
+      const button = element("button", { type: "button", onclick: act }, text);
+      button.setAttribute("aria-label", label);
+      buttons.append(button);
+    }
+    const heading = element("div", { className: "title" }, title, row.querySelector(".mark").cloneNode(true), buttons);
+    const content = element("div", { className: "content" }, element("p", { className: "faint" }, "Loading"));
+    dialog.replaceChildren(heading, content);
+    if (!dialog.open) dialog.showModal();
+    dialog.scrollTop = 0;
+    try {
+      const detail = await load(row);
+      if (state.video === row.dataset.number) content.replaceChildren(...view(detail, row, content.clientWidth));
+    } catch (error) {
+      content.replaceChildren(element("p", {}, error.message));
+    }
+  };
+  dialog.addEventListener("close", () => {
+    const row = rows.find((one) => one.dataset.number === state.video);
+    dialog.replaceChildren();
+    state.video = "";
+    remember();
+    row?.querySelector("a").focus();
+  });
+
+  const view = (video, row, width) => {
+    const now = { frame: 0, listeners: [] };
+    const show = (frame) => { now.frame = frame; for (const listener of now.listeners) listener(frame); };
+    const label = row.dataset.label === "" ? "no label" : row.dataset.label;
+    const facts = element("p", { className: "facts" });
+    const fact = (name, value) => facts.append(name, element("b", {}, element("bdi", {}, value)), "   ");
+    fact("class ", label);
+    fact("predicted ", row.dataset.predicted);
+    if (row.dataset.confidence) { fact("confidence ", percent(row.dataset.confidence, 1)); fact("margin ", percent(row.dataset.margin, 1)); }
+    fact("frames ", String(video.pts.length));
+    fact("seconds ", (video.end - video.pts[0]).toFixed(2));
+    fact("clusters ", video.boundaries.slice(1).map((stop, j) => stop - video.boundaries[j]).join(" · "));
+    const player = makePlayer(video, now, show);
+    const parts = [element("div", { className: "parts" }, player.box, scores(video, row))];
+    return [facts, curve(video, now, show, width), slider(video, now, show, width), film(video, width, player.play), ...parts, ...near(video)];
+  };
+
+  const clusterOf = (video, frame) => video.boundaries.findIndex((stop) => stop > frame) - 1;
+
+  const edgeOf = (width) => (width < 600 ? 8 : 46);  // beside the curve, px
+
+  // A picture of the sprite, `width` px wide, of the tile at `at`.
+  const tile = (video, at, width) => {
+    const { columns, tile_width, tile_height, source, tiles } = video.sprite, scale = width / tile_width;
+    const made = element("div", { className: "tile" });
+    made.style.cssText = `width:${width}px;height:${Math.round(tile_height * scale)}px;background-size:${columns * width}px ${Math.ceil(tiles / columns) * tile_height * scale}px`;
+    made.style.backgroundImage = `url("${source}")`;
+    turn(made, video, at);
+    return made;
+  };
+  const turn = (made, video, at) => {
+    const { columns, tile_width, tile_height } = video.sprite, width = parseFloat(made.style.width);
+    made.style.backgroundPosition = `${-(at % columns) * width}px ${-Math.floor(at / columns) * tile_height * width / tile_width}px`;
+  };
+  const nearest = (video, frame) => {
+    const frames = video.sprite.frames;
+    let best = 0;
+    for (let at = 1; at < frames.length; at++) if (Math.abs(frames[at] - frame) < Math.abs(frames[best] - frame)) best = at;
+    return best;
+  };
+
+  // The step distances as bars, the cumulative change as a line, its equal shares, and where clusters begin.
+  const curve = (video, now, show, width) => {
+    const { pts, steps, boundaries, colors, end } = video, count = pts.length, height = 230;
+    const edge = edgeOf(width), left = edge, right = width - edge, top = 22, bottom = height - 26;
+    const begin = pts[0], x = (time) => left + (right - left) * (time - begin) / ((end - begin) || 1);
+    const highest = Math.max(...steps, 0) || 1, drawing = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
+    drawing.setAttribute("aria-label", `Change from frame to frame, and where the ${boundaries.length - 1} clusters begin`);
+    const y = (share) => bottom - (bottom - top) * share;
+    for (let j = 0; j + 1 < boundaries.length; j++) {
+      const from = x(pts[boundaries[j]]), to = j + 2 < boundaries.length ? x(pts[boundaries[j + 1]]) : x(end);
+      drawing.append(shape("rect", { x: from, y: top, width: to - from, height: bottom - top, fill: colors[j], opacity: 0.16 }));
+      drawing.append(shape("rect", { x: from, y: bottom, width: to - from, height: 18, fill: colors[j] }));
+      if (to - from > 12 + 8 * String(j).length) drawing.append(shape("text", { class: "on", x: (from + to) / 2, y: bottom + 13, style: `fill:${video.inks[j]}` }, j));
+      if (j) drawing.append(shape("line", { class: "cut", x1: from, x2: from, y1: top, y2: bottom }));
+    }
+    const peaks = new Map();  // the largest of the steps that share a pixel
+    steps.forEach((step, at) => { const px = Math.round(x(pts[at + 1])); peaks.set(px, Math.max(peaks.get(px) ?? 0, step)); });
+    const bar = Math.max((right - left) / count * 0.7, 1.2);
+    let path = "";
+    for (const [px, step] of peaks) path += `M${px - bar / 2} ${bottom}V${y(0.94 * step / highest).toFixed(1)}h${bar.toFixed(2)}V${bottom}z`;
+    drawing.append(shape("path", { class: "steps", d: path }));
+    const total = steps.reduce((sum, step) => sum + step, 0), sums = [0];
+    for (const step of steps) sums.push(sums.at(-1) + step);
+    const share = (frame) => total ? sums[frame] / total : 0;
+    const every = Math.ceil(count / 1500);
+    for (let j = 1; j + 1 < boundaries.length; j++) drawing.append(shape("line", { class: "share", x1: left, x2: right, y1: y(0.94 * j / (boundaries.length - 1)), y2: y(0.94 * j / (boundaries.length - 1)) }));
+    let line = "";
+    for (let frame = 0; frame < count; frame += every) line += `${frame ? "L" : "M"}${x(pts[frame]).toFixed(1)} ${y(0.94 * share(frame)).toFixed(1)}`;
+    line += `L${x(pts[count - 1]).toFixed(1)} ${y(0.94 * share(count - 1)).toFixed(1)}`;
+    drawing.append(shape("path", { class: "sum", d: line }));
+    boundaries.slice(1, -1).forEach((frame) => drawing.append(shape("circle", { class: "dot", cx: x(pts[frame]), cy: y(0.94 * share(frame)), r: 3.6 })));
+    drawing.append(shape("text", { x: left, y: 13 }, `bars: bits that change per step, up to ${percent(highest / video.bits, 1)}`));
+    if (edge > 40) drawing.append(shape("text", { x: right, y: 13, "text-anchor": "end" }, "line: share of all change; dashed: equal shares"));
+    if (edge > 40) for (const [part, text] of [[0, "0 %"], [0.5, "50 %"], [1, "100 %"]]) drawing.append(shape("text", { x: right + 5, y: y(0.94 * part) + 4 }, text));
+    const line_now = shape("line", { class: "now", x1: left, x2: left, y1: top, y2: bottom + 18 });
+    drawing.append(line_now);
+    const tip = element("div", { className: "tip", hidden: true }), picture = tile(video, 0, 150), words = element("div");
+    tip.append(picture, words);
+    const box = element("div", { className: "curve" }, drawing, tip);
+    now.listeners.push((frame) => {
+      const at = x(pts[frame]);
+      line_now.setAttribute("x1", at); line_now.setAttribute("x2", at);
+      turn(picture, video, nearest(video, frame));
+      words.replaceChildren(`frame ${frame}, ${seconds(pts[frame] - begin)}`, element("br"), `cluster ${clusterOf(video, frame)}, change ${frame ? percent(steps[frame - 1] / video.bits, 1) : "none"}`);
+      tip.style.left = `${Math.min(Math.max(at + 12, 0), width - 172)}px`;
+      if (at + 184 > width) tip.style.left = `${Math.max(at - 176, 0)}px`;
+    });
+    box.addEventListener("pointermove", (event) => {
+      const time = begin + (event.clientX - box.getBoundingClientRect().left - left) / (right - left) * (end - begin);
+      let low = 0, high = count - 1;
+      while (low < high) { const middle = (low + high + 1) >> 1; if (pts[middle] <= time) low = middle; else high = middle - 1; }
+      tip.hidden = false;
+      show(low);
+    });
+    box.addEventListener("pointerleave", () => { tip.hidden = true; });
+    return box;
+  };
+  const slider = (video, now, show, width) => {
+    const made = element("input", { type: "range", className: "time", min: 0, max: video.pts.length - 1, value: 0 });
+    made.setAttribute("aria-label", "Frame");
+    made.style.cssText = `margin-left:${edgeOf(width)}px;width:${width - 2 * edgeOf(width)}px`;
+    made.addEventListener("input", () => show(Number(made.value)));
+    now.listeners.push((frame) => { made.value = frame; });
+    return made;
+  };
+
+  // Every cluster as wide as it lasts, with as many of its frames as fit.
+  const film = (video, width, play) => {
+    const { pts, boundaries, end, sprite } = video, total = (end - pts[0]) || 1, clusters = boundaries.length - 1;
+    const high = 74, wide = high * sprite.tile_width / sprite.tile_height, strip = element("div", { className: "film" });
+    strip.style.margin = `0 ${edgeOf(width)}px`;
+    for (let j = 0; j < clusters; j++) {
+      const from = pts[boundaries[j]], to = j + 1 < clusters ? pts[boundaries[j + 1]] : end;
+      const room = (width - 2 * edgeOf(width) - 2 * clusters) * (to - from) / total;
+      const own = sprite.frames.flatMap((frame, at) => frame >= boundaries[j] && frame < boundaries[j + 1] ? [at] : []);
+      const number = Math.min(Math.max(Math.floor(room / wide), 1), own.length);
+      const button = element("button", { type: "button", title: `cluster ${j}: ${boundaries[j + 1] - boundaries[j]} frames, ${seconds(from - pts[0])} to ${seconds(to - pts[0])}` });
+      button.setAttribute("aria-label", `Play cluster ${j}`);
+      button.setAttribute("aria-pressed", "false");
+      button.style.borderTopColor = video.colors[j];
+      button.style.flexGrow = String((to - from) / total * 1000);
+      for (let i = 0; i < number; i++) button.append(tile(video, own[number === 1 ? own.length >> 1 : Math.round(i * (own.length - 1) / (number - 1))], wide));
+      button.addEventListener("click", () => {
+        for (const other of strip.children) other.setAttribute("aria-pressed", String(other === button));
+        play(j);
+      });
+      strip.append(button);
+    }
+    return strip;
+  };
+
+  // Plays a cluster: the original video where it is there and the browser reads it, else the stored frames.
+  const makePlayer = (video, now, show) => {
+    const { pts, boundaries, end, sprite } = video, box = element("div", { className: "player" });
+    const wide = Math.min(200, 1.6 * sprite.tile_width), frame = tile(video, 0, wide), mean = tile(video, sprite.frames.length, wide);
+    const caption = element("figcaption"), mean_caption = element("figcaption");
+    const pictures = element("div", { className: "pictures" }, element("figure", {}, frame, caption), element("figure", {}, mean, mean_caption));
+    const film_box = element("div"), stop = element("button", { type: "button", hidden: true }, "Stop");
+    let timer = 0;
+    const halt = () => {
+      clearInterval(timer);
+      stop.hidden = true;
+      film_box.replaceChildren();
+      box.dataset.playing = "";
+    };
+    stop.addEventListener("click", halt);
+    now.listeners.push((at) => {
+      const j = clusterOf(video, at);
+      turn(frame, video, nearest(video, at));
+      turn(mean, video, sprite.frames.length + Math.min(j, sprite.means - 1));
+      caption.textContent = `frame ${sprite.frames[nearest(video, at)]}`;
+      mean_caption.textContent = `mean of cluster ${j}`;
+    });
+    const stored = (j) => {
+      const own = sprite.frames.filter((at) => at >= boundaries[j] && at < boundaries[j + 1]);
+      let at = 0;
+      box.dataset.playing = "frames";
+      show(own[0]);
+      timer = setInterval(() => { at = (at + 1) % own.length; show(own[at]); if (!dialog.open) halt(); }, 120);
+    };
+    const play = (j) => {
+      halt();
+      stop.hidden = false;
+      show(boundaries[j]);
+      if (!video.original) { stored(j); return; }
+      const from = pts[boundaries[j]], to = j + 2 < boundaries.length ? pts[boundaries[j + 1]] : end;
+      const player = element("video", { src: `${video.original}#t=${from},${to}`, controls: true, muted: true, autoplay: true });
+      player.addEventListener("playing", () => { box.dataset.playing = "video"; });
+      player.addEventListener("error", () => { if (player.isConnected) { film_box.replaceChildren(); stored(j); } });
+      film_box.replaceChildren(player);
+    };
+    box.append(element("h4", {}, "Frames of a cluster, and their mean"), pictures, film_box, stop);
+    queueMicrotask(() => show(0));
+    return { box, play };
+  };
+
+  // Which cluster voted for what: softmax of each cluster's own logits, and of their mean.
+  const scores = (video, row) => {
+    const box = element("div", { className: "scores", tabIndex: 0, role: "region", ariaLabel: "Scores" }, element("h4", {}, "Which cluster voted for what"));
+    if (!video.scores) { box.append(element("p", {}, "The scores of clusters were not kept.")); return box; }
+    const { scores: each, whole } = video, best = (list) => list.indexOf(Math.max(...list));
+    const votes = new Map();
+    for (const list of each) votes.set(best(list), (votes.get(best(list)) ?? 0) + 1);
+    const wanted = [classes.indexOf(row.dataset.predicted), classes.indexOf(row.dataset.label), ...[...votes].sort((a, b) => b[1] - a[1]).map(([at]) => at), ...whole.map((_, at) => at).sort((a, b) => whole[b] - whole[a])];
+    const chosen = [...new Set(wanted)].filter((at) => at >= 0).slice(0, 8);
+    const head = element("tr", {}, element("th", { scope: "col" }, "class"));
+    each.forEach((_, j) => {
+      const cell = element("th", { className: "cluster", scope: "col" }, String(j));
+      cell.style.cssText = `background:${video.colors[j]};color:${video.inks[j]}`;
+      head.append(cell);
+    });
+    head.append(element("th", { scope: "col" }, "whole"));
+    const table = element("table", {}, element("thead", {}, head)), content = element("tbody");
+    for (const at of chosen) {
+      const name = element("th", { scope: "row", title: classes[at] }, element("bdi", {}, classes[at]));
+      if (classes[at] === row.dataset.label) name.append(element("span", { className: "tag" }, " true"));
+      if (classes[at] === row.dataset.predicted) name.append(element("span", { className: "tag" }, " predicted"));
+      const line = element("tr", {}, name);
+      for (const [j, list] of [...each, whole].entries()) {
+        const value = list[at], cell = element("td", { className: "cell" }, value < 0.005 ? "" : (100 * value).toFixed(0));
+        if (j === each.length) cell.style.fontWeight = 700;
+        cell.style.background = `color-mix(in srgb, var(--accent) ${Math.round(40 * value)}%, transparent)`;
+        line.append(cell);
+      }
+      content.append(line);
+    }
+    table.append(content);
+    box.append(table, element("p", { className: "faint" }, "Softmax in %, of each cluster alone and of the mean of their logits."));
+    const predicted = classes.indexOf(row.dataset.predicted), label = classes.indexOf(row.dataset.label);
+    if (row.dataset.verdict === "wrong" && label >= 0) {
+      const pushed = each.map((list) => Math.log((list[predicted] + 1e-6) / (list[label] + 1e-6)));
+      box.append(element("p", {}, `Cluster ${best(pushed)} pushed most towards `, element("bdi", {}, row.dataset.predicted), "."));
+    }
+    return box;
+  };
+
+  // The nearest training videos, beside a mistake.
+  const near = (video) => {
+    if (!video.near?.length) return [];
+    const box = element("div", { className: "near" });
+    for (const found of video.near) {
+      box.append(element("figure", {}, element("img", { src: found.picture, alt: "", loading: "lazy" }),
+        element("figcaption", {}, "nearest of ", element("bdi", {}, found.label), ": ", element("bdi", {}, found.id), `, similarity ${found.similarity.toFixed(2)}`)));
+    }
+    return [element("h4", {}, "Nearest videos of the training"), box];
+  };
+
+  recall();
+  byId("controls").hidden = false;
+  update();
+  const openAsked = () => {
+    const asked = rows.find((row) => row.dataset.number === state.video);
+    if (asked) open(asked); else if (dialog.open) dialog.close();
+  };
+  window.addEventListener("hashchange", () => { recall(); update(); openAsked(); });
+  openAsked();
+})();

@@ -1,0 +1,77 @@
+"""A page of made-up videos, for the tests of pages in text and in a browser."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from clusters_samples import sample_clusters
+from training_samples import sample_pictures, sample_video
+
+from fvar.report.page import write_page
+from fvar.report.video_pages import VideoPages
+from fvar.store.video_clusters import VideoClusters
+
+CLASSES = ("left", "right", "up", "down")
+
+
+def with_logits(clusters: VideoClusters, *, seed: int = 0) -> VideoClusters:
+    """Return clusters with made-up logits of `CLASSES`, whose mean is largest for the predicted class."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(clusters.num_clusters, len(CLASSES))).astype(np.float32)
+    if clusters.predicted in CLASSES:
+        logits[:, CLASSES.index(clusters.predicted)] += 3 + seed % 3
+    fields = {name: getattr(clusters, name) for name in VideoClusters.__dataclass_fields__}
+    return VideoClusters(**(fields | {"logits": logits}))
+
+
+def write_sample_page(
+    folder: Path,
+    videos: list[VideoClusters],
+    *,
+    embed: bool = True,
+    originals: dict[str, str] | None = None,
+    text: str = "It is cut.",
+    classes: tuple[str, ...] = CLASSES,
+) -> Path:
+    """Write the page of `videos` into `folder`, with its files, and return its path."""
+    pages = VideoPages(folder, originals=originals or {}, embed=embed)
+    for clusters in videos:
+        pages.add(clusters, sample_video(sample_pictures(clusters.id, clusters.num_frames)))
+    write_page(
+        folder / "index.html",
+        pages.rows,
+        pages.embedded.items(),
+        explanation=text,
+        settings={"clustering": "cumulative, k = 8", "checkpoint": text},
+        classes=classes,
+        num_available=1234,
+    )
+    return folder / "index.html"
+
+
+def many_clusters(count: int) -> list[VideoClusters]:
+    """Return different videos: lengths, classes, right and wrong in turn."""
+    return [
+        with_logits(
+            sample_clusters(
+                5 + 3 * n,
+                8,
+                seed=n,
+                id=f"clip-{n}",
+                label=CLASSES[n % 4],
+                predicted=CLASSES[(n + (n % 3 == 0)) % 4],
+            ),
+            seed=n,
+        )
+        for n in range(count)
+    ]
+
+
+def details_of(page: str) -> dict[int, dict[str, Any]]:
+    """Return what a page holds of its videos, by number."""
+    found = re.findall(
+        r'<script type="application/json" id="data-(\d+)">(.*?)</script>', page, re.DOTALL
+    )
+    return {int(number): json.loads(text) for number, text in found}
