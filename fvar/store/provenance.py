@@ -7,8 +7,15 @@ from importlib import metadata
 from pathlib import Path
 
 from fvar.errors import ManifestError
+from fvar.store.files import MANIFEST_NAME
 from fvar.store.hashing import sha256_of
-from fvar.store.manifest import FramesManifest, InputFile, OutputFile, StageManifest
+from fvar.store.manifest import (
+    FramesManifest,
+    InputFile,
+    OutputFile,
+    StageManifest,
+    read_manifest,
+)
 
 
 def output_file(folder: Path, name: str) -> OutputFile:
@@ -21,6 +28,24 @@ def input_file(folder: Path, path: Path) -> InputFile:
     """Return the manifest's entry for a file that the stage in `folder` read, relative to `folder`."""
     relative = os.path.relpath(path.resolve(), folder.resolve())
     return InputFile(path=Path(relative).as_posix(), sha256=sha256_of(path))
+
+
+def made_from(path: Path) -> Iterator[tuple[Path, InputFile]]:
+    """Yield the files from which the run of the manifest at `path` was made, back to the beginning.
+
+    Each comes as its path and the entry that lists it. A file that is gone is listed, and not followed.
+    """
+    waiting, seen = [path], set()
+    while waiting:
+        manifest = waiting.pop(0)
+        for entry in read_manifest(manifest, StageManifest).inputs:
+            found = Path(os.path.normpath(manifest.parent / entry.path))
+            if found in seen:
+                continue
+            seen.add(found)
+            yield found, entry
+            if found.name == MANIFEST_NAME and found.is_file():
+                waiting.append(found)
 
 
 def check_files(path: Path, manifest: StageManifest, *, with_inputs: bool = True) -> None:

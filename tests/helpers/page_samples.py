@@ -2,6 +2,7 @@
 
 import json
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,31 @@ from clusters_samples import sample_clusters
 from training_samples import sample_pictures, sample_video
 
 from fvar.report.page import write_page
+from fvar.report.run_report import RunReport, Verdicts, write_run_report
 from fvar.report.video_pages import VideoPages
 from fvar.store.video_clusters import VideoClusters
 
 CLASSES = ("left", "right", "up", "down")
+NASTY = "<script>alert(1)</script> & \"x\" 'y' ]]> {{ 7*7 }}"
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would see."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def with_logits(clusters: VideoClusters, *, seed: int = 0) -> VideoClusters:
@@ -75,3 +97,30 @@ def details_of(page: str) -> dict[int, dict[str, Any]]:
         r'<script type="application/json" id="data-(\d+)">(.*?)</script>', page, re.DOTALL
     )
     return {int(number): json.loads(text) for number, text in found}
+
+
+def sample_report(
+    folder: Path, classes: list[str], labels: list[int], predicted: list[int]
+) -> Path:
+    """Write a report of made-up verdicts."""
+    matrix = np.zeros((len(classes), len(classes)), np.int64)
+    for label, other in zip(labels, predicted, strict=True):
+        if label >= 0:
+            matrix[label, other] += 1
+    ids = [f"clip-{n} {classes[0]}" for n in range(len(labels))]
+    confidence = [0.5 + n / 100 for n in range(len(labels))]
+    report = RunReport(
+        title=f"Evaluation of {classes[0]}",
+        figures=[("top-1", "50.0%", "of 4 videos")],
+        settings={"split": "test"},
+        history=[
+            {"train_loss": "2", "train_top1": "0.5", "val_top1": ""},
+            {"train_loss": "1", "train_top1": "1", "val_top1": ""},
+        ],
+        chain=[("../manifest.json", "a" * 64)],
+        commands=["fvar eval run"],
+        toml="epochs = 2\n",
+    )
+    path = folder / "report.html"
+    write_run_report(path, Verdicts(ids, labels, predicted, confidence, matrix, classes), report)
+    return path

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,33 +12,12 @@ import pytest
 from clusters_samples import sample_clusters
 from hypothesis import given
 from hypothesis import strategies as st
-from page_samples import details_of, many_clusters, write_sample_page
+from page_samples import NASTY, Reader, details_of, many_clusters, write_sample_page
 from PIL import Image
 
 from fvar.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, charts
 from fvar.report.colors import cluster_colors
 from fvar.store.video_clusters import VideoClusters
-
-NASTY = "<script>alert(1)</script> & \"x\" 'y' ]]> {{ 7*7 }}"
-
-
-class Reader(HTMLParser):
-    """Collects what a browser would see."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def rows_of(reader: Reader) -> list[dict[str, str | None]]:

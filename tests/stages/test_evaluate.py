@@ -34,7 +34,7 @@ from fvar.stages.train import train
 from fvar.stages.verify import verify
 from fvar.store.files import atomic_path
 from fvar.store.manifest import EvalSummary, PredictionsManifest, read_manifest
-from fvar.store.provenance import check_files
+from fvar.store.provenance import check_files, input_file
 from fvar.training import loop
 from fvar.training.checkpoint import load_checkpoint, save_checkpoint
 from fvar.training.metrics import Prediction, Results
@@ -83,12 +83,17 @@ def test_evaluation_leaves_a_complete_folder(run: Path) -> None:
     """Tables, picture and manifest are there, and the figures are those of the tables."""
     manifest = read_manifest(run / "eval" / "manifest.json", PredictionsManifest)
     check_files(run / "eval" / "manifest.json", manifest)
-    assert [entry.path for entry in manifest.outputs] == list(stage.OUTPUTS)
+    assert [entry.path for entry in manifest.outputs] == [*stage.OUTPUTS, "report.html"]
     assert [Path(entry.path).name for entry in manifest.inputs] == [
         "manifest.json",
         "best.pt",
         "manifest.json",
     ]
+    report = (run / "eval" / "report.html").read_text()
+    source, frames = run / "source.csv", run / "frames" / "manifest.json"
+    behind = [*manifest.inputs, input_file(run, source), input_file(run, frames)]
+    assert all(entry.sha256 in report for entry in behind)
+    assert f"fvar eval {run / 'train'} --split test --checkpoint best" in report
     summary, rows = manifest.summary, _rows(run / "eval")
     right = [row[0] == row[1] for row in rows.values()]
     assert summary.top1 == pytest.approx(sum(right) / 3)
@@ -122,6 +127,7 @@ def test_an_output_is_a_line_in_a_table(
             "confusion.csv",
             "confusion.png",
             "wrong.txt",
+            "report.html",
         ]
         assert not verify(out, VerifyConfig(workers=1), SilentReporter()).faults
         (out / "wrong.txt").write_text("altered")
