@@ -13,7 +13,7 @@ from fvar.store.files import inside
 @flags_of(
     InspectConfig,
     {
-        "Data": ["split", "limit", "allow_partial", "skip_incomplete"],
+        "Data": ["split", "limit", "nearest", "allow_partial", "skip_incomplete"],
         "Model": ["checkpoint"],
         "Machine": ["device", "workers", "cache", "cache_gb"],
     },
@@ -31,7 +31,7 @@ def inspect_clusters(
 
     fvar inspect-clusters runs/ucf/train
 
-    fvar inspect-clusters runs/ucf/train --limit 0 --out runs/ucf/all-clusters
+    fvar inspect-clusters runs/ucf/train --limit 0 --nearest --out runs/ucf/all-clusters
     """
     settings = parse(InspectConfig, flags, source="command line")
     out_dir = out or inside(train, f"clusters-{settings.split}")

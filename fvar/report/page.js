@@ -368,7 +368,7 @@
       box.append(element("figure", {}, element("img", { src: found.picture, alt: "", loading: "lazy" }),
         element("figcaption", {}, "nearest of ", element("bdi", {}, found.label), ": ", element("bdi", {}, found.id), `, similarity ${found.similarity.toFixed(2)}`)));
     }
-    return [element("h4", {}, "Nearest videos of the training"), box];
+    return [element("h4", {}, "Nearest videos of the training, of the predicted and of the true class"), box];
   };
 
   recall();

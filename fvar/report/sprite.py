@@ -1,6 +1,6 @@
 """The sprite of a video: small pictures of its frames and of its clusters' means, in one file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import pairwise
@@ -13,6 +13,7 @@ from fvar.store.video_clusters import VideoClusters
 TILE = (128, 128)  # px, width and height that a tile fits into
 _FRAMES = 96  # over all clusters, and at least one of each
 _COLUMNS = 12
+_STRIP = 5  # frames of a training video beside a mistake
 _QUALITY = 72  # of WebP; a clip of 96 frames takes about 150 KB
 
 
@@ -49,20 +50,30 @@ def make_sprite(clusters: VideoClusters, picture: Callable[[int], Picture]) -> S
     per_cluster = max(_FRAMES // count, 1)
     shown = list(film(clusters, picture, per_cluster=per_cluster))
     pictures = [frame for frames, _ in shown for frame in frames] + [mean for _, mean in shown]
-    height, width = pictures[0].shape[:2]
-    scale = min(TILE[0] / width, TILE[1] / height, 1)
-    tile_width, tile_height = max(round(width * scale), 1), max(round(height * scale), 1)
-    rows = -(-len(pictures) // _COLUMNS)
-    sheet = Image.new("RGB", (_COLUMNS * tile_width, rows * tile_height))
-    for at, tile in enumerate(pictures):
-        row, column = divmod(at, _COLUMNS)
-        small = resized(tile, width=tile_width, height=tile_height)
-        sheet.paste(small, (column * tile_width, row * tile_height))
-    encoded = BytesIO()
-    sheet.save(encoded, "WEBP", quality=_QUALITY)
+    webp, (tile_width, tile_height) = _sheet(pictures, columns=_COLUMNS)
     frames = [
         frame
         for start, stop in pairwise(clusters.boundaries.tolist())
         for frame in spread(start, stop, number=per_cluster)
     ]
-    return Sprite(encoded.getvalue(), frames, count, _COLUMNS, tile_width, tile_height)
+    return Sprite(webp, frames, count, _COLUMNS, tile_width, tile_height)
+
+
+def draw_strip(num_frames: int, picture: Callable[[int], Picture]) -> bytes:
+    """Return a few frames of a video side by side, as WebP."""
+    pictures = [picture(frame) for frame in spread(0, num_frames, number=_STRIP)]
+    return _sheet(pictures, columns=len(pictures))[0]
+
+
+def _sheet(pictures: Sequence[Picture], *, columns: int) -> tuple[bytes, tuple[int, int]]:
+    """Return pictures in rows as WebP, and the width and height of each, px."""
+    height, width = pictures[0].shape[:2]
+    scale = min(TILE[0] / width, TILE[1] / height, 1)
+    wide, high = max(round(width * scale), 1), max(round(height * scale), 1)
+    sheet = Image.new("RGB", (columns * wide, -(-len(pictures) // columns) * high))
+    for at, tile in enumerate(pictures):
+        row, column = divmod(at, columns)
+        sheet.paste(resized(tile, width=wide, height=high), (column * wide, row * high))
+    encoded = BytesIO()
+    sheet.save(encoded, "WEBP", quality=_QUALITY)
+    return encoded.getvalue(), (wide, high)

@@ -1,7 +1,8 @@
 """What the page shows of each video: its row in the table, its filmstrip, its numbers and its sprite."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from fvar.report.colors import cluster_colors, ink_on
 from fvar.report.filmstrip import write_filmstrip
 from fvar.report.page import Row, as_json
-from fvar.report.sprite import Sprite, make_sprite
+from fvar.report.sprite import Sprite, draw_strip, make_sprite
 from fvar.report.thumbnails import Picture, decode_thumbnail
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.files import atomic_open, atomic_path, slug
@@ -19,6 +20,16 @@ from fvar.store.video_clusters import VideoClusters
 FILMSTRIPS, VIDEOS = "filmstrips", "videos"  # folders
 _LEAST = (220, 190)  # px: no picture shown is larger
 _DIGITS = 5  # of times and scores in the page; clusters.h5 has them all
+
+
+@dataclass(frozen=True, eq=False)
+class NearVideo:
+    """A training video beside a mistake; `similarity` is the cosine of the pooled features."""
+
+    id: str
+    label: str
+    similarity: float
+    video: EncodedVideo
 
 
 class VideoPages:
@@ -43,8 +54,15 @@ class VideoPages:
         self.embedded: dict[int, dict[str, Any]] = {}
         self.files: list[str] = []
 
-    def add(self, clusters: VideoClusters, video: EncodedVideo) -> None:
+    def add(
+        self, clusters: VideoClusters, video: EncodedVideo, *, near: Sequence[NearVideo] = ()
+    ) -> None:
         """Write the filmstrip of a video, and beside the page what is not embedded.
+
+        Args:
+            clusters: Of the video.
+            video: Its frames.
+            near: Training videos to show beside it.
 
         Raises:
             InputError: A picture is damaged.
@@ -62,15 +80,30 @@ class VideoPages:
         self.files.append(filmstrip)
         sprite = make_sprite(clusters, picture)
         script = None if self._embed else f"{VIDEOS}/{name}.js"
-        source = _embedded_source(sprite) if script is None else f"{VIDEOS}/{name}.webp"
+        source = _as_address(sprite.webp) if script is None else f"{VIDEOS}/{name}.webp"
         original = self._originals.get(clusters.id)
         detail = _make_detail(clusters, sprite, source, original=original)
+        detail["near"] = [_near(found) for found in near]
         if script is None:
             self.embedded[number] = detail
         else:
             _write_detail(self._folder / script, number, detail, sprite)
             self.files += [script, source]
         self.rows.append(_make_row(clusters, number, filmstrip=filmstrip, detail=script))
+
+
+def _near(found: NearVideo) -> dict[str, Any]:
+    """Return a training video as a strip of frames, inside the page or script."""
+    strip = draw_strip(
+        found.video.num_frames,
+        lambda frame: decode_thumbnail(found.video.frame(frame), least=_LEAST),
+    )
+    return {
+        "id": found.id,
+        "label": found.label,
+        "similarity": round(found.similarity, _DIGITS),
+        "picture": _as_address(strip),
+    }
 
 
 def _make_row(clusters: VideoClusters, number: int, *, filmstrip: str, detail: str | None) -> Row:
@@ -131,9 +164,9 @@ def _make_detail(
     }
 
 
-def _embedded_source(sprite: Sprite) -> str:
-    """Return the sprite's picture as an address that holds it."""
-    return f"data:image/webp;base64,{base64.b64encode(sprite.webp).decode('ascii')}"
+def _as_address(webp: bytes) -> str:
+    """Return a picture as an address that holds it."""
+    return f"data:image/webp;base64,{base64.b64encode(webp).decode('ascii')}"
 
 
 def _write_detail(path: Path, number: int, detail: Mapping[str, Any], sprite: Sprite) -> None:

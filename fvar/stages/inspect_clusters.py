@@ -1,7 +1,7 @@
 """Inspection: which frames of each video a trained recognizer averages, as tables, pictures and a page."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,16 +13,18 @@ from fvar.model.clusterings import load_clustering
 from fvar.model.recognizer import Inference
 from fvar.names import clustering_names
 from fvar.report.page import MAX_EMBEDDED, Row, write_page
-from fvar.report.video_pages import FILMSTRIPS, VIDEOS, VideoPages
+from fvar.report.video_pages import FILMSTRIPS, VIDEOS, NearVideo, VideoPages
 from fvar.reporting import Progress, Reporter
 from fvar.store.clusters_file import write_clusters, write_clusters_csv
 from fvar.store.files import remove_outputs
+from fvar.store.frame_store import FrameStore
 from fvar.store.manifest import ClustersManifest, ClustersSummary, check_out, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.store.video_clusters import VideoClusters
 from fvar.training.distributed import join_world
 from fvar.training.inputs import StoredFrames
 from fvar.training.metrics import label_name
+from fvar.training.neighbors import find_neighbors
 from fvar.training.predict import infer_clips
 from fvar.training.representer import Representer
 from fvar.training.trained_run import TrainedRun, open_trained_run
@@ -104,6 +106,7 @@ def _inspect(
         precision=run.config.precision,
         workers=config.workers,
     )
+    explain = _nearest_videos(run, representer, frames, config, reporter)
     pages = VideoPages(
         out_dir,
         originals=_originals(frames, out_dir),
@@ -111,7 +114,7 @@ def _inspect(
     )
     with reporter.progress(f"inspect {config.split}", total=len(shown), unit="videos") as bar:
         try:
-            write_clusters(out_dir / H5, _show_each(inferred, pages, run.classes, bar))
+            write_clusters(out_dir / H5, _show_each(inferred, pages, run.classes, explain, bar))
         except InputError as error:
             if not pages.rows:
                 raise  # nothing was written
@@ -137,6 +140,49 @@ def _inspect(
     )
     write_manifest(out_dir, manifest)
     return manifest
+
+
+_Explain = Callable[[EncodedClip, Inference], list[NearVideo]]
+"""Takes a video that was misread; returns the nearest training videos of the predicted and the true class."""
+
+
+def _nearest_videos(
+    run: TrainedRun,
+    representer: Representer,
+    frames: StoredFrames,
+    config: InspectConfig,
+    reporter: Reporter,
+) -> _Explain | None:
+    """Return how to explain a mistake; None where nobody asked."""
+    if not config.nearest:
+        return None
+    videos = frames.videos(
+        "train",
+        run.classes,
+        allow_partial=config.allow_partial,
+        skip_incomplete=config.skip_incomplete,
+    )
+    dataset = run.dataset(frames, videos, representer)
+    neighbors = find_neighbors(
+        run, representer, dataset, videos, workers=config.workers, reporter=reporter
+    )
+    store = FrameStore(frames.folder)
+
+    def explain(clip: EncodedClip, inference: Inference) -> list[NearVideo]:
+        labels = (int(inference.logits.argmax()), clip.label)
+        found = [neighbors.nearest(clip.id, inference, label) for label in labels]
+        return [
+            NearVideo(
+                id=near.video.id,
+                label=run.classes[near.video.label],
+                similarity=near.similarity,
+                video=store.read(near.video.shard, near.video.id),
+            )
+            for near in found
+            if near is not None
+        ]
+
+    return explain
 
 
 def _originals(frames: StoredFrames, out_dir: Path) -> dict[str, str]:
@@ -170,6 +216,7 @@ def _show_each(
     inferred: Iterable[tuple[EncodedClip, Inference]],
     pages: VideoPages,
     classes: Sequence[str],
+    explain: _Explain | None,
     progress: Progress,
 ) -> Iterator[VideoClusters]:
     """Yield the clusters of each video once its pictures are written."""
@@ -185,7 +232,9 @@ def _show_each(
             fps=clip.video.fps,
             logits=inference.cluster_logits.numpy(),
         )
-        pages.add(clusters, clip.video)
+        wrong = explain is not None and clusters.verdict == "wrong"
+        near = explain(clip, inference) if explain and wrong else ()
+        pages.add(clusters, clip.video, near=near)
         progress.advance(note=clip.id)
         yield clusters
 

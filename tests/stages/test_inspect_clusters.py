@@ -91,6 +91,23 @@ def test_many_videos_lie_beside_the_page(
     assert list((out / "videos").iterdir()) == []
 
 
+def test_mistakes_have_their_nearest_training_videos(run: Path, tmp_path: Path) -> None:
+    """Of the predicted and of the true class, each with a picture; right ones have none."""
+    out = tmp_path / "clusters"
+    config = InspectConfig(device="cpu", workers=0, limit=None, nearest=True)
+    stage.inspect_clusters(run / "train", out, config, SilentReporter())
+    details = details_of((out / "index.html").read_text())
+    videos = list(read_clusters(out / "clusters.h5"))
+    assert {video.verdict for video in videos} == {"right", "wrong"}
+    for number, video in enumerate(videos):
+        near = details[number]["near"]
+        wanted = [video.predicted, video.label] if video.verdict == "wrong" else []
+        assert [found["label"] for found in near] == wanted
+        assert [found["id"] for found in near] == wanted  # the training has one of each class
+        assert all(-1 <= found["similarity"] <= 1 for found in near)
+        assert all(found["picture"].startswith("data:image/webp") for found in near)
+
+
 def test_the_original_videos_are_linked_where_they_are(run: Path, tmp_path: Path) -> None:
     """By a path from the page that a browser reads; a file that is gone is not linked."""
     copy = _copy(run, tmp_path / "run")
