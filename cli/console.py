@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,13 @@ from rich.table import Table
 from rich.text import Text
 
 from fvar.errors import StoppedError, one_line
+from fvar.report.colors import cluster_colors
 from fvar.reporting import Progress as ProgressProtocol
 from fvar.reporting import Reporter, SilentReporter
 
 _PLAIN_LINE_EVERY_SECONDS = 10.0
 _ROUNDING = 1e-6  # parts of a unit may be counted
+_BLOCKS = 48  # of a timeline
 _WARNINGS = 5  # printed of each kind; manifest.json or the CSV holds them all
 
 
@@ -179,6 +181,25 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(one_line(cell), overflow="fold") for cell in row))
     OutputConsole().print(table)
+
+
+def print_timelines(videos: Iterable[tuple[str, str, Sequence[float]]]) -> None:
+    """Print a line for each video: its name, the fractions of its parts as colored blocks, and a remark."""
+    if not _is_main_process():
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, remark, parts in videos:
+        table.add_row(Text(one_line(name), overflow="ellipsis"), _blocks(parts), one_line(remark))
+    OutputConsole().print(table)
+
+
+def _blocks(parts: Sequence[float]) -> Text:
+    """Return the parts side by side: dark and light blocks in turn, so that they show without color too."""
+    edges = [round(_BLOCKS * sum(parts[:at])) for at in range(len(parts) + 1)]
+    text = Text()
+    for at, color in enumerate(cluster_colors(len(parts))):
+        text.append("█▓"[at % 2] * (edges[at + 1] - edges[at]), style=color)
+    return text
 
 
 def _print_line(console: Console, text: str | Text) -> None:

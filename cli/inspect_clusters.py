@@ -1,19 +1,29 @@
 """``fvar inspect-clusters``: flags -> settings -> inspection -> summary."""
 
+import json
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cli.console import print_summary, reporter_of_this_process
+import typer
+
+from cli.console import print_summary, print_timelines, reporter_of_this_process
 from cli.options import Frames, Overwrite, Training, flags_of, out_option
 from fvar.config import InspectConfig
+from fvar.reporting import SilentReporter
 from fvar.settings import parse
 from fvar.store.files import inside
+
+if TYPE_CHECKING:
+    from fvar.store.video_clusters import VideoClusters
+
+_SHOWN = 12  # timelines
 
 
 @flags_of(
     InspectConfig,
     {
-        "Data": ["split", "limit", "nearest", "allow_partial", "skip_incomplete"],
+        "Data": ["split", "limit", "frames_csv", "nearest", "allow_partial", "skip_incomplete"],
         "Model": ["checkpoint"],
         "Machine": ["device", "workers", "cache", "cache_gb"],
     },
@@ -22,6 +32,9 @@ def inspect_clusters(
     train: Training,
     out: Annotated[Path | None, out_option("clusters-SPLIT in the training")] = None,
     frames: Frames = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON array instead of the timelines.")
+    ] = False,
     overwrite: Overwrite = False,
     **flags: Any,
 ) -> None:
@@ -37,10 +50,16 @@ def inspect_clusters(
     out_dir = out or inside(train, f"clusters-{settings.split}")
 
     from fvar.stages import inspect_clusters as stage
+    from fvar.store.clusters_file import read_clusters
 
+    reporter = SilentReporter() if as_json else reporter_of_this_process()
     manifest = stage.inspect_clusters(
-        train, out_dir, settings, reporter_of_this_process(), frames=frames, overwrite=overwrite
+        train, out_dir, settings, reporter, frames=frames, overwrite=overwrite
     )
+    if as_json:
+        typer.echo(json.dumps([_row(video) for video in read_clusters(out_dir / stage.H5)]))
+        return
+    print_timelines(_timeline(video) for video in islice(read_clusters(out_dir / stage.H5), _SHOWN))
     summary = manifest.summary
     figures: dict[str, object] = {
         "videos": f"{summary.num_videos} of {summary.available} in split {summary.split}",
@@ -55,3 +74,29 @@ def inspect_clusters(
         then=["fvar", "verify", out_dir],
         hint=f"open {out_dir / 'index.html'} in a browser",
     )
+
+
+def _timeline(video: "VideoClusters") -> tuple[str, str, list[float]]:
+    what = f"{video.predicted}, {video.verdict}"
+    return video.id, what, (video.sizes / video.num_frames).tolist()
+
+
+def _row(video: "VideoClusters") -> dict[str, object]:
+    scores = video.scores
+    return {
+        "id": video.id,
+        "label": video.label or None,
+        "predicted": video.predicted,
+        "confidence": None if scores is None else float(scores.max()),
+        "frames": video.num_frames,
+        "clusters": [
+            {"start_frame": a, "stop_frame": b, "start_seconds": s, "stop_seconds": e}
+            for a, b, s, e in zip(
+                video.starts.tolist(),
+                video.stops.tolist(),
+                video.start_seconds.tolist(),
+                video.stop_seconds.tolist(),
+                strict=True,
+            )
+        ],
+    }

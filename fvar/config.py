@@ -260,6 +260,8 @@ class InspectConfig(_CacheSettings):
     checkpoint: _Checkpoint = None
     limit: Annotated[int | None, Field(ge=0), AfterValidator(lambda limit: limit or None)] = 50
     """Number of videos to show, spread evenly over the split; 0 shows all."""
+    frames_csv: bool = False
+    """Write frames.csv too, a row for each frame."""
     nearest: bool = False
     """Show the nearest training videos beside each mistake. This takes a pass over all training videos."""
     device: _Device = "auto"

@@ -1,10 +1,8 @@
 """The colors of clusters, of lines and of text on them, which color-blind people can distinguish too."""
 
 import math
+from collections.abc import Sequence
 from functools import cache
-
-from matplotlib.colors import to_rgb
-from matplotlib.typing import ColorType
 
 # Source: M. Okabe and K. Ito, Color Universal Design (2008), without its yellow (hard to see on white) and
 # its black (hard to see among dark frames).
@@ -59,11 +57,12 @@ def _from_oklch(lightness: float, chroma: float, hue: float) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
 
 
-def ink_on(color: ColorType) -> str:
-    """Return black or white, whichever reads better on a color in sRGB."""
+def ink_on(color: str | Sequence[float]) -> str:
+    """Return black or white, whichever reads better on a color in sRGB: ``#rrggbb``, or parts in 0..1."""
+    if isinstance(color, str):
+        color = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [
-        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
-        for part in to_rgb(color)
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color[:3]
     ]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#000000" if luminance > _MID_LUMINANCE else "#ffffff"

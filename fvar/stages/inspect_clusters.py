@@ -15,7 +15,7 @@ from fvar.names import clustering_names
 from fvar.report.page import MAX_EMBEDDED, Row, write_page
 from fvar.report.video_pages import FILMSTRIPS, VIDEOS, NearVideo, VideoPages
 from fvar.reporting import Progress, Reporter
-from fvar.store.clusters_file import write_clusters, write_clusters_csv
+from fvar.store.clusters_file import write_clusters, write_clusters_csv, write_frames_csv
 from fvar.store.files import remove_outputs
 from fvar.store.frame_store import FrameStore
 from fvar.store.manifest import ClustersManifest, ClustersSummary, check_out, write_manifest
@@ -29,7 +29,7 @@ from fvar.training.predict import infer_clips
 from fvar.training.representer import Representer
 from fvar.training.trained_run import TrainedRun, open_trained_run
 
-H5, CSV, PAGE = "clusters.h5", "clusters.csv", "index.html"
+H5, CSV, FRAMES_CSV, PAGE = "clusters.h5", "clusters.csv", "frames.csv", "index.html"
 
 _TORCH = ("torch", "torchcodec")
 _PACKAGES = (*_TORCH, "numpy", "h5py", "matplotlib", "pillow", "jinja2")
@@ -96,7 +96,8 @@ def _inspect(
     shown = _spread(videos, config.limit)
     old = [path for name in (FILMSTRIPS, VIDEOS) for path in (out_dir / name).glob("[0-9]*-*.*")]
     remove_outputs(
-        out_dir, [H5, CSV, PAGE, *(path.relative_to(out_dir).as_posix() for path in old)]
+        out_dir,
+        [H5, CSV, FRAMES_CSV, PAGE, *(path.relative_to(out_dir).as_posix() for path in old)],
     )
     inferred = infer_clips(
         run.recognizer,
@@ -121,6 +122,10 @@ def _inspect(
             raise stopped_by(error, then="run again") from error
     # The table is made from the file just written, so that both agree.
     write_clusters_csv(out_dir / CSV, out_dir / H5)
+    tables = [H5, CSV]
+    if config.frames_csv:
+        write_frames_csv(out_dir / FRAMES_CSV, out_dir / H5)
+        tables.append(FRAMES_CSV)
     write_page(
         out_dir / PAGE,
         pages.rows,
@@ -134,7 +139,7 @@ def _inspect(
         versions=tool_versions(_PACKAGES),
         classes=run.classes,
         inputs=[input_file(out_dir, path) for path in (run.path, run.checkpoint, frames.path)],
-        outputs=[output_file(out_dir, name) for name in [H5, CSV, PAGE, *pages.files]],
+        outputs=[output_file(out_dir, name) for name in [*tables, PAGE, *pages.files]],
         config=config,
         summary=_summary(run, pages.rows, config, num_available=len(videos)),
     )

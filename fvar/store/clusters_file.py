@@ -1,4 +1,4 @@
-"""The clusters of all inspected videos on disk: ``clusters.h5``, and ``clusters.csv``, derived from it.
+"""The clusters of all inspected videos on disk: ``clusters.h5``, and the tables derived from it.
 
 ``clusters.h5`` has the attributes ``format``, ``version``, ``num_videos`` and one group per video,
 ``/videos/<number, 8 digits>``, in the order of the source CSV. ``data_manifests/README.md`` specifies it.
@@ -25,6 +25,7 @@ CSV_COLUMNS = (
     "stop_seconds",
     "num_frames",
 )
+FRAMES_COLUMNS = ("id", "frame", "seconds", "cluster", "step_distance", "label", "predicted")
 
 _FIX = "restore it, or rerun `fvar inspect-clusters` with --overwrite"
 _CLUSTERS = Hdf5Format("fvar.clusters", 1, ManifestError, fix=_FIX, text="O")
@@ -121,6 +122,27 @@ def write_clusters_csv(path: Path, clusters: Path) -> None:
         writer.writerow(CSV_COLUMNS)
         for video in read_clusters(clusters):
             writer.writerows(_rows(video))
+
+
+def write_frames_csv(path: Path, clusters: Path) -> None:
+    """Write one row per frame of the HDF5 file `clusters` to the CSV file `path`.
+
+    ``step_distance`` is the number of bits that change to the next frame; that of the last frame is empty.
+
+    Raises:
+        ManifestError: `clusters` was not written by `write_clusters`.
+        StoppedError: The disk is full.
+    """
+    with atomic_open(path, newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(FRAMES_COLUMNS)
+        for video in read_clusters(clusters):
+            times, assignment = video.pts_seconds.tolist(), video.assignment.tolist()
+            columns = zip(times, assignment, [*video.step_distances.tolist(), ""], strict=True)
+            writer.writerows(
+                (video.id, frame, *row, video.label, video.predicted)
+                for frame, row in enumerate(columns)
+            )
 
 
 def _rows(video: VideoClusters) -> Iterator[tuple[object, ...]]:

@@ -1,6 +1,7 @@
 """fvar inspect-clusters: its outputs, what it refuses, and what it leaves as it is."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -216,10 +217,21 @@ def test_the_command_prints_what_it_did(run: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     lines = result.output.replace("\n", " ")
     assert "4 of 4 in split test" in lines
+    assert "█▓" in lines
+    assert not (copy / "train" / "clusters-test" / "frames.csv").exists()
     assert f"open {copy / 'train' / 'clusters-test' / 'index.html'} in a browser" in lines
     again = CliRunner().invoke(app, ["inspect-clusters", str(copy / "train")])
     assert again.exit_code == 2
     assert "holds a complete run" in again.output
+    arguments = ["inspect-clusters", str(copy / "train"), "--limit", "0", "--overwrite", "--json"]
+    printed = json.loads(CliRunner().invoke(app, [*arguments, "--frames-csv"]).stdout)
+    assert [(row["id"], row["frames"]) for row in printed] == [
+        (r.id, r.num_frames) for r in ROWS[3:]
+    ]
+    assert printed[0]["clusters"][0]["start_frame"] == 0
+    assert 0 < printed[0]["confidence"] <= 1
+    manifest = read_manifest(copy / "train" / "clusters-test" / "manifest.json", ClustersManifest)
+    assert "frames.csv" in {entry.path for entry in manifest.outputs}
 
 
 def test_wrong_input_is_one_line(tmp_path: Path) -> None:

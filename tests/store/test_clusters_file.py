@@ -19,6 +19,7 @@ from fvar.store.clusters_file import (
     read_clusters,
     write_clusters,
     write_clusters_csv,
+    write_frames_csv,
 )
 from fvar.store.video_clusters import VideoClusters
 
@@ -148,3 +149,20 @@ def test_a_file_that_is_no_hdf5_is_named(tmp_path: Path) -> None:
     path.write_text("not a table")
     with pytest.raises(ManifestError, match=r"clusters\.h5: cannot be read"):
         list(read_clusters(path))
+
+
+def test_frames_csv(tmp_path: Path) -> None:
+    """One row per frame with its cluster and the change to the next, by hand."""
+    cut = {"boundaries": np.array([0, 1, 3]), "step_distances": np.array([7, 9])}
+    video = sample_clusters(3, 2, id="a, b", label="", predicted="up", **cut)
+    write_clusters(tmp_path / "c.h5", [video, sample_clusters(1, seed=1)])
+    write_frames_csv(tmp_path / "frames.csv", tmp_path / "c.h5")
+    with (tmp_path / "frames.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["id", "frame", "seconds", "cluster", "step_distance", "label", "predicted"],
+        ["a, b", "0", "0.0", "0", "7", "", "up"],
+        ["a, b", "1", "0.04", "1", "9", "", "up"],
+        ["a, b", "2", "0.08", "1", "", "", "up"],
+        ["clip-1", "0", "0.0", "0", "", "left", "right"],
+    ]
