@@ -84,7 +84,7 @@ def _size_chart(videos: Sequence[Sequence[int]]) -> Chart:
     names = spans if len(spans) <= 7 else [f"{2**power}+" for power in powers]
     hints = [f"{counts[power]:,} clusters of {spans[power]} frames" for power in powers]
     bars = _bars([counts[power] / top for power in powers], names, hints)
-    ticks = [(_y(part), f"{top * part:,.4g}") for part in (0, 0.5, 1)]
+    ticks = [(_y(part), f"{top * part:,.10g}") for part in (0, 0.5, 1)]
     note = f"Number of clusters of each size, {counts.total():,} in all"
     return Chart("Sizes of all clusters", note, "frames in a cluster", bars, ticks)
 

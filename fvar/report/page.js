@@ -3,9 +3,10 @@
 (() => {
   const byId = (id) => document.getElementById(id);
   const { classes } = JSON.parse(byId("meta").textContent);
-  const body = byId("rows"), dialog = byId("video"), fields = ["q", "label", "show", "least"].map(byId);
-  const rows = [...body.children];
+  const table = document.querySelector("table.videos"), dialog = byId("video"), fields = ["q", "label", "show", "least"].map(byId);
+  const rows = [...table.tBodies[0].rows];
   const state = { q: "", label: "", show: "", least: "", sort: "number", video: "" };
+  const GROUP = 50, ROW_PX = 34;
   const NUMBERS = new Set(["number", "confidence", "margin", "frames", "evenness", "change"]);
   let shown = rows;
 
@@ -36,13 +37,14 @@
   };
   const filter = () => {
     const text = state.q.trim().toLowerCase(), least = Number(state.least) / 100;
-    for (const row of rows) {
-      const has = row.dataset;
-      row.hidden = !has.text.includes(text) || (state.label !== "" && has.label !== state.label)
-        || (state.show !== "" && has.verdict !== state.show) || (least > 0 && !(Number(has.confidence) >= least));
-    }
-    shown = [...body.children].filter((row) => !row.hidden);
+    shown = rows.filter(({ dataset: has }) => has.text.includes(text) && (state.label === "" || has.label === state.label)
+      && (state.show === "" || has.verdict === state.show) && !(least > 0 && !(Number(has.confidence) >= least)));
     byId("shown").textContent = shown.length === rows.length ? `${rows.length} videos` : `${shown.length} of ${rows.length} videos`;
+    // In groups, because the browser lays out and paints only the groups that it shows.
+    const groups = [];
+    for (let at = 0; at < shown.length; at += GROUP) groups.push(element("tbody", {}, ...shown.slice(at, at + GROUP)));
+    for (const group of groups) group.style.containIntrinsicHeight = `${ROW_PX * group.children.length}px`;
+    table.replaceChildren(table.tHead, ...groups);
   };
   const sort = () => {
     const falls = state.sort.startsWith("-"), key = falls ? state.sort.slice(1) : state.sort, sign = falls ? -1 : 1;
@@ -51,7 +53,6 @@
       ? (a, b) => sign * (value(a) - value(b))
       : (a, b) => sign * value(a).localeCompare(value(b), undefined, { numeric: true });
     rows.sort((a, b) => compare(a, b) || a.dataset.number - b.dataset.number);
-    body.append(...rows);
     for (const head of document.querySelectorAll("th[data-key]")) {
       if (head.dataset.key === key) head.setAttribute("aria-sort", falls ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
@@ -70,8 +71,8 @@
       update();
     });
   }
-  body.addEventListener("click", (event) => {
-    const row = event.target.closest("tr");
+  table.addEventListener("click", (event) => {
+    const row = event.target.closest("tbody tr");
     if (!row || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     open(row);

@@ -62,7 +62,7 @@ class Page:
     def ids(self) -> list[str]:
         return list(
             self.run(
-                "return [...document.querySelectorAll('#rows tr:not([hidden])')].map(r => r.dataset.id)"
+                "return [...document.querySelectorAll('.videos tbody tr')].map(r => r.dataset.id)"
             )
         )
 
@@ -125,13 +125,13 @@ def test_columns_sort_both_ways(browser: Any, small: Path) -> None:
     assert page.ids() == [f"clip-{n}" for n in range(12)]
     page.find("th[data-key=predicted] button").click()
     shown = page.run(
-        "return [...document.querySelectorAll('#rows tr')].map(r => r.dataset.predicted)"
+        "return [...document.querySelectorAll('.videos tbody tr')].map(r => r.dataset.predicted)"
     )
     assert shown == sorted(shown)
     for key in ("confidence", "margin", "evenness", "change"):
         page.find(f"th[data-key={key}] button").click()
         values = page.run(
-            f"return [...document.querySelectorAll('#rows tr')].map(r => +r.dataset.{key})"
+            f"return [...document.querySelectorAll('.videos tbody tr')].map(r => +r.dataset.{key})"
         )
         assert values == sorted(values, reverse=True)
     assert "sort=-change" in browser.current_url
