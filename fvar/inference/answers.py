@@ -12,8 +12,8 @@ import numpy as np
 
 from fvar.config import PredictConfig
 from fvar.inference.prediction import Segment
-from fvar.report.thumbnails import decode_thumbnail
-from fvar.report.timeline import write_timeline
+from fvar.report.pictures.thumbnails import decode_thumbnail
+from fvar.report.pictures.timeline import write_timeline
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.files import atomic_open, remove_outputs, slug
 from fvar.store.manifest import Status

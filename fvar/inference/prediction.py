@@ -12,8 +12,8 @@ from PIL import Image
 
 from fvar.errors import ConfigError
 from fvar.model.recognizer import Inference
-from fvar.report.filmstrip import draw_filmstrip
-from fvar.report.thumbnails import decode_thumbnail
+from fvar.report.pictures.filmstrip import draw_filmstrip
+from fvar.report.pictures.thumbnails import decode_thumbnail
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.manifest import Status
 from fvar.store.video_clusters import VideoClusters, last_frame_seconds

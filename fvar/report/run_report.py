@@ -11,7 +11,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from fvar.config import ExtractConfig
-from fvar.report.page import as_json
+from fvar.report.clusters_page.page import as_json
 from fvar.report.templates import load_template
 from fvar.settings import Settings
 from fvar.store.files import atomic_open

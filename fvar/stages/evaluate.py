@@ -13,7 +13,7 @@ from fvar.config import EvalConfig
 from fvar.errors import ManifestError, StoppedError
 from fvar.loading.dataset import StoredVideo
 from fvar.loading.view import evaluation_view
-from fvar.report.confusion import write_confusion_png
+from fvar.report.pictures.confusion import write_confusion_png
 from fvar.report.run_report import (
     RunReport,
     Verdicts,

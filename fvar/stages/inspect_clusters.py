@@ -12,8 +12,8 @@ from fvar.loading.dataset import StoredVideo
 from fvar.model.clusterings import load_clustering
 from fvar.model.recognizer import Inference
 from fvar.names import clustering_names
-from fvar.report.page import MAX_EMBEDDED, Row, write_page
-from fvar.report.video_pages import FILMSTRIPS, VIDEOS, NearVideo, VideoPages
+from fvar.report.clusters_page.page import MAX_EMBEDDED, Row, write_page
+from fvar.report.clusters_page.video_pages import FILMSTRIPS, VIDEOS, NearVideo, VideoPages
 from fvar.reporting import Progress, Reporter
 from fvar.store.clusters_file import write_clusters, write_clusters_csv, write_frames_csv
 from fvar.store.files import remove_outputs

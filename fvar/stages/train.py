@@ -19,7 +19,7 @@ from fvar.model.build import (
 )
 from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
-from fvar.report.history import write_curves
+from fvar.report.pictures.history import write_curves
 from fvar.reporting import Reporter
 from fvar.settings import parse
 from fvar.store.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs

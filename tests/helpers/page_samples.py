@@ -10,9 +10,9 @@ import numpy as np
 from clusters_samples import sample_clusters
 from training_samples import sample_pictures, sample_video
 
-from fvar.report.page import write_page
+from fvar.report.clusters_page.page import write_page
+from fvar.report.clusters_page.video_pages import VideoPages
 from fvar.report.run_report import RunReport, Verdicts, write_run_report
-from fvar.report.video_pages import VideoPages
 from fvar.store.video_clusters import VideoClusters
 
 CLASSES = ("left", "right", "up", "down")

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fvar.report.confusion import MAX_NAMED, confusion_figure, write_confusion_png
+from fvar.report.pictures.confusion import MAX_NAMED, confusion_figure, write_confusion_png
 
 
 def matrix_of(num_classes: int) -> np.ndarray:

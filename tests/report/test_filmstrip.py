@@ -18,7 +18,7 @@ from PIL import Image, ImageColor
 
 from fvar.errors import InputError
 from fvar.report.colors import PALETTE, cluster_colors, ink_on
-from fvar.report.filmstrip import (
+from fvar.report.pictures.filmstrip import (
     MAX_SHOWN,
     Layout,
     Pictures,
@@ -26,7 +26,14 @@ from fvar.report.filmstrip import (
     draw_filmstrip,
     write_filmstrip,
 )
-from fvar.report.thumbnails import MEAN_FRAMES, Picture, decode_thumbnail, film, resized, spread
+from fvar.report.pictures.thumbnails import (
+    MEAN_FRAMES,
+    Picture,
+    decode_thumbnail,
+    film,
+    resized,
+    spread,
+)
 from fvar.store.video_clusters import VideoClusters
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from page_samples import NASTY, Reader, details_of, many_clusters, write_sample_page
 from PIL import Image
 
-from fvar.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, charts
+from fvar.report.clusters_page.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, charts
 from fvar.report.colors import cluster_colors
 from fvar.store.video_clusters import VideoClusters
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fvar.report import charts
+from fvar.report.clusters_page import charts
 from fvar.report.templates import load_template
 from fvar.store.files import atomic_open
 
@@ -81,7 +81,7 @@ def write_page(
     Raises:
         StoppedError: The disk is full.
     """
-    pieces = load_template("page.html.j2").generate(
+    pieces = load_template("clusters_page/page.html.j2").generate(
         rows=rows,
         details=((number, Markup(as_json(detail))) for number, detail in details),  # noqa: S704
         charts=charts.charts([row.sizes for row in rows]),

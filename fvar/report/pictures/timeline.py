@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fvar.report.colors import FAINT_INK, INK, RULE, ink_on, line_color
-from fvar.report.thumbnails import Picture
+from fvar.report.pictures.thumbnails import Picture
 from fvar.store.files import atomic_path
 
 _WIDTH_INCHES, _HEIGHT_INCHES, _DPI = 14.0, 4.6, 100

@@ -13,8 +13,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from fvar.report.colors import FAINT_INK, INK, cluster_color, ink_on
-from fvar.report.curve import draw_curve, time_limits
-from fvar.report.thumbnails import MEAN_FRAMES, Picture, film, resized
+from fvar.report.pictures.curve import draw_curve, time_limits
+from fvar.report.pictures.thumbnails import MEAN_FRAMES, Picture, film, resized
 from fvar.store.files import atomic_path
 from fvar.store.video_clusters import VideoClusters
 

@@ -8,11 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from fvar.report.clusters_page.page import Row, as_json
+from fvar.report.clusters_page.sprite import Sprite, draw_strip, make_sprite
 from fvar.report.colors import cluster_colors, ink_on
-from fvar.report.filmstrip import write_filmstrip
-from fvar.report.page import Row, as_json
-from fvar.report.sprite import Sprite, draw_strip, make_sprite
-from fvar.report.thumbnails import Picture, decode_thumbnail
+from fvar.report.pictures.filmstrip import write_filmstrip
+from fvar.report.pictures.thumbnails import Picture, decode_thumbnail
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.files import atomic_open, atomic_path, slug
 from fvar.store.video_clusters import VideoClusters

@@ -1,0 +1,1 @@
+"""The page of inspected videos, with what it shows of each."""
