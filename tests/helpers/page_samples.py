@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ from training_samples import sample_pictures, sample_video
 
 from fvar.report.clusters_page.page import write_page
 from fvar.report.clusters_page.video_pages import VideoPages
+from fvar.report.comparison import Evaluation, compare_evaluations
+from fvar.report.comparison_page import draw_comparison, write_comparison_page
 from fvar.report.run_report import RunReport, Verdicts, write_run_report
+from fvar.store.manifest import EvalSummary
+from fvar.store.predictions_file import PredictionsTable
 from fvar.store.video_clusters import VideoClusters
 
 CLASSES = ("left", "right", "up", "down")
@@ -124,3 +129,35 @@ def sample_report(
     path = folder / "report.html"
     write_run_report(path, Verdicts(ids, labels, predicted, confidence, matrix, classes), report)
     return path
+
+
+def sample_evaluation(name: str, predicted: Sequence[str], ids: str = "abcd") -> Evaluation:
+    """Return an evaluation whose videos, named by the letters of `ids`, were predicted as given."""
+    summary = EvalSummary(
+        top1=0.5,
+        top5=None,
+        mean_class_accuracy=0.5,
+        evaluated=len(ids),
+        expected=len(ids),
+        split="test",
+        checkpoint="last",
+        clustering="cumulative",
+        clusters=8,
+        crops=1,
+        frames=100,
+        seconds=1.0,
+    )
+    labels = ("x", "x", "y", "y")[: len(ids)]
+    scores = np.full((len(ids), 2), 0.5)
+    table = PredictionsTable(tuple(ids), labels, tuple(predicted), ("x", "y"), scores)
+    return Evaluation(name, Path(name), summary, table, 12.0 if name == "first" else None)
+
+
+def sample_comparison(folder: Path) -> Path:
+    """Write the page of two made-up evaluations."""
+    folder.mkdir(parents=True, exist_ok=True)
+    both = compare_evaluations(
+        [sample_evaluation("first", "xyyx"), sample_evaluation("runs/second/eval-test", "xxyy")]
+    )
+    write_comparison_page(folder / "comparison.html", both, draw_comparison(both))
+    return folder / "comparison.html"

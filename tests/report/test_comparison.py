@@ -1,10 +1,10 @@
 """Comparisons: intervals and tests are right, differences are paired, other videos are refused."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from page_samples import sample_evaluation
 
 from fvar.errors import ConfigError
 from fvar.report.comparison import Evaluation, compare_evaluations
@@ -15,7 +15,6 @@ from fvar.report.comparison_page import (
     write_flips_csv,
 )
 from fvar.report.intervals import bootstrap, bootstrap_class_mean, mcnemar_p
-from fvar.store.manifest import EvalSummary
 from fvar.store.predictions_file import PredictionsTable
 
 
@@ -46,31 +45,10 @@ def test_class_mean_counts_each_class_alike() -> None:
     assert found.high == 0.5
 
 
-def _evaluation(name: str, predicted: Sequence[str], ids: str = "abcd") -> Evaluation:
-    summary = EvalSummary(
-        top1=0.5,
-        top5=None,
-        mean_class_accuracy=0.5,
-        evaluated=len(ids),
-        expected=len(ids),
-        split="test",
-        checkpoint="last",
-        clustering="cumulative",
-        clusters=8,
-        crops=1,
-        frames=100,
-        seconds=1.0,
-    )
-    labels = ("x", "x", "y", "y")[: len(ids)]
-    scores = np.full((len(ids), 2), 0.5)
-    table = PredictionsTable(tuple(ids), labels, tuple(predicted), ("x", "y"), scores)
-    return Evaluation(name, Path(name), summary, table, 12.0 if name == "first" else None)
-
-
 def test_differences_are_paired_by_video_whatever_the_order(tmp_path: Path) -> None:
     """Videos are found by their ids; gained and lost ones are named; tables and page hold them."""
-    first = _evaluation("first", "xyyx")  # right: a, c
-    other = _evaluation("<other>", "xxyy")  # right: all
+    first = sample_evaluation("first", "xyyx")  # right: a, c
+    other = sample_evaluation("<other>", "xxyy")  # right: all
     shuffled = PredictionsTable(
         *(("d", "c", "b", "a"), tuple("yyxx"), tuple("yyxx")), ("x", "y"), np.ones((4, 2))
     )
@@ -98,12 +76,12 @@ def test_differences_are_paired_by_video_whatever_the_order(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("other", "problem"),
     [
-        (_evaluation("other", "xxy", "abc"), "'d' is in first and not in other"),
-        (_evaluation("other", "xxyy", "abcz"), "'d' is in first and not in other"),
-        (_evaluation("other", "xxyy", "acbd"), "labels 'b' 'y', in first it is 'x'"),
+        (sample_evaluation("other", "xxy", "abc"), "'d' is in first and not in other"),
+        (sample_evaluation("other", "xxyy", "abcz"), "'d' is in first and not in other"),
+        (sample_evaluation("other", "xxyy", "acbd"), "labels 'b' 'y', in first it is 'x'"),
     ],
 )
 def test_evaluations_of_other_videos_are_refused(other: Evaluation, problem: str) -> None:
     """Other videos or labels are an error that names one of them."""
     with pytest.raises(ConfigError, match=problem):
-        compare_evaluations([_evaluation("first", "xyyx"), other])
+        compare_evaluations([sample_evaluation("first", "xyyx"), other])

@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 from clusters_samples import sample_clusters
-from page_samples import CLASSES, many_clusters, sample_report, with_logits, write_sample_page
+from page_samples import (
+    CLASSES,
+    many_clusters,
+    sample_comparison,
+    sample_report,
+    with_logits,
+    write_sample_page,
+)
 
 webdriver = pytest.importorskip("selenium.webdriver")
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402  # after the check
@@ -113,6 +120,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the report of an evaluation of three classes."""
     folder = tmp_path_factory.mktemp("report")
     return sample_report(folder, ["a", "b", "c"], [0, 0, 0, 1, 2], [0, 1, 1, 1, 0])
+
+
+@pytest.fixture(scope="module")
+def all_pages(
+    small: Path, report: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[Path, int | None]]:
+    """Return a page of each kind, with the number of the video to open in it."""
+    comparison = sample_comparison(tmp_path_factory.mktemp("comparison"))
+    return [(small, None), (small, 3), (report, None), (comparison, None)]
 
 
 def test_columns_sort_both_ways(browser: Any, small: Path) -> None:
@@ -277,9 +293,9 @@ def test_a_click_on_the_matrix_lists_its_videos(browser: Any, report: Path) -> N
 @pytest.mark.parametrize("width", [1400, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_serious_fault_of_accessibility(
-    browser: Any, small: Path, report: Path, width: int, scheme: str
+    browser: Any, all_pages: list[tuple[Path, int | None]], width: int, scheme: str
 ) -> None:
-    """axe-core finds none in the table, an opened video and a report; none is wider than the window."""
+    """axe-core finds none in any kind of page, and none is wider than the window."""
     if not AXE.is_file():
         pytest.skip(f"wants axe-core (npm install --prefix {sys.prefix} axe-core)")
     browser.execute_cdp_cmd(
@@ -291,7 +307,7 @@ def test_no_serious_fault_of_accessibility(
         {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
     )
     try:
-        for path, number in ((small, None), (small, 3), (report, None)):
+        for path, number in all_pages:
             page = Page(browser, path)
             page.run(AXE.read_text(encoding="utf-8"))
             if number is not None:
