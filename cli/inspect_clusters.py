@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import print_summary, print_timelines, reporter_of_this_process
-from cli.options import Frames, Overwrite, Training, flags_of, out_option
+from cli.options import Frames, Overwrite, Trainings, flags_of, out_option
 from fvar.config import InspectConfig
 from fvar.reporting import SilentReporter
 from fvar.settings import parse
@@ -23,14 +23,15 @@ _SHOWN = 12  # timelines
 @flags_of(
     InspectConfig,
     {
-        "Data": ["split", "limit", "frames_csv", "nearest", "allow_partial", "skip_incomplete"],
+        "Data": ["split", "limit", "allow_partial", "skip_incomplete"],
+        "Page": ["nearest", "segments", "tolerance", "frames_csv"],
         "Model": ["checkpoint"],
         "Machine": ["device", "workers", "cache", "cache_gb"],
     },
 )
 def inspect_clusters(
-    train: Training,
-    out: Annotated[Path | None, out_option("clusters-SPLIT in the training")] = None,
+    trains: Trainings,
+    out: Annotated[Path | None, out_option("clusters-SPLIT in the first training")] = None,
     frames: Frames = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON array instead of the timelines.")
@@ -40,21 +41,25 @@ def inspect_clusters(
 ) -> None:
     """Show which frames a training averages: a page with a filmstrip of each video, and tables.
 
+    Several trainings are shown side by side. An inspection that was interrupted goes on when it is run again.
+
     [bold]Examples[/bold]
 
     fvar inspect-clusters runs/ucf/train
 
     fvar inspect-clusters runs/ucf/train --limit 0 --nearest --out runs/ucf/all-clusters
+
+    fvar inspect-clusters runs/ucf/train runs/ucf-even/train --segments segments.csv
     """
     settings = parse(InspectConfig, flags, source="command line")
-    out_dir = out or inside(train, f"clusters-{settings.split}")
+    out_dir = out or inside(trains[0], f"clusters-{settings.split}")
 
     from fvar.stages import inspect_clusters as stage
     from fvar.store.clusters_file import read_clusters
 
     reporter = SilentReporter() if as_json else reporter_of_this_process()
     manifest = stage.inspect_clusters(
-        train, out_dir, settings, reporter, frames=frames, overwrite=overwrite
+        trains, out_dir, settings, reporter, frames=frames, overwrite=overwrite
     )
     if as_json:
         typer.echo(json.dumps([_row(video) for video in read_clusters(out_dir / stage.H5)]))

@@ -45,6 +45,15 @@ Training = Annotated[
 ]
 
 
+Trainings = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Folders that `fvar train` wrote; the page is that of the first.",
+        callback=lambda paths: [_training(path) for path in paths],
+    ),
+]
+
+
 def flags_of(
     config: type[Settings], panels: Mapping[str, Sequence[str]]
 ) -> Callable[[_Command], _Command]:

@@ -262,6 +262,10 @@ class InspectConfig(_CacheSettings):
     """Number of videos to show, spread evenly over the split; 0 shows all."""
     frames_csv: bool = False
     """Write frames.csv too, a row for each frame."""
+    segments: Annotated[str | None, Flag(default="none", is_path=True)] = None
+    """CSV of known segments (id, start_seconds, stop_seconds, name), to compare boundaries with."""
+    tolerance: float = Field(0.5, ge=0)
+    """How far a boundary may be from a known one to agree, s."""
     nearest: bool = False
     """Show the nearest training videos beside each mistake. This takes a pass over all training videos."""
     device: _Device = "auto"

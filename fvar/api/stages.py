@@ -164,7 +164,7 @@ def evaluate(
 
 def inspect_clusters(
     run: _PathLike,
-    *,
+    *others: _PathLike,
     out: _PathLike | None = None,
     frames: _PathLike | None = None,
     overwrite: bool = False,
@@ -173,7 +173,8 @@ def inspect_clusters(
 ) -> Result[ClustersSummary]:
     """Write tables, pictures and a page of a training's clusters, as ``fvar inspect-clusters`` does.
 
-    The arguments are those of `evaluate`; `settings` are any of `fvar.config.InspectConfig`.
+    The arguments are those of `evaluate`; `others` are trainings to show beside, `settings` are any of
+    `fvar.config.InspectConfig`.
 
     Raises:
         FvarError: As the command prints it.
@@ -181,7 +182,7 @@ def inspect_clusters(
     config = parse(InspectConfig, settings, source=_SOURCE)
     folder = inside(Path(run), f"clusters-{config.split}") if out is None else Path(out)
     manifest = inspect_stage.inspect_clusters(
-        *(Path(run), folder, config, _quiet(reporter)),
+        *([Path(run), *map(Path, others)], folder, config, _quiet(reporter)),
         frames=None if frames is None else Path(frames),
         overwrite=overwrite,
     )

@@ -1,42 +1,49 @@
 """Inspection: which frames of each video a trained recognizer averages, as tables, pictures and a page."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from fvar.config import InspectConfig
 from fvar.errors import ConfigError, InputError, stopped_by
-from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import StoredVideo
 from fvar.model.clusterings import load_clustering
-from fvar.model.recognizer import Inference
-from fvar.names import clustering_names
+from fvar.report.boundaries import (
+    KnownSegment,
+    compare_boundaries,
+    read_segments,
+    write_agreements,
+)
 from fvar.report.clusters_page.page import MAX_EMBEDDED, Row, write_page
-from fvar.report.clusters_page.video_pages import FILMSTRIPS, VIDEOS, NearVideo, VideoPages
-from fvar.reporting import Progress, Reporter
-from fvar.store.clusters_file import write_clusters, write_clusters_csv, write_frames_csv
-from fvar.store.files import remove_outputs
-from fvar.store.frame_store import FrameStore
+from fvar.report.clusters_page.video_pages import FILMSTRIPS, VIDEOS, VideoPages
+from fvar.reporting import Reporter
+from fvar.store.clusters_file import (
+    read_clusters,
+    write_clusters,
+    write_clusters_csv,
+    write_frames_csv,
+)
+from fvar.store.files import remove_outputs, run_folder
+from fvar.store.kept_clusters import KEPT, KeptClusters
 from fvar.store.manifest import ClustersManifest, ClustersSummary, check_out, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
-from fvar.store.video_clusters import VideoClusters
 from fvar.training.distributed import join_world
 from fvar.training.inputs import StoredFrames
-from fvar.training.metrics import label_name
-from fvar.training.neighbors import find_neighbors
-from fvar.training.predict import infer_clips
-from fvar.training.representer import Representer
-from fvar.training.trained_run import TrainedRun, open_trained_run
+from fvar.training.inspected_run import InspectedRun, open_inspected_run
+from fvar.training.neighbors import explain_mistakes
+from fvar.training.trained_run import TrainedRun
 
 H5, CSV, FRAMES_CSV, PAGE = "clusters.h5", "clusters.csv", "frames.csv", "index.html"
+BOUNDARIES = "boundaries.csv"
 
+_CHANGE_NOTHING = {"workers", "cache", "cache_gb"}  # settings
 _TORCH = ("torch", "torchcodec")
 _PACKAGES = (*_TORCH, "numpy", "h5py", "matplotlib", "pillow", "jinja2")
 
 
 def inspect_clusters(
-    train: Path,
+    trains: Sequence[Path],
     out_dir: Path,
     config: InspectConfig,
     reporter: Reporter,
@@ -44,150 +51,190 @@ def inspect_clusters(
     frames: Path | None = None,
     overwrite: bool = False,
 ) -> ClustersManifest:
-    """Show how a training clusters the videos of a split. The main process does it alone.
+    """Show how trainings cluster the videos of a split. The main process does it alone.
+
+    An inspection that was interrupted goes on where it was, if nothing has changed that its results
+    depend on.
+
+    Args:
+        trains: Folders or manifests that `fvar train` wrote, at least one; the page is that of the first,
+            and shows the clusters of the others beside.
+        out_dir: Gets the outputs.
+        config: The settings.
+        reporter: Receives messages and progress.
+        frames: Another extraction; None takes the one that each was trained on.
+        overwrite: Replace a complete inspection of the first training.
 
     Raises:
-        InputError: The input or a setting is wrong, or the training has no clusters; nothing was written.
-        StoppedError: The disk is full, or a video is damaged; a rerun starts again.
+        InputError: The input or a setting is wrong, or a training has no clusters; nothing was written.
+        StoppedError: The disk is full, or a video is damaged; a rerun goes on.
     """
     with join_world(config.device) as world:
         world.on_main(
-            lambda: check_out(out_dir, ClustersManifest, overwrite=overwrite, made_from=train)
+            lambda: check_out(out_dir, ClustersManifest, overwrite=overwrite, made_from=trains[0])
         )
-        run = open_trained_run(train, checkpoint=config.checkpoint, world=world)
-        _check_has_clusters(run, train)
-        stored = run.open_frames(frames, world)
-        videos = stored.videos(
-            config.split,
-            run.classes,
-            allow_partial=config.allow_partial,
-            skip_incomplete=config.skip_incomplete,
-        )
-        stored.report_skipped(reporter, [config.split], allow_partial=config.allow_partial)
-        stored.report_thinning(reporter)
-        representer = run.representer(config, world, reporter)
+        _check_different(trains)
+        known = read_segments(Path(config.segments)) if config.segments else {}
+        runs = [
+            open_inspected_run(train, config, world, reporter, frames=frames) for train in trains
+        ]
         return world.on_main(
-            lambda: _inspect(
-                run, representer, stored, videos, config, out_dir=out_dir, reporter=reporter
-            )
+            lambda: _inspect(runs, config, known, out_dir=out_dir, reporter=reporter)
         )
 
 
-def _check_has_clusters(run: TrainedRun, train: Path) -> None:
-    if run.config.clustering not in clustering_names():
-        raise ConfigError(
-            train,
-            f"was trained with --clustering {run.config.clustering}, which makes no clusters",
-            fix=f"inspect a training with one of: {', '.join(clustering_names())}",
-        )
+_Known = Mapping[str, Sequence[KnownSegment]]
 
 
 def _inspect(
-    run: TrainedRun,
-    representer: Representer,
-    frames: StoredFrames,
-    videos: Sequence[StoredVideo],
+    runs: Sequence[InspectedRun],
     config: InspectConfig,
+    known: _Known,
     *,
     out_dir: Path,
     reporter: Reporter,
 ) -> ClustersManifest:
     """Write the outputs and the manifest that completes the folder."""
-    shown = _spread(videos, config.limit)
-    old = [path for name in (FILMSTRIPS, VIDEOS) for path in (out_dir / name).glob("[0-9]*-*.*")]
-    remove_outputs(
+    first = runs[0]
+    shown = _spread(first.videos, config.limit)
+    _check_known(known, shown, config)
+    inputs = [input_file(out_dir, path) for run in runs for path in run.files]
+    if config.segments:
+        inputs.append(input_file(out_dir, Path(config.segments)))
+    kept = KeptClusters(
         out_dir,
-        [H5, CSV, FRAMES_CSV, PAGE, *(path.relative_to(out_dir).as_posix() for path in old)],
+        [
+            tool_versions(_PACKAGES)["fvar"],
+            config.model_dump(mode="json", exclude=_CHANGE_NOTHING),
+            [entry.sha256 for entry in inputs],
+            [video.id for video in shown],
+        ],
     )
-    inferred = infer_clips(
-        run.recognizer,
-        representer,
-        run.dataset(frames, shown, representer),
-        range(len(shown)),
-        precision=run.config.precision,
-        workers=config.workers,
-    )
-    explain = _nearest_videos(run, representer, frames, config, reporter)
+    if not kept.matches():
+        _clear(out_dir)
     pages = VideoPages(
         out_dir,
-        originals=_originals(frames, out_dir),
-        embed=len(shown) <= MAX_EMBEDDED,
+        [video.id for video in shown],
+        runs=[run.name for run in runs],
+        beside=len(shown) > MAX_EMBEDDED,
+        drafts=kept.folder,
+        originals=_originals(first.frames, out_dir),
+        known=known,
     )
-    with reporter.progress(f"inspect {config.split}", total=len(shown), unit="videos") as bar:
-        try:
-            write_clusters(out_dir / H5, _show_each(inferred, pages, run.classes, explain, bar))
-        except InputError as error:
-            if not pages.rows:
-                raise  # nothing was written
-            raise stopped_by(error, then="run again") from error
-    # The table is made from the file just written, so that both agree.
-    write_clusters_csv(out_dir / CSV, out_dir / H5)
-    tables = [H5, CSV]
+    _find_clusters(runs, shown, kept, pages, config, reporter)
+    files = _write_tables(runs, len(shown), kept, out_dir=out_dir)
+    outputs = [name for file in files.values() for name in (file.name, f"{file.stem}.csv")]
     if config.frames_csv:
         write_frames_csv(out_dir / FRAMES_CSV, out_dir / H5)
-        tables.append(FRAMES_CSV)
+        outputs.append(FRAMES_CSV)
+    agreements = {}
+    if known:
+        agreements = compare_boundaries(files, known, tolerance=config.tolerance)
+        write_agreements(out_dir / BOUNDARIES, agreements)
+        outputs.append(BOUNDARIES)
+    rows = [pages.row(number, found) for number, found in enumerate(read_clusters(out_dir / H5))]
     write_page(
         out_dir / PAGE,
-        pages.rows,
-        pages.embedded.items(),
-        explanation=load_clustering(run.config.clustering).EXPLANATION,
-        settings=_settings(run, config),
-        classes=run.classes,
-        num_available=len(videos),
+        rows,
+        pages.embedded(),
+        explanation=load_clustering(first.run.config.clustering).EXPLANATION,
+        settings=_settings(first.run, config),
+        classes=first.run.classes,
+        num_available=len(first.videos),
+        agreements=agreements,
     )
     manifest = ClustersManifest(
         versions=tool_versions(_PACKAGES),
-        classes=run.classes,
-        inputs=[input_file(out_dir, path) for path in (run.path, run.checkpoint, frames.path)],
-        outputs=[output_file(out_dir, name) for name in [*tables, PAGE, *pages.files]],
+        classes=first.run.classes,
+        inputs=inputs,
+        outputs=[output_file(out_dir, name) for name in [*outputs, PAGE, *pages.files]],
         config=config,
-        summary=_summary(run, pages.rows, config, num_available=len(videos)),
+        summary=_summary(first.run, rows, config, num_available=len(first.videos)),
     )
     write_manifest(out_dir, manifest)
+    kept.remove()
     return manifest
 
 
-_Explain = Callable[[EncodedClip, Inference], list[NearVideo]]
-"""Takes a video that was misread; returns the nearest training videos of the predicted and the true class."""
+def _check_different(trains: Sequence[Path]) -> None:
+    folders = [run_folder(train).resolve() for train in trains]
+    for at, train in enumerate(trains):
+        if folders[at] in folders[:at]:
+            raise ConfigError(train, "is named twice", fix="name each training once")
 
 
-def _nearest_videos(
-    run: TrainedRun,
-    representer: Representer,
-    frames: StoredFrames,
+def _check_known(known: _Known, shown: Sequence[StoredVideo], config: InspectConfig) -> None:
+    if config.segments and not any(video.id in known for video in shown):
+        raise ConfigError(
+            f"--segments {config.segments}",
+            f"names none of the {len(shown)} videos that are shown, like {shown[0].id!r}",
+            fix="give it the ids of the source CSV, or raise --limit",
+        )
+
+
+def _clear(out_dir: Path) -> None:
+    """Delete the outputs of an earlier inspection, and nothing else."""
+    patterns = [f"{folder}/[0-9]*-*.*" for folder in (FILMSTRIPS, VIDEOS)] + ["clusters-*.*"]
+    old = [path.relative_to(out_dir).as_posix() for p in patterns for path in out_dir.glob(p)]
+    remove_outputs(out_dir, [H5, CSV, FRAMES_CSV, BOUNDARIES, PAGE, KEPT, *old])
+
+
+def _find_clusters(
+    runs: Sequence[InspectedRun],
+    shown: Sequence[StoredVideo],
+    kept: KeptClusters,
+    pages: VideoPages,
     config: InspectConfig,
     reporter: Reporter,
-) -> _Explain | None:
-    """Return how to explain a mistake; None where nobody asked."""
-    if not config.nearest:
-        return None
-    videos = frames.videos(
-        "train",
-        run.classes,
-        allow_partial=config.allow_partial,
-        skip_incomplete=config.skip_incomplete,
+) -> None:
+    """Write the files of each video, and keep its clusters, unless an earlier command did."""
+    first = runs[0]
+    videos = [run.same_videos(shown, first=first.name) for run in runs]
+    numbers = [number for number in range(len(shown)) if not kept.has(number)]
+    if not numbers:
+        return
+    explain = explain_mistakes(first, config, reporter) if config.nearest else None
+    inferred = zip(
+        *(
+            run.infer([found[number] for number in numbers], workers=config.workers)
+            for run, found in zip(runs, videos, strict=True)
+        ),
+        strict=True,
     )
-    dataset = run.dataset(frames, videos, representer)
-    neighbors = find_neighbors(
-        run, representer, dataset, videos, workers=config.workers, reporter=reporter
-    )
-    store = FrameStore(frames.folder)
+    done = len(shown) - len(numbers)
+    with reporter.progress(f"inspect {config.split}", total=len(shown), unit="videos") as bar:
+        if done:
+            bar.advance(done, note="kept")
+        try:
+            for number, seen in zip(numbers, inferred, strict=True):
+                found = [run.clusters_of(*each) for run, each in zip(runs, seen, strict=True)]
+                clip, inference = seen[0]
+                wrong = explain is not None and found[0].verdict == "wrong"
+                near = explain(clip, inference) if explain and wrong else ()
+                pages.write(number, found, clip.video, near=near)
+                kept.write(number, found)
+                done += 1
+                bar.advance(note=clip.id)
+        except InputError as error:
+            if not done:
+                raise  # nothing was kept
+            raise stopped_by(error, then="run again: it goes on") from error
 
-    def explain(clip: EncodedClip, inference: Inference) -> list[NearVideo]:
-        labels = (int(inference.logits.argmax()), clip.label)
-        found = [neighbors.nearest(clip.id, inference, label) for label in labels]
-        return [
-            NearVideo(
-                id=near.video.id,
-                label=run.classes[near.video.label],
-                similarity=near.similarity,
-                video=store.read(near.video.shard, near.video.id),
-            )
-            for near in found
-            if near is not None
-        ]
 
-    return explain
+def _write_tables(
+    runs: Sequence[InspectedRun], count: int, kept: KeptClusters, *, out_dir: Path
+) -> dict[str, Path]:
+    """Write the tables of each run from what is kept; return the file of its clusters by its name."""
+    files = {}
+    for at, run in enumerate(runs):
+        h5, table = (
+            out_dir / (name if at == 0 else name.replace(".", f"-{at + 1}.")) for name in (H5, CSV)
+        )
+        write_clusters(h5, (kept.read(number)[at] for number in range(count)))
+        # The table is made from the file just written, so that both agree.
+        write_clusters_csv(table, h5)
+        files[run.name] = h5
+    return files
 
 
 def _originals(frames: StoredFrames, out_dir: Path) -> dict[str, str]:
@@ -215,33 +262,6 @@ def _spread(videos: Sequence[StoredVideo], limit: int | None) -> list[StoredVide
     """Return `limit` videos, evenly over the split: sources are often sorted by class."""
     count = len(videos) if limit is None else min(limit, len(videos))
     return [videos[place * len(videos) // count] for place in range(count)]
-
-
-def _show_each(
-    inferred: Iterable[tuple[EncodedClip, Inference]],
-    pages: VideoPages,
-    classes: Sequence[str],
-    explain: _Explain | None,
-    progress: Progress,
-) -> Iterator[VideoClusters]:
-    """Yield the clusters of each video once its pictures are written."""
-    for clip, inference in inferred:
-        clusters = VideoClusters(
-            id=clip.id,
-            label=label_name(clip.label, classes),
-            predicted=classes[int(inference.logits.argmax())],
-            boundaries=inference.boundaries,
-            step_distances=inference.step_distances,
-            num_bits=inference.num_bits,
-            pts_seconds=clip.video.pts_seconds,
-            fps=clip.video.fps,
-            logits=inference.cluster_logits.numpy(),
-        )
-        wrong = explain is not None and clusters.verdict == "wrong"
-        near = explain(clip, inference) if explain and wrong else ()
-        pages.add(clusters, clip.video, near=near)
-        progress.advance(note=clip.id)
-        yield clusters
 
 
 def _summary(

@@ -3,18 +3,20 @@
 Letters: N training videos, F features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fvar.loading.dataset import StoredVideo, VideoDataset
+from fvar.config import InspectConfig
+from fvar.loading.clip import EncodedClip
+from fvar.loading.dataset import StoredVideo
 from fvar.model.recognizer import Inference
+from fvar.report.clusters_page.video_pages import NearVideo
 from fvar.reporting import Reporter
-from fvar.training.predict import infer_clips
-from fvar.training.representer import Representer
-from fvar.training.trained_run import TrainedRun
+from fvar.store.frame_store import FrameStore
+from fvar.training.inspected_run import InspectedRun
 
 
 @dataclass(frozen=True)
@@ -52,26 +54,43 @@ def pooled(inference: Inference) -> Tensor:
     return inference.features.mean(dim=0)
 
 
-def find_neighbors(
-    run: TrainedRun,
-    representer: Representer,
-    dataset: VideoDataset,
-    videos: Sequence[StoredVideo],
-    *,
-    workers: int,
-    reporter: Reporter,
-) -> Neighbors:
-    """Compute the features of all training `videos`, those of `dataset`, in one pass over them."""
+Explain = Callable[[EncodedClip, Inference], list[NearVideo]]
+"""Takes a video that was misread; returns the nearest training videos of the predicted and the true class."""
+
+
+def explain_mistakes(inspected: InspectedRun, config: InspectConfig, reporter: Reporter) -> Explain:
+    """Return how to explain a mistake, after one pass over the training videos.
+
+    Raises:
+        ManifestError: A training video is not complete.
+    """
+    classes, frames = inspected.run.classes, inspected.frames
+    videos = frames.videos(
+        "train",
+        classes,
+        allow_partial=config.allow_partial,
+        skip_incomplete=config.skip_incomplete,
+    )
     features = []
     with reporter.progress("training videos", total=len(videos), unit="videos") as bar:
-        for clip, inference in infer_clips(
-            run.recognizer,
-            representer,
-            dataset,
-            range(len(videos)),
-            precision=run.config.precision,
-            workers=workers,
-        ):
+        for clip, inference in inspected.infer(videos, workers=config.workers):
             features.append(pooled(inference))
             bar.advance(note=clip.id)
-    return Neighbors(videos, torch.stack(features))
+    neighbors = Neighbors(videos, torch.stack(features))
+    store = FrameStore(frames.folder)
+
+    def explain(clip: EncodedClip, inference: Inference) -> list[NearVideo]:
+        labels = (int(inference.logits.argmax()), clip.label)
+        found = [neighbors.nearest(clip.id, inference, label) for label in labels]
+        return [
+            NearVideo(
+                id=near.video.id,
+                label=classes[near.video.label],
+                similarity=near.similarity,
+                video=store.read(near.video.shard, near.video.id),
+            )
+            for near in found
+            if near is not None
+        ]
+
+    return explain

@@ -44,8 +44,8 @@ FLAGS = {
         skip-incomplete resume overwrite
         out""",
     "eval": "split frames checkpoint device workers allow-partial skip-incomplete out overwrite",
-    "inspect-clusters": """split limit nearest frames-csv json frames checkpoint device workers
-        allow-partial out overwrite""",
+    "inspect-clusters": """split limit nearest segments tolerance frames-csv json frames checkpoint
+        device workers allow-partial out overwrite""",
     "predict": "windows hop threshold checkpoint allow-partial device workers out json overwrite",
     "features": "checkpoint allow-partial device workers out overwrite",
     "compare": "out overwrite",

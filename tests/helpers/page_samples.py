@@ -11,6 +11,7 @@ import numpy as np
 from clusters_samples import sample_clusters
 from training_samples import sample_pictures, sample_video
 
+from fvar.report.boundaries import Agreement, KnownSegment
 from fvar.report.clusters_page.page import write_page
 from fvar.report.clusters_page.video_pages import VideoPages
 from fvar.report.comparison import Evaluation, compare_evaluations
@@ -61,19 +62,33 @@ def write_sample_page(
     originals: dict[str, str] | None = None,
     text: str = "It is cut.",
     classes: tuple[str, ...] = CLASSES,
+    others: Sequence[list[VideoClusters]] = (),
+    known: dict[str, list[KnownSegment]] | None = None,
 ) -> Path:
     """Write the page of `videos` into `folder`, with its files, and return its path."""
-    pages = VideoPages(folder, originals=originals or {}, embed=embed)
-    for clusters in videos:
-        pages.add(clusters, sample_video(sample_pictures(clusters.id, clusters.num_frames)))
+    runs = [videos, *others]
+    pages = VideoPages(
+        folder,
+        [clusters.id for clusters in videos],
+        runs=[f"runs/{number}/train" for number in range(len(runs))],
+        beside=not embed,
+        drafts=folder / "unfinished",
+        originals=originals or {},
+        known=known or {},
+    )
+    for number, found in enumerate(zip(*runs, strict=True)):
+        pictures = sample_pictures(found[0].id, found[0].num_frames)
+        pages.write(number, found, sample_video(pictures))
+    agreement = Agreement(0.5).plus([1.0, 3.0], [1.2])
     write_page(
         folder / "index.html",
-        pages.rows,
-        pages.embedded.items(),
+        [pages.row(number, clusters) for number, clusters in enumerate(videos)],
+        pages.embedded(),
         explanation=text,
         settings={"clustering": "cumulative, k = 8", "checkpoint": text},
         classes=classes,
         num_available=1234,
+        agreements={"runs/0/train": agreement} if known else {},
     )
     return folder / "index.html"
 

@@ -21,6 +21,8 @@ from page_samples import (
     write_sample_page,
 )
 
+from fvar.report.boundaries import KnownSegment
+
 webdriver = pytest.importorskip("selenium.webdriver")
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402  # after the check
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -240,6 +242,33 @@ def test_a_cluster_plays(browser: Any, small: Path) -> None:
     page.find(".player > button").click()
     assert page.find(".player").get_attribute("data-playing") == ""
     page.check_quiet()
+
+
+def test_runs_side_by_side(browser: Any, tmp_path: Path) -> None:
+    """Every run is a band, as wide as the film, and known segments lie above; times are aligned."""
+    videos = many_clusters(2)
+    others = [with_logits(sample_clusters(v.num_frames, 2, id=v.id)) for v in videos]
+    known = {"clip-1": [KnownSegment(0.08, 0.2, NASTY), KnownSegment(0.2, 99, "later")]}
+    page = Page(browser, write_sample_page(tmp_path, videos, others=[others], known=known))
+    page.open(1)
+    names = [text.get_property("textContent") for text in page.all(".bands .name")]
+    assert names == ["known segments", "runs/0/train", "runs/1/train"]
+    boxes = [box.rect for box in page.all(".bands rect")]
+    tops = [round(box["y"]) for box in boxes]
+    bands = [[box for box in boxes if round(box["y"]) == top] for top in sorted(set(tops))]
+    assert [len(band) for band in bands] == [2, 8, 2]
+    film = page.find(".film").rect
+    ends = [(band[0]["x"], band[-1]["x"] + band[-1]["width"]) for band in bands[1:]]
+    for start, stop in ends:
+        assert start == pytest.approx(film["x"], abs=2)
+        assert stop == pytest.approx(film["x"] + film["width"], abs=2)
+    edge = bands[0][0]["x"] - film["x"]
+    assert edge == pytest.approx(film["width"] * 0.08 / videos[1].duration_seconds, abs=2)
+    assert len(page.all(".bands .edge")) == 2
+    assert NASTY in page.find(".bands").get_property("textContent")
+    page.check_quiet()
+    Page(browser, tmp_path / "index.html", "#video=0")
+    page.wait(lambda: len(page.all(".bands rect")) == 7)
 
 
 def test_videos_beside_the_page(browser: Any, large: Path) -> None:

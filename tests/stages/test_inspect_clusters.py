@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chain_samples import edit_manifest
@@ -23,6 +24,7 @@ import fvar.stages.inspect_clusters as stage
 from cli.main import app
 from fvar.config import InspectConfig
 from fvar.errors import ConfigError, FrameStoreError, ManifestError, StoppedError
+from fvar.report.clusters_page.video_pages import VideoPages
 from fvar.reporting import SilentReporter
 from fvar.stages.train import train
 from fvar.store.clusters_file import read_clusters
@@ -56,7 +58,7 @@ def _inspect(
 ) -> ClustersManifest:
     config, reporter = InspectConfig(device="cpu", workers=0, limit=limit), SilentReporter()
     return stage.inspect_clusters(
-        run / "train", out, config, reporter, frames=frames, overwrite=overwrite
+        [run / "train"], out, config, reporter, frames=frames, overwrite=overwrite
     )
 
 
@@ -96,7 +98,7 @@ def test_mistakes_have_their_nearest_training_videos(run: Path, tmp_path: Path) 
     """Of the predicted and of the true class, each with a picture; right ones have none."""
     out = tmp_path / "clusters"
     config = InspectConfig(device="cpu", workers=0, limit=None, nearest=True)
-    stage.inspect_clusters(run / "train", out, config, SilentReporter())
+    stage.inspect_clusters([run / "train"], out, config, SilentReporter())
     details = details_of((out / "index.html").read_text())
     videos = list(read_clusters(out / "clusters.h5"))
     assert {video.verdict for video in videos} == {"right", "wrong"}
@@ -118,7 +120,7 @@ def test_the_original_videos_are_linked_where_they_are(run: Path, tmp_path: Path
     edit_manifest(copy / "frames", "config.videos", str(videos))
     out = tmp_path / "clusters"
     config = InspectConfig(device="cpu", workers=0, limit=None)
-    stage.inspect_clusters(copy / "train", out, config, SilentReporter(), frames=copy / "frames")
+    stage.inspect_clusters([copy / "train"], out, config, SilentReporter(), frames=copy / "frames")
     details = details_of((out / "index.html").read_text())
     assert [details[n]["original"] for n in range(4)] == [
         None,
@@ -197,16 +199,120 @@ def test_a_training_without_clusters_is_refused(run: Path, tmp_path: Path, clust
 def test_a_broken_video_leaves_no_complete_run(
     run: Path, tmp_path: Path, at: int, error: type[Exception]
 ) -> None:
-    """It is named; the first one is wrong input, a later one stops the command. A rerun starts again."""
+    """It is named; the first one is wrong input, a later one stops the command. Another one starts again."""
     broken, out = ROWS[3 + at], tmp_path / "clusters"
     pictures = [*sample_pictures(broken.id, broken.num_frames - 1), b"not a picture"]
     videos = sample_videos(ROWS) | {broken.id: sample_video(pictures)}
     frames = write_frames(tmp_path / "broken" / "frames", ROWS, videos=videos)
     with pytest.raises(error, match=f"clip {at}"):
         _inspect(run, out, frames=frames, limit=None)
-    assert [path.name for path in out.glob("*")] == ["filmstrips"][:at]
+    assert sorted(path.name for path in out.glob("*")) == ["filmstrips", "unfinished"][: 2 * at]
     assert _inspect(run, out).summary.num_videos == 1
     assert len(list((out / "filmstrips").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_an_interrupted_inspection_goes_on(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The videos that were done are not read again, and the outputs are those of one that was not."""
+    out, write, written = tmp_path / "clusters", VideoPages.write, list[int]()
+
+    def stop_at(last: int) -> None:
+        def stopping(self: VideoPages, number: int, *rest: Any, **more: Any) -> None:
+            if number == last:
+                raise KeyboardInterrupt
+            written.append(number)
+            write(self, number, *rest, **more)
+
+        monkeypatch.setattr(VideoPages, "write", stopping)
+
+    stop_at(2)
+    with pytest.raises(KeyboardInterrupt):
+        _inspect(run, out, limit=None)
+    stop_at(99)
+    _inspect(run, out, limit=None)
+    assert written == [0, 1, 2, 3]
+    whole, files = run / "clusters", sorted(path.name for path in out.iterdir())
+    assert files == sorted(path.name for path in whole.iterdir())
+    for name in ("clusters.h5", "clusters.csv"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    details = [details_of((path / "index.html").read_text()) for path in (out, whole)]
+    for found in (detail for page in details for detail in page.values()):
+        found["runs"] = found["original"] = None  # paths
+    assert details[0] == details[1]
+
+    stop_at(2)
+    with pytest.raises(KeyboardInterrupt):
+        _inspect(run, out, limit=None, overwrite=True)
+    stop_at(99)
+    written.clear()
+    _inspect(run, out, limit=2)  # another setting: nothing that was kept is used
+    assert written == [0, 1]
+
+
+@pytest.fixture(scope="module")
+def even(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return another training on the same frames."""
+    out = tmp_path_factory.mktemp("even") / "train"
+    config = tiny_config(epochs=1, clustering="even", clusters=2)
+    train(run / "frames", out, config, SilentReporter())
+    return out
+
+
+def test_runs_are_shown_side_by_side(run: Path, even: Path, tmp_path: Path) -> None:
+    """The page holds the clusters of each in time; each has tables; known segments are compared."""
+    out, segments = tmp_path / "clusters", tmp_path / "segments.csv"
+    last = ROWS[-1].id
+    segments.write_text(f"id,start_seconds,stop_seconds,name\n{last},0,0.6,<b>wave\n")
+    config = InspectConfig(device="cpu", workers=0, limit=None, segments=str(segments), tolerance=0)
+    trains = [run / "train", even]
+    manifest = stage.inspect_clusters(trains, out, config, SilentReporter())
+    check_files(out / "manifest.json", manifest)
+    tables = {entry.path for entry in manifest.outputs}
+    assert {"clusters-2.h5", "clusters-2.csv", "boundaries.csv"} <= tables
+    assert len(manifest.inputs) == 3 + 3 + 1
+    alone = run / "clusters" / "clusters.csv"
+    assert (out / "clusters.csv").read_bytes() == alone.read_bytes()
+    others = list(read_clusters(out / "clusters-2.h5"))
+    assert [video.num_clusters for video in others] == [2, 2, 1, 2]
+    details = details_of((out / "index.html").read_text())
+    assert [band["name"] for band in details[3]["runs"]] == [str(path) for path in trains]
+    assert details[3]["runs"][1]["starts"] == pytest.approx(others[3].start_seconds.tolist())
+    assert [details[n]["known"] for n in (2, 3)] == [[], [[0, 0.6, "<b>wave"]]]
+    with (out / "boundaries.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == [*map(str, trains), "equal parts"]
+    assert [(row["videos"], row["found"], row["known"]) for row in rows] == [
+        ("1", "3", "1"),
+        ("1", "1", "1"),
+        ("1", "3", "1"),
+    ]
+    matches = 0.6 in others[3].start_seconds.round(9).tolist()
+    assert rows[1]["matched"] == str(int(matches))
+    assert "Boundaries and known segments" in (out / "index.html").read_text()
+    _inspect(run, out, overwrite=True)
+    assert not (out / "clusters-2.h5").exists()
+    assert not (out / "boundaries.csv").exists()
+
+
+def test_runs_of_other_videos_are_refused(run: Path, even: Path, tmp_path: Path) -> None:
+    """Before anything is written: a video that the second run lacks, a run twice, segments of no video."""
+    out = tmp_path / "clusters"
+    write_frames(tmp_path / "frames", ROWS[:-1])
+    train(tmp_path / "frames", tmp_path / "train", tiny_config(epochs=1), SilentReporter())
+    config = InspectConfig(device="cpu", workers=0, limit=None)
+    with pytest.raises(ManifestError, match=r"has no video '../clip 3 <b>' in this split, which "):
+        stage.inspect_clusters([run / "train", tmp_path / "train"], out, config, SilentReporter())
+    twice = [even, even / "manifest.json"]
+    with pytest.raises(ConfigError, match="is named twice"):
+        stage.inspect_clusters(twice, out, config, SilentReporter())
+    segments = tmp_path / "segments.csv"
+    segments.write_text("id,start_seconds,stop_seconds,name\nother,0,1,x\n")
+    config = InspectConfig(device="cpu", workers=0, segments=str(segments))
+    with pytest.raises(ConfigError, match="names none of the 4 videos that are shown"):
+        stage.inspect_clusters([run / "train"], out, config, SilentReporter())
+    assert not out.exists()
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def test_every_later_stage_says_it(tmp_path: Path) -> None:
     train(tmp_path / "frames", run, tiny_config(epochs=1), listeners[0])
     evaluate(run, tmp_path / "eval", EvalConfig(workers=0), listeners[1])
     config = InspectConfig(workers=0, limit=1)
-    inspect_clusters(run, tmp_path / "clusters", config, listeners[2])
+    inspect_clusters([run], tmp_path / "clusters", config, listeners[2])
     said = "frames thinned at extraction, kept: one frame in 4"
     assert [said in listener.lines for listener in listeners] == [True] * 3
 

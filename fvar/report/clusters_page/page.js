@@ -158,7 +158,7 @@
     fact("clusters ", video.boundaries.slice(1).map((stop, j) => stop - video.boundaries[j]).join(" · "));
     const player = makePlayer(video, now, show);
     const parts = [element("div", { className: "parts" }, player.box, scores(video, row))];
-    return [facts, curve(video, now, show, width), slider(video, now, show, width), film(video, width, player.play), ...parts, ...near(video)];
+    return [facts, curve(video, now, show, width), slider(video, now, show, width), film(video, width, player.play), ...sideBySide(video, width), ...parts, ...near(video)];
   };
 
   const clusterOf = (video, frame) => video.boundaries.findIndex((stop) => stop > frame) - 1;
@@ -274,6 +274,46 @@
       strip.append(button);
     }
     return strip;
+  };
+
+  // The clusters of every run, and known segments, one below the other in the same time.
+  const sideBySide = (video, width) => {
+    const { runs, known, pts, end } = video;
+    if (runs.length < 2 && !known.length) return [];
+    const edge = edgeOf(width), begin = pts[0], x = (time) => edge + (width - 2 * edge) * (time - begin) / ((end - begin) || 1);
+    const rows = runs.length + (known.length ? 1 : 0), high = 44, drawing = shape("svg", { viewBox: `0 0 ${width} ${rows * high}`, role: "img" });
+    drawing.style.height = `${rows * high}px`;
+    drawing.setAttribute("aria-label", "The clusters of each run in time");
+    const line = (at, name, what) => {
+      const text = shape("text", { x: edge, y: at * high + 14 });
+      text.append(shape("tspan", { class: "name" }, name), shape("tspan", {}, what ? `   ${what}` : ""));
+      drawing.append(text);
+    };
+    const part = (at, from, to, color, title) => {
+      const box = shape("rect", { x: x(from), y: at * high + 20, width: Math.max(x(to) - x(from) - 1, 1), height: 18, fill: color });
+      box.append(shape("title", {}, title));
+      drawing.append(box);
+    };
+    let at = 0;
+    if (known.length) {
+      line(at, "known segments");
+      for (const [start, stop, name] of known) {
+        const from = Math.min(Math.max(start, begin), end), to = Math.min(Math.max(stop, begin), end);
+        if (to <= from) continue;
+        part(at, from, to, "var(--bar)", `${name}, ${seconds(start)} to ${seconds(stop)}`);
+        if (x(to) - x(from) > 9 * name.length) drawing.append(shape("text", { class: "on", x: (x(from) + x(to)) / 2, y: at * high + 33 }, name));
+      }
+      at += 1;
+    }
+    for (const { name, what, starts, colors } of runs) {
+      line(at, name, what);
+      starts.forEach((from, j) => { const to = starts[j + 1] ?? end; part(at, from, to, colors[j], `cluster ${j}, ${seconds(from)} to ${seconds(to)}`); });
+      at += 1;
+    }
+    for (const time of new Set(known.flatMap(([start, stop]) => [start, stop]))) {
+      if (time > begin && time < end) drawing.append(shape("line", { class: "edge", x1: x(time), x2: x(time), y1: 18, y2: rows * high }));
+    }
+    return [element("h4", {}, "Side by side"), element("div", { className: "bands" }, drawing)];
   };
 
   // Plays a cluster: the original video where it is there and the browser reads it, else the stored frames.

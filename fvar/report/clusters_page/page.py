@@ -9,10 +9,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
+from fvar.report.boundaries import Agreement
 from fvar.report.clusters_page import charts
 from fvar.report.templates import load_template
 from fvar.store.files import atomic_open
@@ -60,30 +60,33 @@ class Row:
 def write_page(
     path: Path,
     rows: Sequence[Row],
-    details: Iterable[tuple[int, Mapping[str, Any]]],
+    details: Iterable[tuple[int, str]],
     *,
     explanation: str,
     settings: Mapping[str, str],
     classes: Sequence[str],
     num_available: int,
+    agreements: Mapping[str, Agreement],
 ) -> None:
     """Write the HTML file `path`.
 
     Args:
         path: The file, ``index.html``.
         rows: The inspected videos in order, at least one.
-        details: Number and detail of each video that the page holds; taken one at a time.
+        details: Number and detail, as `as_json` returns it, of each video that the page holds; taken one at
+            a time.
         explanation: How the clustering cuts a video, in a sentence.
         settings: Name and value of each setting at the top of the page, in order.
         classes: Names of the C classes.
         num_available: Number of videos in the split.
+        agreements: Of each run's boundaries with known segments, by its name; empty where none are known.
 
     Raises:
         StoppedError: The disk is full.
     """
     pieces = load_template("clusters_page/page.html.j2").generate(
         rows=rows,
-        details=((number, Markup(as_json(detail))) for number, detail in details),  # noqa: S704
+        details=((number, Markup(detail)) for number, detail in details),  # noqa: S704
         charts=charts.charts([row.sizes for row in rows]),
         geometry=charts,
         explanation=explanation,
@@ -96,6 +99,7 @@ def write_page(
         },
         meta=Markup(as_json({"classes": list(classes)})),  # noqa: S704
         num_beside=sum(row.detail is not None for row in rows),
+        agreements=agreements,
     )
     with atomic_open(path) as file:
         file.writelines(pieces)

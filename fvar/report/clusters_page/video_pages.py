@@ -1,13 +1,14 @@
 """What the page shows of each video: its row in the table, its filmstrip, its numbers and its sprite."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from fvar.report.boundaries import KnownSegment
 from fvar.report.clusters_page.page import Row, as_json
 from fvar.report.clusters_page.sprite import Sprite, draw_strip, make_sprite
 from fvar.report.colors import cluster_colors, ink_on
@@ -33,34 +34,47 @@ class NearVideo:
 
 
 class VideoPages:
-    """Writes the files of one video after the other, and keeps what the page itself will hold.
+    """Writes the files of each video, and tells what the page itself shows of it."""
 
-    Attributes:
-        rows: Of the table, one for each video so far.
-        embedded: What the page holds of opened videos, by number; empty where it lies beside.
-        files: Paths of all files written, from the folder.
-    """
-
-    def __init__(self, folder: Path, *, originals: Mapping[str, str], embed: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        ids: Sequence[str],
+        *,
+        runs: Sequence[str],
+        beside: bool,
+        drafts: Path,
+        originals: Mapping[str, str],
+        known: Mapping[str, Sequence[KnownSegment]],
+    ) -> None:
         """Write below `folder`.
 
         Args:
             folder: Of the page.
+            ids: Of all videos, in order.
+            runs: Names of the trainings; the first one's clusters are those of the page.
+            beside: Whether numbers and sprites of videos lie beside the page; else it holds them.
+            drafts: Folder of what the page will hold, until it is written.
             originals: Addresses of the video files that are there, by id.
-            embed: Whether the page holds the numbers and sprites of all videos.
+            known: Marked segments of some videos, by id.
         """
-        self._folder, self._originals, self._embed = folder, originals, embed
-        self.rows: list[Row] = []
-        self.embedded: dict[int, dict[str, Any]] = {}
-        self.files: list[str] = []
+        self._folder, self._beside, self._drafts = folder, beside, drafts
+        self._runs, self._originals, self._known = runs, originals, known
+        self._names = [f"{number:05d}-{slug(name)}" for number, name in enumerate(ids)]
 
-    def add(
-        self, clusters: VideoClusters, video: EncodedVideo, *, near: Sequence[NearVideo] = ()
+    def write(
+        self,
+        number: int,
+        runs: Sequence[VideoClusters],
+        video: EncodedVideo,
+        *,
+        near: Sequence[NearVideo] = (),
     ) -> None:
-        """Write the filmstrip of a video, and beside the page what is not embedded.
+        """Write the filmstrip of a video, its numbers and its sprite.
 
         Args:
-            clusters: Of the video.
+            number: From 0, its place among `ids`.
+            runs: Its clusters under each training.
             video: Its frames.
             near: Training videos to show beside it.
 
@@ -68,28 +82,73 @@ class VideoPages:
             InputError: A picture is damaged.
             StoppedError: The disk is full.
         """
-        number = len(self.rows)
-        name = f"{number:05d}-{slug(clusters.id)}"
+        clusters = runs[0]
 
         @cache
         def picture(frame: int) -> Picture:
             return decode_thumbnail(video.frame(frame), least=_LEAST)
 
-        filmstrip = f"{FILMSTRIPS}/{name}.png"
-        write_filmstrip(self._folder / filmstrip, clusters, lambda frame, _: picture(frame))
-        self.files.append(filmstrip)
+        write_filmstrip(
+            self._folder / self._filmstrip(number), clusters, lambda frame, _: picture(frame)
+        )
         sprite = make_sprite(clusters, picture)
-        script = None if self._embed else f"{VIDEOS}/{name}.js"
-        source = _as_address(sprite.webp) if script is None else f"{VIDEOS}/{name}.webp"
-        original = self._originals.get(clusters.id)
-        detail = _make_detail(clusters, sprite, source, original=original)
+        source = self._sprite(number) if self._beside else _as_address(sprite.webp)
+        detail = _make_detail(clusters, sprite, source)
+        detail["original"] = self._originals.get(clusters.id)
         detail["near"] = [_near(found) for found in near]
-        if script is None:
-            self.embedded[number] = detail
+        detail["known"] = [
+            [part.start_seconds, part.stop_seconds, part.name]
+            for part in self._known.get(clusters.id, ())
+        ]
+        detail["runs"] = [_band(*found) for found in zip(self._runs, runs, strict=True)]
+        if self._beside:
+            with atomic_path(self._folder / source) as temporary:
+                temporary.write_bytes(sprite.webp)
+            with atomic_open(self._folder / self._script(number)) as file:
+                file.write(f"fvarVideo({number}, {as_json(detail)});\n")
         else:
-            _write_detail(self._folder / script, number, detail, sprite)
-            self.files += [script, source]
-        self.rows.append(_make_row(clusters, number, filmstrip=filmstrip, detail=script))
+            with atomic_open(self._draft(number)) as file:
+                file.write(as_json(detail))
+
+    def row(self, number: int, clusters: VideoClusters) -> Row:
+        """Return the row of a video in the table."""
+        script = self._script(number) if self._beside else None
+        return _make_row(clusters, number, filmstrip=self._filmstrip(number), detail=script)
+
+    def embedded(self) -> Iterator[tuple[int, str]]:
+        """Yield what the page holds of each video, with its number; nothing where that lies beside."""
+        if not self._beside:
+            for number in range(len(self._names)):
+                yield number, self._draft(number).read_text(encoding="utf-8")
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of all files that are written, from the folder."""
+        numbers = range(len(self._names))
+        beside = [self._script, self._sprite] if self._beside else []
+        return [path(number) for number in numbers for path in (self._filmstrip, *beside)]
+
+    def _filmstrip(self, number: int) -> str:
+        return f"{FILMSTRIPS}/{self._names[number]}.png"
+
+    def _script(self, number: int) -> str:
+        return f"{VIDEOS}/{self._names[number]}.js"
+
+    def _sprite(self, number: int) -> str:
+        return f"{VIDEOS}/{self._names[number]}.webp"
+
+    def _draft(self, number: int) -> Path:
+        return self._drafts / f"{number:05d}.json"
+
+
+def _band(run: str, clusters: VideoClusters) -> dict[str, Any]:
+    """Return the clusters of a video under one training, as a band in time."""
+    return {
+        "name": run,
+        "what": f"{clusters.predicted}, {clusters.verdict}",
+        "starts": clusters.start_seconds.round(_DIGITS).tolist(),
+        "colors": cluster_colors(clusters.num_clusters),
+    }
 
 
 def _near(found: NearVideo) -> dict[str, Any]:
@@ -136,16 +195,13 @@ def _stripes(clusters: VideoClusters) -> str:
     return f"linear-gradient(90deg, {', '.join(parts)})"
 
 
-def _make_detail(
-    clusters: VideoClusters, sprite: Sprite, source: str, *, original: str | None = None
-) -> dict[str, Any]:
+def _make_detail(clusters: VideoClusters, sprite: Sprite, source: str) -> dict[str, Any]:
     """Return what the page shows of an opened video, as JSON can hold it.
 
     Args:
         clusters: Of the video.
         sprite: Its pictures.
         source: Address of the sprite's picture.
-        original: Address of the video file; None if it is not there.
     """
     colors = cluster_colors(clusters.num_clusters)
     each, whole = clusters.cluster_scores, clusters.scores
@@ -160,22 +216,9 @@ def _make_detail(
         "scores": None if each is None else each.round(_DIGITS).tolist(),
         "whole": None if whole is None else whole.round(_DIGITS).tolist(),
         "sprite": sprite.layout(source),
-        "original": original,
     }
 
 
 def _as_address(webp: bytes) -> str:
     """Return a picture as an address that holds it."""
     return f"data:image/webp;base64,{base64.b64encode(webp).decode('ascii')}"
-
-
-def _write_detail(path: Path, number: int, detail: Mapping[str, Any], sprite: Sprite) -> None:
-    """Write the script `path` of an opened video, and its sprite beside it, with the suffix .webp.
-
-    Raises:
-        StoppedError: The disk is full.
-    """
-    with atomic_path(path.with_suffix(".webp")) as temporary:
-        temporary.write_bytes(sprite.webp)
-    with atomic_open(path) as file:
-        file.write(f"fvarVideo({number}, {as_json(detail)});\n")

@@ -99,7 +99,7 @@ def test_evaluation_and_inspection_share_them(
     assert read_ids == []
     monkeypatch.setattr(EncodedClip, "pictures", lambda *_: pytest.fail("the stem runs"))
     inspect_clusters(
-        run, out / "three", InspectConfig(device="cpu"), SilentReporter(), frames=frames
+        [run], out / "three", InspectConfig(device="cpu"), SilentReporter(), frames=frames
     )
     monkeypatch.undo()
     never = EvalConfig(device="cpu", cache=False)
@@ -107,7 +107,7 @@ def test_evaluation_and_inspection_share_them(
     tables = [(out / name / "predictions.csv").read_bytes() for name in ("one", "two", "four")]
     assert tables[0] == tables[1] == tables[2]
     fresh = InspectConfig(device="cpu", cache=False)
-    inspect_clusters(run, out / "five", fresh, SilentReporter(), frames=frames)
+    inspect_clusters([run], out / "five", fresh, SilentReporter(), frames=frames)
     for name in ("clusters.h5", "clusters.csv"):
         assert (out / "three" / name).read_bytes() == (out / "five" / name).read_bytes()
 
