@@ -30,6 +30,7 @@ from fvar.reporting import Reporter, SilentReporter
 _PLAIN_LINE_EVERY_SECONDS = 10.0
 _ROUNDING = 1e-6  # parts of a unit may be counted
 _BLOCKS = 48  # of a timeline
+_NAME_WIDTH = 24  # letters of a video's name beside it, at most
 _WARNINGS = 5  # printed of each kind; manifest.json or the CSV holds them all
 
 
@@ -187,15 +188,21 @@ def print_timelines(videos: Iterable[tuple[str, str, Sequence[float]]]) -> None:
     """Print a line for each video: its name, the fractions of its parts as colored blocks, and a remark."""
     if not _is_main_process():
         return
+    rows, console = list(videos), OutputConsole()
+    names, remarks = ([one_line(row[at]) for row in rows] for at in (0, 1))
+    name_width = min(max(map(len, names), default=0), _NAME_WIDTH)
+    room = console.width - name_width - max(map(len, remarks), default=0) - 4  # between columns
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, remark, parts in videos:
-        table.add_row(Text(one_line(name), overflow="ellipsis"), _blocks(parts), one_line(remark))
-    OutputConsole().print(table)
+    table.add_column(width=name_width, no_wrap=True, overflow="ellipsis")
+    for name, remark, (_, _, parts) in zip(names, remarks, rows, strict=True):
+        blocks = _blocks(parts, width=max(min(room, _BLOCKS), 8))
+        table.add_row(Text(name, overflow="ellipsis"), blocks, remark)
+    console.print(table)
 
 
-def _blocks(parts: Sequence[float]) -> Text:
+def _blocks(parts: Sequence[float], *, width: int) -> Text:
     """Return the parts side by side: dark and light blocks in turn, so that they show without color too."""
-    edges = [round(_BLOCKS * sum(parts[:at])) for at in range(len(parts) + 1)]
+    edges = [round(width * sum(parts[:at])) for at in range(len(parts) + 1)]
     text = Text()
     for at, color in enumerate(cluster_colors(len(parts))):
         text.append("█▓"[at % 2] * (edges[at + 1] - edges[at]), style=color)

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cli.console import ConsoleReporter, print_error, print_summary, reporter_of_this_process
+from cli.console import (
+    ConsoleReporter,
+    print_error,
+    print_summary,
+    print_timelines,
+    reporter_of_this_process,
+)
 from fvar.reporting import SilentReporter
 from fvar.store.files import beside
 
@@ -107,6 +113,22 @@ def test_summary_shows_figures_folder_and_next_step(
     assert lines[2].strip().startswith("[x]")
     assert SHOWN in lines[2]
     assert lines[-3:] == ["wrote " + "o" * 150, r"next: fvar 'a \nx'", r"z\n"]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_timelines_fit_the_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Long names are cut, parts never: the same number of blocks in every line."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_timelines([("a [b]" * 9, "push, no label", [0.25, 0.75]), ("c", "kick, right", [1.0])])
+    first, second = capsys.readouterr().out.splitlines()
+    assert len(first) <= columns
+    assert first.startswith("a [b]a [b]a [b]a [b]a […")
+    assert "push, no label" in first
+    blocks = second.count("█")
+    assert blocks == first.count("█") + first.count("▓") == min(columns - 42, 48)
+    assert first.count("█") == round(blocks / 4)
 
 
 def test_error_is_a_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

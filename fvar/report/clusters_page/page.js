@@ -300,14 +300,14 @@
       for (const [start, stop, name] of known) {
         const from = Math.min(Math.max(start, begin), end), to = Math.min(Math.max(stop, begin), end);
         if (to <= from) continue;
-        part(at, from, to, "var(--bar)", `${name}, ${seconds(start)} to ${seconds(stop)}`);
+        part(at, from, to, "var(--bar)", `${name}, ${seconds(start - begin)} to ${seconds(stop - begin)}`);
         if (x(to) - x(from) > 9 * name.length) drawing.append(shape("text", { class: "on", x: (x(from) + x(to)) / 2, y: at * high + 33 }, name));
       }
       at += 1;
     }
     for (const { name, what, starts, colors } of runs) {
       line(at, name, what);
-      starts.forEach((from, j) => { const to = starts[j + 1] ?? end; part(at, from, to, colors[j], `cluster ${j}, ${seconds(from)} to ${seconds(to)}`); });
+      starts.forEach((from, j) => { const to = starts[j + 1] ?? end; part(at, from, to, colors[j], `cluster ${j}, ${seconds(from - begin)} to ${seconds(to - begin)}`); });
       at += 1;
     }
     for (const time of new Set(known.flatMap(([start, stop]) => [start, stop]))) {
