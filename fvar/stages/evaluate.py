@@ -208,7 +208,7 @@ def _write_report(
     )
     top5 = [] if summary.top5 is None else [("top-5", f"{summary.top5:.1%}", "class among five")]
     report = RunReport(
-        title=f"Evaluation of {run.path.parent.resolve().name}",
+        title=f"Evaluation of {Path(*run.path.parent.resolve().parts[-2:]).as_posix()}",
         figures=[
             ("top-1", f"{summary.top1:.1%}", f"of {summary.labelled:,} videos"),
             *top5,

@@ -156,7 +156,7 @@
     fact("frames ", String(video.pts.length));
     fact("seconds ", (video.end - video.pts[0]).toFixed(2));
     fact("clusters ", video.boundaries.slice(1).map((stop, j) => stop - video.boundaries[j]).join(" · "));
-    const player = makePlayer(video, now, show);
+    const player = makePlayer(video, now, show, width);
     const parts = [element("div", { className: "parts" }, player.box, scores(video, row))];
     return [facts, curve(video, now, show, width), slider(video, now, show, width), film(video, width, player.play), ...sideBySide(video, width), ...parts, ...near(video)];
   };
@@ -317,9 +317,9 @@
   };
 
   // Plays a cluster: the original video where it is there and the browser reads it, else the stored frames.
-  const makePlayer = (video, now, show) => {
+  const makePlayer = (video, now, show, width) => {
     const { pts, boundaries, end, sprite } = video, box = element("div", { className: "player" });
-    const wide = Math.min(200, 1.6 * sprite.tile_width), frame = tile(video, 0, wide), mean = tile(video, sprite.frames.length, wide);
+    const wide = Math.min(200, 1.6 * sprite.tile_width, (width - 10) / 2), frame = tile(video, 0, wide), mean = tile(video, sprite.frames.length, wide);
     const caption = element("figcaption"), mean_caption = element("figcaption");
     const pictures = element("div", { className: "pictures" }, element("figure", {}, frame, caption), element("figure", {}, mean, mean_caption));
     const film_box = element("div"), stop = element("button", { type: "button", hidden: true }, "Stop");
