@@ -212,7 +212,7 @@ def test_an_opened_video(browser: Any, small: Path) -> None:
     lasts = clusters.stop_seconds - clusters.start_seconds
     assert widths == pytest.approx((lasts / lasts.sum() * sum(widths)).tolist(), abs=3)
     drawing = page.find(".curve svg")
-    ActionChains(browser).move_to_element_with_offset(drawing, 0, 0).perform()
+    ActionChains(browser).move_to_element_with_offset(drawing, -8, 0).perform()
     assert "frame 15," in page.find(".tip").text
     assert f"cluster {clusters.assignment[15]}," in page.find(".tip").text
     shown = page.run("return document.querySelector('.tip .tile').style.backgroundPosition")
