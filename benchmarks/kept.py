@@ -25,7 +25,8 @@ from measuring import fastest, jpeg_clip, print_machine, print_table, recognizer
 
 from fvar.model.interface import Representations
 from fvar.model.recognizer import Recognizer
-from fvar.store.manifest import PredictionsManifest, read_manifest
+from fvar.store.manifest import PredictionsManifest
+from fvar.store.manifest_file import read_manifest
 from fvar.training.representer import Representer
 
 NETWORK = ["--backbone", "mobilenet_v2", "--size", "112"]

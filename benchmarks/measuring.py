@@ -26,7 +26,8 @@ from fvar.model.build import build_recognizer, build_sweep
 from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.store.encoded_video import EncodedVideo
-from fvar.store.manifest import FramesManifest, read_manifest
+from fvar.store.manifest import FramesManifest
+from fvar.store.manifest_file import read_manifest
 from fvar.system import keep_freed_memory
 
 PICTURE = (256, 344)  # height and width of stored pictures, px; 15 to 20 KB each

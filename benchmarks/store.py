@@ -22,7 +22,8 @@ from torchcodec.decoders import decode_jpeg
 from fvar.loading.dataset import StoredVideo
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.frame_store import FrameStore, write_shard
-from fvar.store.manifest import FramesManifest, read_manifest
+from fvar.store.manifest import FramesManifest
+from fvar.store.manifest_file import read_manifest
 
 CHUNK = 16  # frames decoded at once, the default of chunk_frames
 MADE_UP = (20, 100)  # videos, frames of each

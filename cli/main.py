@@ -8,19 +8,19 @@ from typing import Annotated
 import typer
 
 import fvar
-from cli.compare import compare
-from cli.doctor import doctor
-from cli.eval import evaluate
+from cli.commands.compare import compare
+from cli.commands.doctor import doctor
+from cli.commands.eval import evaluate
+from cli.commands.export import export
+from cli.commands.extract import extract
+from cli.commands.features import features
+from cli.commands.inspect_clusters import inspect_clusters
+from cli.commands.manifest import app as manifest
+from cli.commands.predict import predict
+from cli.commands.toy import toy
+from cli.commands.train import train
+from cli.commands.verify import verify
 from cli.exit_codes import Boundary
-from cli.export import export
-from cli.extract import extract
-from cli.features import features
-from cli.inspect_clusters import inspect_clusters
-from cli.manifest import app as manifest
-from cli.predict import predict
-from cli.toy import toy
-from cli.train import train
-from cli.verify import verify
 
 app = typer.Typer(
     cls=Boundary,

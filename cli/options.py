@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from fvar.config import Flag, OneOf
 from fvar.settings import Settings
-from fvar.store.manifest import locate
+from fvar.store.manifest_file import locate
 
 _Command = Callable[..., None]
 

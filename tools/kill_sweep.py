@@ -20,7 +20,8 @@ from fvar.config import ExtractConfig
 from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract
 from fvar.store.frame_store import FrameStore
-from fvar.store.manifest import FramesManifest, read_manifest
+from fvar.store.manifest import FramesManifest
+from fvar.store.manifest_file import read_manifest
 
 NAMES = ["plain.mp4", "b frames.avi", "vfr.mp4", "turned.mp4", "wide pixels.mp4", "plain.mkv"]
 

@@ -7,18 +7,13 @@ from typing import Any
 import numpy.typing as npt
 
 from fvar.errors import ManifestError
-from fvar.store import clusters_file
+from fvar.store.clusters import clusters_file
+from fvar.store.clusters.video_clusters import VideoClusters
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.frame_store import FrameStore
-from fvar.store.manifest import (
-    ClustersManifest,
-    FramesManifest,
-    PredictionsManifest,
-    locate,
-    read_manifest,
-)
+from fvar.store.manifest import ClustersManifest, FramesManifest, PredictionsManifest
+from fvar.store.manifest_file import locate, read_manifest
 from fvar.store.predictions_file import read_predictions_csv
-from fvar.store.video_clusters import VideoClusters
 
 _PathLike = str | Path
 

@@ -27,7 +27,8 @@ from fvar.reporting import Progress, Reporter
 from fvar.sources.source_csv import SourceRow, class_names, read_source
 from fvar.sources.suspicions import check_label_forms, odd_labels, paths_of, repeated_videos
 from fvar.store.files import check_out_dir, remove_outputs, sole_writer
-from fvar.store.manifest import FramesManifest, FramesSummary, InputFile, check_out, write_manifest
+from fvar.store.manifest import FramesManifest, FramesSummary, InputFile
+from fvar.store.manifest_file import check_out, write_manifest
 from fvar.store.provenance import input_file, tool_versions
 
 _PACKAGES = ("av", "h5py", "imageio-ffmpeg", "numpy")

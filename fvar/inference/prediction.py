@@ -14,9 +14,9 @@ from fvar.errors import ConfigError
 from fvar.model.recognizer import Inference
 from fvar.report.pictures.filmstrip import draw_filmstrip
 from fvar.report.pictures.thumbnails import decode_thumbnail
+from fvar.store.clusters.video_clusters import VideoClusters, last_frame_seconds
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.manifest import Status
-from fvar.store.video_clusters import VideoClusters, last_frame_seconds
 
 Scores = npt.NDArray[np.float32]  # (C,), softmax
 

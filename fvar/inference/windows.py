@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from fvar.inference.prediction import Segment, make_segment
+from fvar.store.clusters.video_clusters import last_frame_seconds
 from fvar.store.encoded_video import EncodedVideo
-from fvar.store.video_clusters import last_frame_seconds
 
 Span = tuple[int, int]  # frames [start, stop)
 

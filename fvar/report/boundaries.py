@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fvar.errors import InputError
-from fvar.store.clusters_file import read_clusters
+from fvar.store.clusters.clusters_file import read_clusters
+from fvar.store.clusters.video_clusters import VideoClusters
 from fvar.store.files import atomic_open
-from fvar.store.video_clusters import VideoClusters
 
 SEGMENT_COLUMNS = ("id", "start_seconds", "stop_seconds", "name")
 EQUAL_PARTS = "equal parts"  # in place of a run's name

@@ -17,11 +17,8 @@ from fvar.store.manifest import (
     ComparisonManifest,
     ComparisonSummary,
     PredictionsManifest,
-    check_out,
-    locate,
-    read_manifest,
-    write_manifest,
 )
+from fvar.store.manifest_file import check_out, locate, read_manifest, write_manifest
 from fvar.store.predictions_file import read_predictions_csv
 from fvar.store.provenance import check_files, input_file, output_file, tool_versions
 

@@ -24,7 +24,8 @@ from fvar.report.run_report import (
 from fvar.reporting import Reporter
 from fvar.store.files import remove_outputs
 from fvar.store.hashing import sha256_of
-from fvar.store.manifest import EvalSummary, PredictionsManifest, check_out, write_manifest
+from fvar.store.manifest import EvalSummary, PredictionsManifest
+from fvar.store.manifest_file import check_out, write_manifest
 from fvar.store.provenance import input_file, made_from, output_file, tool_versions
 from fvar.training.distributed import join_world
 from fvar.training.inputs import StoredFrames

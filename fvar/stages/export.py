@@ -6,14 +6,8 @@ from fvar.config import ExportConfig
 from fvar.inference.export import NAMES, check_exportable, export_settings, write_export
 from fvar.reporting import Reporter
 from fvar.store.files import remove_outputs
-from fvar.store.manifest import (
-    ExportManifest,
-    ExportSummary,
-    PredictionsManifest,
-    check_out,
-    read_manifest,
-    write_manifest,
-)
+from fvar.store.manifest import ExportManifest, ExportSummary, PredictionsManifest
+from fvar.store.manifest_file import check_out, read_manifest, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.training.distributed import join_world
 from fvar.training.trained_run import TrainedRun, open_trained_run

@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 from fvar.config import InspectConfig
 from fvar.errors import ConfigError, InputError, stopped_by
+from fvar.inference.inspected_run import InspectedRun, open_inspected_run
+from fvar.inference.neighbors import explain_mistakes
 from fvar.loading.dataset import StoredVideo
 from fvar.model.clusterings import load_clustering
 from fvar.report.boundaries import (
@@ -18,20 +20,19 @@ from fvar.report.boundaries import (
 from fvar.report.clusters_page.page import MAX_EMBEDDED, Row, write_page
 from fvar.report.clusters_page.video_pages import FILMSTRIPS, VIDEOS, VideoPages
 from fvar.reporting import Reporter
-from fvar.store.clusters_file import (
+from fvar.store.clusters.clusters_file import (
     read_clusters,
     write_clusters,
     write_clusters_csv,
     write_frames_csv,
 )
+from fvar.store.clusters.kept_clusters import KEPT, KeptClusters
 from fvar.store.files import remove_outputs, run_folder
-from fvar.store.kept_clusters import KEPT, KeptClusters
-from fvar.store.manifest import ClustersManifest, ClustersSummary, check_out, write_manifest
+from fvar.store.manifest import ClustersManifest, ClustersSummary
+from fvar.store.manifest_file import check_out, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.training.distributed import join_world
 from fvar.training.inputs import StoredFrames
-from fvar.training.inspected_run import InspectedRun, open_inspected_run
-from fvar.training.neighbors import explain_mistakes
 from fvar.training.trained_run import TrainedRun
 
 H5, CSV, FRAMES_CSV, PAGE = "clusters.h5", "clusters.csv", "frames.csv", "index.html"

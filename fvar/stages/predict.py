@@ -13,12 +13,8 @@ from fvar.inference.videos import find_videos
 from fvar.inference.windows import merge_windows
 from fvar.reporting import Reporter
 from fvar.store.encoded_video import EncodedVideo
-from fvar.store.manifest import (
-    TimelinesManifest,
-    TimelinesSummary,
-    check_out,
-    write_manifest,
-)
+from fvar.store.manifest import TimelinesManifest, TimelinesSummary
+from fvar.store.manifest_file import check_out, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
 
 _PACKAGES = ("torch", "torchcodec", "numpy", "av", "imageio-ffmpeg")

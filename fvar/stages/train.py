@@ -23,13 +23,8 @@ from fvar.report.pictures.history import write_curves
 from fvar.reporting import Reporter
 from fvar.settings import parse
 from fvar.store.files import MANIFEST_NAME, is_complete, remove_leftovers, remove_outputs
-from fvar.store.manifest import (
-    CheckpointManifest,
-    TrainSummary,
-    check_out,
-    read_manifest,
-    write_manifest,
-)
+from fvar.store.manifest import CheckpointManifest, TrainSummary
+from fvar.store.manifest_file import check_out, read_manifest, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.training.batches import TrainingSet
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint

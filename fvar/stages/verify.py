@@ -21,9 +21,8 @@ from fvar.store.manifest import (
     OutputFile,
     StageManifest,
     VideoEntry,
-    locate,
-    read_manifest,
 )
+from fvar.store.manifest_file import locate, read_manifest
 from fvar.store.provenance import file_faults, rerun
 
 _REPORTED = 20  # faults reported as they are found; the verdict holds them all

@@ -9,13 +9,8 @@ from pathlib import Path
 from fvar.errors import ManifestError
 from fvar.store.files import MANIFEST_NAME
 from fvar.store.hashing import sha256_of
-from fvar.store.manifest import (
-    FramesManifest,
-    InputFile,
-    OutputFile,
-    StageManifest,
-    read_manifest,
-)
+from fvar.store.manifest import FramesManifest, InputFile, OutputFile, StageManifest
+from fvar.store.manifest_file import read_manifest
 
 
 def output_file(folder: Path, name: str) -> OutputFile:

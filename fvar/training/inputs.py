@@ -10,7 +10,8 @@ from fvar.errors import ManifestError
 from fvar.loading.dataset import StoredVideo
 from fvar.reporting import Reporter
 from fvar.store.hashing import sha256_of
-from fvar.store.manifest import FramesManifest, OutputFile, VideoEntry, locate, read_manifest
+from fvar.store.manifest import FramesManifest, OutputFile, VideoEntry
+from fvar.store.manifest_file import locate, read_manifest
 from fvar.store.provenance import check_files
 from fvar.training.distributed import World
 

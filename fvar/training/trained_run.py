@@ -13,7 +13,8 @@ from fvar.model.interface import Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Reporter
 from fvar.store.files import is_complete
-from fvar.store.manifest import CheckpointManifest, FramesManifest, locate, read_manifest
+from fvar.store.manifest import CheckpointManifest, FramesManifest
+from fvar.store.manifest_file import locate, read_manifest
 from fvar.store.provenance import check_files
 from fvar.training.checkpoint import BEST, LAST, load_checkpoint
 from fvar.training.distributed import World

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-import cli.manifest
+import cli.commands.manifest
 from cli.main import app
 from fvar.sources import importers
 from fvar.sources.source_csv import read_source
@@ -128,7 +128,7 @@ def test_an_importer_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(importers, "__path__", [*importers.__path__, str(tmp_path)])
     (tmp_path / "mine2.txt").write_text("v.mp4\n")
     out = tmp_path / "mine.csv"
-    commands = importlib.reload(cli.manifest).app
+    commands = importlib.reload(cli.commands.manifest).app
     arguments = ("mine", "--annotations", tmp_path, "--split-number", 2, "--out", out)
     result = CliRunner().invoke(commands, list(map(str, arguments)))
     assert result.exit_code == 0, result.output

@@ -17,7 +17,8 @@ from fvar.errors import ConfigError, FvarError, ManifestError, SourceError
 from fvar.recipes.resolve import load_config_file, train_config
 from fvar.settings import parse
 from fvar.sources.source_csv import read_source
-from fvar.store.manifest import FramesManifest, read_manifest
+from fvar.store.manifest import FramesManifest
+from fvar.store.manifest_file import read_manifest
 from fvar.store.provenance import check_files
 
 _HEADER = "id,video,label,split"

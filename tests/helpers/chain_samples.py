@@ -15,8 +15,8 @@ from fvar.store.manifest import (
     EvalSummary,
     PredictionsManifest,
     TrainSummary,
-    write_manifest,
 )
+from fvar.store.manifest_file import write_manifest
 from fvar.store.provenance import input_file, output_file
 
 FOLDERS = ("frames", "train", "eval", "clusters")

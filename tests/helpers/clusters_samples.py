@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from fvar.store.video_clusters import VideoClusters
+from fvar.store.clusters.video_clusters import VideoClusters
 
 Picture = npt.NDArray[np.uint8]
 

@@ -17,9 +17,9 @@ from fvar.report.clusters_page.video_pages import VideoPages
 from fvar.report.comparison import Evaluation, compare_evaluations
 from fvar.report.comparison_page import draw_comparison, write_comparison_page
 from fvar.report.run_report import RunReport, Verdicts, write_run_report
+from fvar.store.clusters.video_clusters import VideoClusters
 from fvar.store.manifest import EvalSummary
 from fvar.store.predictions_file import PredictionsTable
-from fvar.store.video_clusters import VideoClusters
 
 CLASSES = ("left", "right", "up", "down")
 NASTY = "<script>alert(1)</script> & \"x\" 'y' ]]> {{ 7*7 }}"

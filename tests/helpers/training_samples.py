@@ -19,7 +19,8 @@ from fvar.reporting import SilentReporter
 from fvar.stages.train import train
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.frame_store import VideoHeader, write_shard
-from fvar.store.manifest import FramesManifest, FramesSummary, Status, VideoEntry, write_manifest
+from fvar.store.manifest import FramesManifest, FramesSummary, Status, VideoEntry
+from fvar.store.manifest_file import write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.training.checkpoint import Checkpoint, load_checkpoint
 

@@ -18,7 +18,7 @@ from fvar.report.boundaries import (
     read_segments,
     write_agreements,
 )
-from fvar.store.clusters_file import write_clusters
+from fvar.store.clusters.clusters_file import write_clusters
 
 HEADER = "id,start_seconds,stop_seconds,name\n"
 TIMES = st.lists(st.integers(0, 40).map(lambda n: n / 4), max_size=7, unique=True).map(sorted)

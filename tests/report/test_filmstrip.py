@@ -34,7 +34,7 @@ from fvar.report.pictures.thumbnails import (
     resized,
     spread,
 )
-from fvar.store.video_clusters import VideoClusters
+from fvar.store.clusters.video_clusters import VideoClusters
 
 
 def pixels_of(clusters: VideoClusters, *size: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from fvar.report.clusters_page.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, charts
 from fvar.report.colors import cluster_colors
-from fvar.store.video_clusters import VideoClusters
+from fvar.store.clusters.video_clusters import VideoClusters
 
 
 def rows_of(reader: Reader) -> list[dict[str, str | None]]:

@@ -33,7 +33,8 @@ from fvar.stages.evaluate import evaluate
 from fvar.stages.train import train
 from fvar.stages.verify import verify
 from fvar.store.files import atomic_path
-from fvar.store.manifest import EvalSummary, PredictionsManifest, read_manifest
+from fvar.store.manifest import EvalSummary, PredictionsManifest
+from fvar.store.manifest_file import read_manifest
 from fvar.store.provenance import check_files, input_file
 from fvar.training import loop
 from fvar.training.checkpoint import load_checkpoint, save_checkpoint

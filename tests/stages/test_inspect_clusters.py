@@ -27,8 +27,9 @@ from fvar.errors import ConfigError, FrameStoreError, ManifestError, StoppedErro
 from fvar.report.clusters_page.video_pages import VideoPages
 from fvar.reporting import SilentReporter
 from fvar.stages.train import train
-from fvar.store.clusters_file import read_clusters
-from fvar.store.manifest import ClustersManifest, read_manifest
+from fvar.store.clusters.clusters_file import read_clusters
+from fvar.store.manifest import ClustersManifest
+from fvar.store.manifest_file import read_manifest
 from fvar.store.provenance import check_files
 
 LENGTHS = (5, 12, 1, 30)

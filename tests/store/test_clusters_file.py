@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from page_samples import with_logits
 
 from fvar.errors import ManifestError
-from fvar.store.clusters_file import (
+from fvar.store.clusters.clusters_file import (
     CSV_COLUMNS,
     read_clusters,
     write_clusters,
     write_clusters_csv,
     write_frames_csv,
 )
-from fvar.store.video_clusters import VideoClusters
+from fvar.store.clusters.video_clusters import VideoClusters
 
 
 def assert_same(found: VideoClusters, wanted: VideoClusters) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from clusters_samples import sample_clusters
 
-from fvar.store.kept_clusters import KeptClusters
+from fvar.store.clusters.kept_clusters import KeptClusters
 
 MADE_FROM = ["1.0", {"split": "test", "limit": None}, ("a", "b")]
 

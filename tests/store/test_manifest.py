@@ -13,7 +13,7 @@ from training_samples import write_frames
 
 from fvar.config import ExtractConfig
 from fvar.errors import ManifestError
-from fvar.store import manifest
+from fvar.store import manifest_file
 from fvar.store.manifest import (
     CheckpointManifest,
     ClustersManifest,
@@ -24,11 +24,8 @@ from fvar.store.manifest import (
     PredictionsManifest,
     StageManifest,
     VideoEntry,
-    check_out,
-    locate,
-    read_manifest,
-    write_manifest,
 )
+from fvar.store.manifest_file import check_out, locate, read_manifest, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +171,7 @@ def test_foreign_content_is_refused(tmp_path: Path, content: str | bytes, found:
 
 def test_huge_manifest_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file larger than any manifest is not read into memory."""
-    monkeypatch.setattr(manifest, "_MAX_BYTES", 10)
+    monkeypatch.setattr(manifest_file, "_MAX_BYTES", 10)
     (tmp_path / "manifest.json").write_text('{"schema": 1}')
     with pytest.raises(ManifestError, match="has 13 bytes, must have at most 10"):
         read_manifest(tmp_path / "manifest.json", FramesManifest)

@@ -9,13 +9,8 @@ from chain_samples import LAST, write_chain
 from training_samples import write_frames
 
 from fvar.errors import ManifestError
-from fvar.store.manifest import (
-    FramesManifest,
-    InputFile,
-    OutputFile,
-    StageManifest,
-    read_manifest,
-)
+from fvar.store.manifest import FramesManifest, InputFile, OutputFile, StageManifest
+from fvar.store.manifest_file import read_manifest
 from fvar.store.provenance import check_files, input_file, output_file, tool_versions
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from PIL import Image
 
 from fvar.report.pictures.thumbnails import Picture, film, resized, spread
-from fvar.store.video_clusters import VideoClusters
+from fvar.store.clusters.video_clusters import VideoClusters
 
 TILE = (128, 128)  # px, width and height that a tile fits into
 _FRAMES = 96  # over all clusters, and at least one of each

@@ -14,9 +14,9 @@ from fvar.report.clusters_page.sprite import Sprite, draw_strip, make_sprite
 from fvar.report.colors import cluster_colors, ink_on
 from fvar.report.pictures.filmstrip import write_filmstrip
 from fvar.report.pictures.thumbnails import Picture, decode_thumbnail
+from fvar.store.clusters.video_clusters import VideoClusters
 from fvar.store.encoded_video import EncodedVideo
 from fvar.store.files import atomic_open, atomic_path, slug
-from fvar.store.video_clusters import VideoClusters
 
 FILMSTRIPS, VIDEOS = "filmstrips", "videos"  # folders
 _LEAST = (220, 190)  # px: no picture shown is larger

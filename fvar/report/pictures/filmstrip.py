@@ -15,8 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 from fvar.report.colors import FAINT_INK, INK, cluster_color, ink_on
 from fvar.report.pictures.curve import draw_curve, time_limits
 from fvar.report.pictures.thumbnails import MEAN_FRAMES, Picture, film, resized
+from fvar.store.clusters.video_clusters import VideoClusters
 from fvar.store.files import atomic_path
-from fvar.store.video_clusters import VideoClusters
 
 MAX_SHOWN = 64  # clusters whose frames are shown; the curve shows all clusters
 THUMBNAIL_PX = 220  # width of the widest picture of the film

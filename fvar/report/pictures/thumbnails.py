@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fvar.errors import InputError
-from fvar.store.video_clusters import VideoClusters
+from fvar.store.clusters.video_clusters import VideoClusters
 
 Picture = npt.NDArray[np.uint8]
 """A picture, uint8 in 0..255, shape (H, W, 3): red, green, blue."""

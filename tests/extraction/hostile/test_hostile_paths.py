@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from fvar.errors import SourceError
 from fvar.sources.source_csv import SourceRow, read_source, video_path
-from fvar.store.manifest import FramesManifest, read_manifest
+from fvar.store.manifest import FramesManifest
+from fvar.store.manifest_file import read_manifest
 from fvar.store.provenance import check_files
 
 _MARKUP = "[red]<script>alert(1)</script>[/red]"

@@ -15,7 +15,8 @@ from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract, preview
 from fvar.store.frame_store import FrameStore
 from fvar.store.hashing import sha256_of
-from fvar.store.manifest import FramesManifest, VideoEntry, read_manifest
+from fvar.store.manifest import FramesManifest, VideoEntry
+from fvar.store.manifest_file import read_manifest
 from fvar.store.provenance import check_files
 
 

@@ -21,7 +21,8 @@ from fvar.errors import WeightsError
 from fvar.model.build import build_recognizer
 from fvar.reporting import SilentReporter
 from fvar.stages.train import resume_training, train
-from fvar.store.manifest import CheckpointManifest, read_manifest
+from fvar.store.manifest import CheckpointManifest
+from fvar.store.manifest_file import read_manifest
 from fvar.store.provenance import check_files
 from fvar.training.batches import TrainingSet
 from fvar.training.checkpoint import load_checkpoint

@@ -24,7 +24,8 @@ from video_samples import Recorder
 from fvar.errors import ConfigError, FrameStoreError, FvarError, ManifestError, StoppedError
 from fvar.reporting import Progress, SilentReporter
 from fvar.stages.train import resume_training, train
-from fvar.store.manifest import CheckpointManifest, read_manifest
+from fvar.store.manifest import CheckpointManifest
+from fvar.store.manifest_file import read_manifest
 from fvar.training import loop
 from fvar.training.checkpoint import load_checkpoint
 from fvar.training.loop import Trainer

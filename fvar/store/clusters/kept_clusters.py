@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fvar.errors import ManifestError
-from fvar.store.clusters_file import read_clusters, write_clusters
+from fvar.store.clusters.clusters_file import read_clusters, write_clusters
+from fvar.store.clusters.video_clusters import VideoClusters
 from fvar.store.files import write_json
-from fvar.store.video_clusters import VideoClusters
 
 KEPT = "unfinished"  # folder, in that of the inspection
 

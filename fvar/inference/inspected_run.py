@@ -11,7 +11,7 @@ from fvar.loading.dataset import StoredVideo
 from fvar.model.recognizer import Inference
 from fvar.names import clustering_names
 from fvar.reporting import Reporter
-from fvar.store.video_clusters import VideoClusters
+from fvar.store.clusters.video_clusters import VideoClusters
 from fvar.training.distributed import World
 from fvar.training.inputs import StoredFrames
 from fvar.training.metrics import label_name

@@ -108,7 +108,8 @@ def _end(manifest: "CheckpointManifest", out_dir: Path) -> None:
 
 def _next(manifest: "CheckpointManifest", out_dir: Path) -> list[object]:
     """Return the evaluation of the first split that can be evaluated, of test, val and train."""
-    from fvar.store.manifest import FramesManifest, read_manifest
+    from fvar.store.manifest import FramesManifest
+    from fvar.store.manifest_file import read_manifest
 
     videos = read_manifest(out_dir / manifest.inputs[0].path, FramesManifest).videos
     usable = {"ok", "partial"} if manifest.config.allow_partial else {"ok"}

@@ -15,7 +15,7 @@ from fvar.settings import parse
 from fvar.store.files import inside
 
 if TYPE_CHECKING:
-    from fvar.store.video_clusters import VideoClusters
+    from fvar.store.clusters.video_clusters import VideoClusters
 
 _SHOWN = 12  # timelines
 
@@ -55,7 +55,7 @@ def inspect_clusters(
     out_dir = out or inside(trains[0], f"clusters-{settings.split}")
 
     from fvar.stages import inspect_clusters as stage
-    from fvar.store.clusters_file import read_clusters
+    from fvar.store.clusters.clusters_file import read_clusters
 
     reporter = SilentReporter() if as_json else reporter_of_this_process()
     manifest = stage.inspect_clusters(

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from fvar.config import InspectConfig
+from fvar.inference.inspected_run import InspectedRun
 from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import StoredVideo
 from fvar.model.recognizer import Inference
 from fvar.report.clusters_page.video_pages import NearVideo
 from fvar.reporting import Reporter
 from fvar.store.frame_store import FrameStore
-from fvar.training.inspected_run import InspectedRun
 
 
 @dataclass(frozen=True)

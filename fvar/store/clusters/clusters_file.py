@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 
 from fvar.errors import ManifestError
+from fvar.store.clusters.video_clusters import VideoClusters
 from fvar.store.files import atomic_open
 from fvar.store.hdf5 import Hdf5Format, atomic_hdf5, new_group
-from fvar.store.video_clusters import VideoClusters
 
 CSV_COLUMNS = (
     "id",

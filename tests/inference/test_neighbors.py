@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from fvar.inference.neighbors import Neighbors, pooled
 from fvar.loading.dataset import StoredVideo
 from fvar.model.recognizer import Inference
-from fvar.training.neighbors import Neighbors, pooled
 
 
 def _inference(*features: tuple[float, float]) -> Inference:
