@@ -92,6 +92,8 @@ class FrameSettings(_StageSettings):
     """Keep only the frames shown at this many ticks per second."""
     stride: Annotated[int | None, Flag(default="every frame")] = Field(None, ge=1)
     """Keep only every STRIDE-th frame."""
+    stretch: bool = False
+    """Brighten numbered pictures whose 16 bits are not all used, all of a folder alike."""
 
 
 class ExtractConfig(FrameSettings):

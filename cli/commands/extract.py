@@ -30,7 +30,7 @@ if TYPE_CHECKING:
             "follow_links",
             "ffmpeg",
         ],
-        "Frames": ["short_side", "quality", "fps", "stride"],
+        "Frames": ["short_side", "quality", "fps", "stride", "stretch"],
         "Machine": ["workers", "dask", "max_gb", "reserve_gb"],
     },
 )

@@ -144,7 +144,7 @@ class Decoder:
         self, path: Path, intervals: Sequence[Interval], sha256: str
     ) -> list[Decoded]:
         series = read_series(path)
-        feeder = Feeder(series)
+        feeder = Feeder(series, stretch=self.settings.stretch)
         outcome, segments = self._run(feeder.input(), intervals, self.settings)
         reason = _joined(gaps(series), feeder.problem, outcome.problem)
         other = feeder.other_size

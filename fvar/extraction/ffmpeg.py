@@ -75,6 +75,7 @@ class DecodeSettings:
         time_limit_seconds: Without a frame; then the video is given up.
         fps: Keep the frames shown at this many ticks per second; None: all.
         stride: Keep every stride-th frame; None: all.
+        stretch: Use the full range of pictures whose 16 bits are not all used.
         keep_going: Go on past damage.
         video_stream: Which video stream, from 0, without covers; None: the one that a player shows.
     """
@@ -85,6 +86,7 @@ class DecodeSettings:
     time_limit_seconds: float = 300.0
     fps: float | None = None
     stride: int | None = None
+    stretch: bool = False
     keep_going: bool = False
     video_stream: int | None = None
 

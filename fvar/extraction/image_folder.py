@@ -22,7 +22,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # Pillow's names, recognized by content
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,18})", re.DOTALL)
 _RAW = "rawvideo"  # libavformat's name of pictures without any header
-_FAINT = 64  # of 255: no value uses the highest two of 16 bits
+_FAINT = 1 << 14  # no value uses the highest two of 16 bits
 _SHOWN = 3
 
 # A picture whose header claims a hundred million pixels is refused before any is decoded.
@@ -51,8 +51,12 @@ class Feeder:
         other_size: The first different size, or None.
     """
 
-    def __init__(self, series: Series) -> None:
+    def __init__(self, series: Series, *, stretch: bool = False) -> None:
         """Open the first picture that can be read.
+
+        Args:
+            series: The pictures.
+            stretch: Shift values of 16 bits up, so that the highest bit that any of them uses is the highest.
 
         Raises:
             UnreadableError: None can be read.
@@ -60,7 +64,8 @@ class Feeder:
         self._series = series
         self._seconds: list[float] = []
         self._unreadable: list[str] = []
-        self._brightest = -1  # of 16-bit pictures, 0..255; -1: there are none
+        self._highest = -1  # value of 16 bits; -1: there are none
+        self._bits = max(_used_bits(series), 1) if stretch else 16
         self.size = _first_size(series)
         self.other_size: Size | None = None
 
@@ -74,13 +79,13 @@ class Feeder:
     @property
     def note(self) -> str | None:
         """What to know of its pictures' depth: cameras leave the upper bits of 16 empty; None: nothing."""
-        if not 0 <= self._brightest < _FAINT:
+        if not 0 < self._highest < _FAINT:
             return None
-        bits = 8 + self._brightest.bit_length()
-        return (
-            f"its pictures have 16 bits a value and use the lower {bits}, so they are stored dark; multiply "
-            f"their values by {2 ** (16 - bits)} and extract again to see them"
-        )
+        bits = self._highest.bit_length()
+        lower = f"its pictures have 16 bits a value and use the lower {bits}"
+        if self._bits == bits:
+            return f"{lower}; their values were multiplied by {2 ** (16 - bits)} (--stretch)"
+        return f"{lower}, so they are stored dark; extract again with --stretch to see them"
 
     def input(self) -> FfmpegInput:
         """Return what ffmpeg reads: raw frames; the number in a picture's name is its time in seconds."""
@@ -98,11 +103,11 @@ class Feeder:
         with suppress(BrokenPipeError), pipe:
             for number, path in self._series.items():
                 try:
-                    picture, brightest = _open_picture(path)
+                    picture, highest = _open_picture(path, bits=self._bits)
                 except UnreadableError as error:
                     self._unreadable.append(str(error))
                     continue
-                self._brightest = max(self._brightest, brightest)
+                self._highest = max(self._highest, highest)
                 if picture.size != self.size:
                     self.other_size = self.other_size or picture.size
                     picture = ImageOps.pad(picture, self.size)  # black bars
@@ -124,20 +129,38 @@ def _first_size(series: Series) -> Size:
     raise UnreadableError(f"none of its {len(series)} pictures can be read, first {first}")
 
 
-def _open_picture(path: Path) -> tuple[Image.Image, int]:
-    """Return a picture upright, as RGB, 8 bits a channel, and its highest value if it had 16, else -1."""
+def _used_bits(series: Series) -> int:
+    """Return how many of 16 bits the pictures use; 16 where they have 8."""
+    found = []
+    for path in series.values():
+        with suppress(UnreadableError):
+            found.append(_open_picture(path)[1])
+    highest = max(found, default=-1)
+    return highest.bit_length() if highest >= 0 else 16
+
+
+def _open_picture(path: Path, *, bits: int = 16) -> tuple[Image.Image, int]:
+    """Return a picture upright, as RGB, 8 bits a channel, and its highest value if it had 16, else -1.
+
+    Of values of 16 bits, the 8 below bit number `bits` are kept.
+    """
     try:
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:  # before its pixels are read
                 raise UnreadableError(f"{path.name} (claims {width}x{height} px)")
             if image.mode.startswith("I"):  # 16 bits: Pillow's conversion would clip
-                high_bytes = np.asarray(image).astype(np.uint16) >> 8
+                values = np.asarray(image).astype(np.uint16)
+                high_bytes = (values << (16 - bits)) >> 8
                 picture = Image.fromarray(high_bytes.astype(np.uint8)).convert("RGB")
-                return picture, int(high_bytes.max())
+                return picture, int(values.max())
             had_16_bits = any(";16" in str(tile[3]) for tile in image.tile)
             picture = ImageOps.exif_transpose(image).convert("RGB")
-            return picture, int(np.asarray(picture).max()) if had_16_bits else -1
+            if not had_16_bits:
+                return picture, -1
+            if bits < 16:
+                raise UnreadableError(f"{path.name} (colors of 16 bits cannot be stretched)")
+            return picture, int(np.asarray(picture).max()) << 8
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
         why = getattr(error, "strerror", None) or str(error).replace(str(path), path.name)
         raise UnreadableError(f"{path.name} ({why})") from error

@@ -57,6 +57,7 @@ class Work:
             time_limit_seconds=config.time_limit_seconds,
             fps=config.fps,
             stride=config.stride,
+            stretch=config.stretch,
             keep_going=config.keep_going,
             video_stream=config.video_stream,
         )

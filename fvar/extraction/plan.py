@@ -118,7 +118,7 @@ def _hashed(row: SourceRow) -> dict[str, object]:
 def _fingerprint(jobs: Sequence[Job], *, config: ExtractConfig, ffmpeg_version: str) -> str:
     """Hash everything except the bytes of the videos that determines what a shard holds."""
     settings = config.model_dump(include={"short_side", "quality", "fps", "stride"})
-    later = config.model_dump(include={"keep_going", "video_stream"})
+    later = config.model_dump(include={"keep_going", "video_stream", "stretch"})
     settings |= {
         name: value for name, value in later.items() if value not in (None, False)
     }  # shards without them stay whole

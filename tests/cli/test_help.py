@@ -37,8 +37,8 @@ CONFIGS: dict[str, type[Settings]] = {
 }
 # What scripts rely on.
 FLAGS = {
-    "extract": """videos out short-side quality fps stride workers max-gb reserve-gb time-limit keep-going
-        strict follow-links video-stream dask ffmpeg dry-run update overwrite""",
+    "extract": """videos out short-side quality fps stride stretch workers max-gb reserve-gb time-limit
+        keep-going strict follow-links video-stream dask ffmpeg dry-run update overwrite""",
     "train": """recipe config backbone weights clustering clusters stage size epochs batch-size lr
         frames-per-batch engine device workers seed freeze-stem train-stem allow-partial
         skip-incomplete resume overwrite

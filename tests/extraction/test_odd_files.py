@@ -14,6 +14,7 @@ from PIL import Image
 from fvar.extraction.decode import Decoded, Decoder
 from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
 from fvar.extraction.probe.pool import ProbePool
+from fvar.report.pictures.thumbnails import decode_thumbnail
 
 Decode = Callable[..., Decoded]
 _TEST = "-f lavfi -i testsrc=duration=2:rate=25:size=64x48"
@@ -225,9 +226,52 @@ def test_dark_sixteen_bits_are_told(tmp_path: Path, decode: Decode, bits: int, m
         assert found.note is None
     else:
         assert found.note == (
-            f"its pictures have 16 bits a value and use the lower {bits}, so they are stored dark; multiply "
-            f"their values by {2 ** (16 - bits)} and extract again to see them"
+            f"its pictures have 16 bits a value and use the lower {bits}, so they are stored dark; "
+            "extract again with --stretch to see them"
         )
+
+
+@pytest.mark.parametrize("bits", [6, 10, 12, 16])
+def test_dark_sixteen_bits_are_stretched(tmp_path: Path, decode: Decode, bits: int) -> None:
+    """All pictures of a folder by the same factor, a power of two: a bright one decides for a dark one."""
+    for number, value in enumerate((2**bits - 1, 2 ** (bits - 2))):
+        values = np.full((48, 64), value, np.uint16)
+        Image.fromarray(values).save(tmp_path / f"{number}.png")
+    found = decode(tmp_path, stretch=True)
+    assert found.status == "ok"
+    assert found.video is not None
+    gray = [decode_thumbnail(found.video.frame(n), least=(8, 8)).mean() for n in range(2)]
+    assert gray == pytest.approx([255, 64], abs=4)
+    assert found.note == (
+        None
+        if bits == 16
+        else f"its pictures have 16 bits a value and use the lower {bits}; their values were multiplied by "
+        f"{2 ** (16 - bits)} (--stretch)"
+    )
+
+
+def test_colors_of_sixteen_bits_are_not_stretched(tmp_path: Path, decode: Decode) -> None:
+    """Only 8 of their bits can be read, so stretching is refused; without it they are dark, with a note."""
+    dark = "-f lavfi -i color=0x040404:duration=1:rate=2:size=64x48 -pix_fmt rgb48be"
+    _make(tmp_path, dark, "%d.png")
+    assert "stored dark" in str(decode(tmp_path).note)
+    found = decode(tmp_path, stretch=True)
+    assert found.status == "failed"
+    assert "1.png (colors of 16 bits cannot be stretched)" in str(found.reason)
+
+
+def test_stretching_leaves_other_pictures_as_they_are(tmp_path: Path, decode: Decode) -> None:
+    """Of 8 bits, and black ones of 16; a picture that cannot be read is told as without it."""
+    for name, kind in (("plain", np.uint8), ("black", np.uint16)):
+        folder = tmp_path / name
+        folder.mkdir()
+        Image.fromarray(np.full((48, 64), 9 if name == "plain" else 0, kind)).save(folder / "0.png")
+        (folder / "1.png").write_bytes(b"no picture")
+        plain, stretched = decode(folder), decode(folder, stretch=True)
+        assert plain.video is not None
+        assert stretched.video is not None
+        assert stretched.video.checksum() == plain.video.checksum()
+        assert (stretched.reason, stretched.note) == (plain.reason, plain.note)
 
 
 def test_a_rate_that_no_camera_has_is_replaced(tmp_path: Path, decode: Decode) -> None:
