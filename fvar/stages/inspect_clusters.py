@@ -98,6 +98,7 @@ def _inspect(
     """Write the outputs and the manifest that completes the folder."""
     first = runs[0]
     shown = _spread(first.videos, config.limit)
+    videos = [run.same_videos(shown, first=first.name) for run in runs]
     _check_known(known, shown, config)
     inputs = [input_file(out_dir, path) for run in runs for path in run.files]
     if config.segments:
@@ -107,6 +108,7 @@ def _inspect(
         [
             tool_versions(_PACKAGES)["fvar"],
             config.model_dump(mode="json", exclude=_CHANGE_NOTHING),
+            [run.name for run in runs],
             [entry.sha256 for entry in inputs],
             [video.id for video in shown],
         ],
@@ -122,7 +124,7 @@ def _inspect(
         originals=_originals(first.frames, out_dir),
         known=known,
     )
-    _find_clusters(runs, shown, kept, pages, config, reporter)
+    _find_clusters(runs, videos, kept, pages, config, reporter)
     files = _write_tables(runs, len(shown), kept, out_dir=out_dir)
     outputs = [name for file in files.values() for name in (file.name, f"{file.stem}.csv")]
     if config.frames_csv:
@@ -182,19 +184,21 @@ def _clear(out_dir: Path) -> None:
 
 def _find_clusters(
     runs: Sequence[InspectedRun],
-    shown: Sequence[StoredVideo],
+    videos: Sequence[Sequence[StoredVideo]],
     kept: KeptClusters,
     pages: VideoPages,
     config: InspectConfig,
     reporter: Reporter,
 ) -> None:
-    """Write the files of each video, and keep its clusters, unless an earlier command did."""
-    first = runs[0]
-    videos = [run.same_videos(shown, first=first.name) for run in runs]
-    numbers = [number for number in range(len(shown)) if not kept.has(number)]
+    """Write the files of each video, and keep its clusters, unless an earlier command did.
+
+    `videos` are the same ones in each run.
+    """
+    count = len(videos[0])
+    numbers = [number for number in range(count) if not (kept.has(number) and pages.has(number))]
     if not numbers:
         return
-    explain = explain_mistakes(first, config, reporter) if config.nearest else None
+    explain = explain_mistakes(runs[0], config, reporter) if config.nearest else None
     inferred = zip(
         *(
             run.infer([found[number] for number in numbers], workers=config.workers)
@@ -202,15 +206,15 @@ def _find_clusters(
         ),
         strict=True,
     )
-    done = len(shown) - len(numbers)
-    with reporter.progress(f"inspect {config.split}", total=len(shown), unit="videos") as bar:
+    done = count - len(numbers)
+    with reporter.progress(f"inspect {config.split}", total=count, unit="videos") as bar:
         if done:
             bar.advance(done, note="kept")
         try:
             for number, seen in zip(numbers, inferred, strict=True):
                 found = [run.clusters_of(*each) for run, each in zip(runs, seen, strict=True)]
                 clip, inference = seen[0]
-                wrong = explain is not None and found[0].verdict == "wrong"
+                wrong = found[0].verdict == "wrong"
                 near = explain(clip, inference) if explain and wrong else ()
                 pages.write(number, found, clip.video, near=near)
                 kept.write(number, found)

@@ -232,8 +232,9 @@ def test_an_interrupted_inspection_goes_on(
     with pytest.raises(KeyboardInterrupt):
         _inspect(run, out, limit=None)
     stop_at(99)
+    (out / "filmstrips" / "00001-clip-1-b.png").unlink()
     _inspect(run, out, limit=None)
-    assert written == [0, 1, 2, 3]
+    assert written == [0, 1, 1, 2, 3]
     whole, files = run / "clusters", sorted(path.name for path in out.iterdir())
     assert files == sorted(path.name for path in whole.iterdir())
     for name in ("clusters.h5", "clusters.csv"):
@@ -314,6 +315,19 @@ def test_runs_of_other_videos_are_refused(run: Path, even: Path, tmp_path: Path)
     with pytest.raises(ConfigError, match="names none of the 4 videos that are shown"):
         stage.inspect_clusters([run / "train"], out, config, SilentReporter())
     assert not out.exists()
+
+
+def test_wrong_input_loses_no_inspection(run: Path, even: Path, tmp_path: Path) -> None:
+    """A second run without the videos does not replace a complete inspection."""
+    out = Path(shutil.copytree(run / "clusters", tmp_path / "clusters"))
+    before = sorted(path.name for path in out.rglob("*"))
+    write_frames(tmp_path / "frames", ROWS[:-1])
+    train(tmp_path / "frames", tmp_path / "train", tiny_config(epochs=1), SilentReporter())
+    config = InspectConfig(device="cpu", workers=0, limit=None)
+    trains = [run / "train", even, tmp_path / "train"]
+    with pytest.raises(ManifestError, match="has no video"):
+        stage.inspect_clusters(trains, out, config, SilentReporter(), overwrite=True)
+    assert sorted(path.name for path in out.rglob("*")) == before
 
 
 @pytest.mark.slow

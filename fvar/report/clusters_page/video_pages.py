@@ -123,10 +123,18 @@ class VideoPages:
 
     @property
     def files(self) -> list[str]:
-        """Paths of all files that are written, from the folder."""
-        numbers = range(len(self._names))
+        """Paths of all files that are written and stay, from the folder."""
+        return [name for number in range(len(self._names)) for name in self._files(number)]
+
+    def has(self, number: int) -> bool:
+        """Return whether the files of a video are there."""
+        drafts = [] if self._beside else [self._draft(number)]
+        paths = [*(self._folder / name for name in self._files(number)), *drafts]
+        return all(path.is_file() for path in paths)
+
+    def _files(self, number: int) -> list[str]:
         beside = [self._script, self._sprite] if self._beside else []
-        return [path(number) for number in numbers for path in (self._filmstrip, *beside)]
+        return [path(number) for path in (self._filmstrip, *beside)]
 
     def _filmstrip(self, number: int) -> str:
         return f"{FILMSTRIPS}/{self._names[number]}.png"
