@@ -1,9 +1,10 @@
 """The settings of every stage: types, limits, defaults and the description that ``--help`` shows."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import core_schema
 
 from fvar.names import backbone_names, clustering_names
@@ -40,9 +41,13 @@ class Flag:
     is_path: bool = False
 
 
+# A path may be given as text or, in Python, as a Path.
+_TEXT = BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)
+
 _SplitSetting = Annotated[Split, Field(description="Which videos of the source CSV.")]
 _Checkpoint = Annotated[
     str | None,
+    _TEXT,
     Flag(default="best where a val split chose one, otherwise last"),
     Field(description="best, last or a file."),
 ]
@@ -99,7 +104,7 @@ class FrameSettings(_StageSettings):
 class ExtractConfig(FrameSettings):
     """Settings of ``fvar extract``."""
 
-    videos: Annotated[str, Flag(is_path=True)]
+    videos: Annotated[str, _TEXT, Flag(is_path=True)]
     """Folder that the paths in the column `video` start from."""
     videos_per_shard: int = Field(32, ge=1)
     """Rows of the CSV in one shard file."""
@@ -125,7 +130,7 @@ class ExtractConfig(FrameSettings):
     """Make warnings errors: labels that look the same, one video in two splits or with two labels."""
     dask: Annotated[str | None, Flag(default="processes on this machine")] = None
     """Make the shards on the workers of the Dask scheduler tcp://HOST:PORT."""
-    ffmpeg: Annotated[str | None, Flag(default="the bundled one", is_path=True)] = None
+    ffmpeg: Annotated[str | None, _TEXT, Flag(default="the bundled one", is_path=True)] = None
     """The ffmpeg to use, 5.1 or later."""
 
     @model_validator(mode="before")
@@ -158,7 +163,7 @@ class TrainConfig(_CacheSettings):
 
     backbone: Annotated[str, OneOf(backbone_names())] = "resnet50"
     """Network."""
-    weights: str = "imagenet"
+    weights: Annotated[str, _TEXT] = "imagenet"
     """Starting weights: imagenet, none, or the file of a state dict."""
     clustering: Annotated[str, OneOf([*clustering_names(), "uniform", "none"])] = "windowed"
     """How frames are grouped. `uniform` samples frames instead; `none` keeps every frame."""
@@ -264,7 +269,7 @@ class InspectConfig(_CacheSettings):
     """Number of videos to show, spread evenly over the split; 0 shows all."""
     frames_csv: bool = False
     """Write frames.csv too, a row for each frame."""
-    segments: Annotated[str | None, Flag(default="none", is_path=True)] = None
+    segments: Annotated[str | None, _TEXT, Flag(default="none", is_path=True)] = None
     """CSV of known segments (id, start_seconds, stop_seconds, name), to compare boundaries with."""
     tolerance: float = Field(0.5, ge=0)
     """How far a boundary may be from a known one to agree, s."""
@@ -342,7 +347,7 @@ class ToyConfig(_StageSettings):
     )
     """Standard deviation of the noise on every pixel, in gray levels of 255."""
     seed: _Seed = 0
-    digits: Annotated[str | None, Flag(default="the bundled digits", is_path=True)] = None
+    digits: Annotated[str | None, _TEXT, Flag(default="the bundled digits", is_path=True)] = None
     """Folder of MNIST idx files, plain or .gz."""
 
     @model_validator(mode="after")

@@ -92,6 +92,17 @@ def test_no_limit_is_all_videos(limit: int | None, expected: int | None) -> None
     assert InspectConfig(limit=limit).limit == expected
 
 
+def test_paths_may_be_paths() -> None:
+    """In Python a file is often a Path; what is kept and written to manifests is its text."""
+    found = [
+        InspectConfig(segments=Path("a/b.csv"), checkpoint=Path("c.pt")),  # type: ignore[arg-type]
+        ExtractConfig(videos=Path("v"), ffmpeg=Path("f")),  # type: ignore[arg-type]
+    ]
+    kept = [found[0].segments, found[0].checkpoint, found[1].videos, found[1].ffmpeg]
+    assert kept == ["a/b.csv", "c.pt", "v", "f"]
+    assert TrainConfig(weights=Path("w.pt")).weights == "w.pt"  # type: ignore[arg-type]
+
+
 def test_long_value_is_cut() -> None:
     """A value of any length leaves the message readable."""
     with pytest.raises(ConfigError) as error:

@@ -74,7 +74,7 @@ def extract(
     Raises:
         FvarError: As the command prints it.
     """
-    config = parse(ExtractConfig, {"videos": str(videos), **settings}, source=_SOURCE)
+    config = parse(ExtractConfig, {"videos": videos, **settings}, source=_SOURCE)
     folder = frames_folder(Path(source)) if out is None else Path(out)
     manifest = extract_stage.extract(
         Path(source), folder, config, _quiet(reporter), overwrite=overwrite, update=update
