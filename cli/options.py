@@ -11,7 +11,7 @@ import typer
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
-from fvar.config import Flag, OneOf
+from fvar.fields import Flag, OneOf
 from fvar.settings import Settings
 from fvar.store.manifest_file import locate
 

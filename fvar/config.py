@@ -1,92 +1,29 @@
 """The settings of every stage: types, limits, defaults and the description that ``--help`` shows."""
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import core_schema
+from pydantic import AfterValidator, Field, model_validator
 
+from fvar.fields import (
+    TEXT,
+    AllowPartial,
+    CacheSettings,
+    CheckpointSetting,
+    DeviceSetting,
+    Flag,
+    OneOf,
+    PrecisionName,
+    Readers,
+    Seed,
+    SkipIncomplete,
+    SplitSetting,
+    StageSettings,
+)
 from fvar.names import backbone_names, clustering_names
-from fvar.settings import Settings
 from fvar.system import usable_processors
 
-DeviceName = Literal["auto", "cpu", "cuda"]
-PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
-Split = Literal["train", "val", "test"]
 
-
-class OneOf(tuple[str, ...]):
-    """The names that a setting may have, read from files: a `Literal` whose names mypy cannot know."""
-
-    __slots__ = ()
-
-    def __get_pydantic_core_schema__(self, *_: Any) -> core_schema.CoreSchema:
-        """Return pydantic's schema of a `Literal`."""
-        return core_schema.literal_schema(list(self))
-
-
-@dataclass(frozen=True)
-class Flag:
-    """What the command line shows for a setting whose name, type or default does not say it.
-
-    Attributes:
-        name: The flag, if it is not the name of the setting.
-        default: What happens without the setting, if its default value does not say it.
-        is_path: Whether the text is a path, which a shell can complete.
-    """
-
-    name: str | None = None
-    default: str | None = None
-    is_path: bool = False
-
-
-# A path may be given as text or, in Python, as a Path.
-_TEXT = BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)
-
-_SplitSetting = Annotated[Split, Field(description="Which videos of the source CSV.")]
-_Checkpoint = Annotated[
-    str | None,
-    _TEXT,
-    Flag(default="best where a val split chose one, otherwise last"),
-    Field(description="best, last or a file."),
-]
-_Device = Annotated[DeviceName, Field(description="`auto` takes a GPU if there is one.")]
-_Readers = Annotated[
-    int, Field(ge=0, description="Threads that read ahead; 0 reads without a thread.")
-]
-_Seed = Annotated[int, Field(ge=0, lt=2**63, description="The same seed gives the same numbers.")]
-_AllowPartial = Annotated[
-    bool, Field(description="Also use videos of which extraction found frames missing.")
-]
-
-
-_SkipIncomplete = Annotated[
-    bool, Field(description="Leave out videos that are not complete, and say which.")
-]
-
-
-class _StageSettings(Settings):
-    """Settings that are described by the string below each of them."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class _CacheSettings(_StageSettings):
-    """Settings of the stages that run a stem."""
-
-    cache: Annotated[bool, Flag(name="--cache/--no-cache", default="cache")] = True
-    """Keep what a frozen stem makes of the videos in the folder fvar-cache, beside the training."""
-    cache_gb: float = Field(10.0, gt=0)
-    """Size up to which fvar-cache grows, GB. Half of what is free on the disk always stays free."""
-
-    @property
-    def max_cache_gb(self) -> float | None:
-        """The largest size of the cache in GB; None without a cache."""
-        return self.cache_gb if self.cache else None
-
-
-class FrameSettings(_StageSettings):
+class FrameSettings(StageSettings):
     """How a video becomes frames: what a network was trained on, it must be given later."""
 
     short_side: int = Field(256, ge=16, le=4320)
@@ -104,7 +41,7 @@ class FrameSettings(_StageSettings):
 class ExtractConfig(FrameSettings):
     """Settings of ``fvar extract``."""
 
-    videos: Annotated[str, _TEXT, Flag(is_path=True)]
+    videos: Annotated[str, TEXT, Flag(is_path=True)]
     """Folder that the paths in the column `video` start from."""
     videos_per_shard: int = Field(32, ge=1)
     """Rows of the CSV in one shard file."""
@@ -130,7 +67,7 @@ class ExtractConfig(FrameSettings):
     """Make warnings errors: labels that look the same, one video in two splits or with two labels."""
     dask: Annotated[str | None, Flag(default="processes on this machine")] = None
     """Make the shards on the workers of the Dask scheduler tcp://HOST:PORT."""
-    ffmpeg: Annotated[str | None, _TEXT, Flag(default="the bundled one", is_path=True)] = None
+    ffmpeg: Annotated[str | None, TEXT, Flag(default="the bundled one", is_path=True)] = None
     """The ffmpeg to use, 5.1 or later."""
 
     @model_validator(mode="before")
@@ -158,12 +95,12 @@ class ExtractConfig(FrameSettings):
         return None if self.fps is None else f"those shown at {self.fps:g} ticks per second"
 
 
-class TrainConfig(_CacheSettings):
+class TrainConfig(CacheSettings):
     """Settings of ``fvar train``; the defaults are a recipe for fine-tuning on a few hundred clips."""
 
     backbone: Annotated[str, OneOf(backbone_names())] = "resnet50"
     """Network."""
-    weights: Annotated[str, _TEXT] = "imagenet"
+    weights: Annotated[str, TEXT] = "imagenet"
     """Starting weights: imagenet, none, or the file of a state dict."""
     clustering: Annotated[str, OneOf([*clustering_names(), "uniform", "none"])] = "windowed"
     """How frames are grouped. `uniform` samples frames instead; `none` keeps every frame."""
@@ -232,13 +169,13 @@ class TrainConfig(_CacheSettings):
     """Memory per step for activations kept between sweeps, MB."""
     backward_share: float = Field(1.0, gt=0, le=1)
     """Fraction of each cluster's frames in the backward sweep."""
-    device: _Device = "auto"
+    device: DeviceSetting = "auto"
     precision: PrecisionName = "auto"
     """Number format of the computation."""
-    workers: _Readers = 2
-    seed: _Seed = 0
-    allow_partial: _AllowPartial = False
-    skip_incomplete: _SkipIncomplete = False
+    workers: Readers = 2
+    seed: Seed = 0
+    allow_partial: AllowPartial = False
+    skip_incomplete: SkipIncomplete = False
 
     @model_validator(mode="after")
     def _milestones_match_schedule(self) -> Self:
@@ -249,48 +186,48 @@ class TrainConfig(_CacheSettings):
         return self
 
 
-class EvalConfig(_CacheSettings):
+class EvalConfig(CacheSettings):
     """Settings of ``fvar eval``."""
 
-    split: _SplitSetting = "test"
-    checkpoint: _Checkpoint = None
-    device: _Device = "auto"
-    workers: _Readers = 2
-    allow_partial: _AllowPartial = False
-    skip_incomplete: _SkipIncomplete = False
+    split: SplitSetting = "test"
+    checkpoint: CheckpointSetting = None
+    device: DeviceSetting = "auto"
+    workers: Readers = 2
+    allow_partial: AllowPartial = False
+    skip_incomplete: SkipIncomplete = False
 
 
-class InspectConfig(_CacheSettings):
+class InspectConfig(CacheSettings):
     """Settings of ``fvar inspect-clusters``; a limit of None shows all videos."""
 
-    split: _SplitSetting = "test"
-    checkpoint: _Checkpoint = None
+    split: SplitSetting = "test"
+    checkpoint: CheckpointSetting = None
     limit: Annotated[int | None, Field(ge=0), AfterValidator(lambda limit: limit or None)] = 50
     """Number of videos to show, spread evenly over the split; 0 shows all."""
     frames_csv: bool = False
     """Write frames.csv too, a row for each frame."""
-    segments: Annotated[str | None, _TEXT, Flag(default="none", is_path=True)] = None
+    segments: Annotated[str | None, TEXT, Flag(default="none", is_path=True)] = None
     """CSV of known segments (id, start_seconds, stop_seconds, name), to compare boundaries with."""
     tolerance: float = Field(0.5, ge=0)
     """How far a boundary may be from a known one to agree, s."""
     nearest: bool = False
     """Show the nearest training videos beside each mistake. This takes a pass over all training videos."""
-    device: _Device = "auto"
-    workers: _Readers = 2
-    allow_partial: _AllowPartial = False
-    skip_incomplete: _SkipIncomplete = False
+    device: DeviceSetting = "auto"
+    workers: Readers = 2
+    allow_partial: AllowPartial = False
+    skip_incomplete: SkipIncomplete = False
 
 
-class FeaturesConfig(_StageSettings):
+class FeaturesConfig(StageSettings):
     """Settings of ``fvar features``."""
 
-    checkpoint: _Checkpoint = None
-    device: _Device = "auto"
+    checkpoint: CheckpointSetting = None
+    device: DeviceSetting = "auto"
     workers: Annotated[int, Flag(default="one per processor")] = Field(
         default_factory=usable_processors, ge=1
     )
     """Videos decoded at the same time."""
-    allow_partial: _AllowPartial = False
+    allow_partial: AllowPartial = False
 
 
 class PredictConfig(FeaturesConfig):
@@ -312,13 +249,13 @@ class PredictConfig(FeaturesConfig):
         return self
 
 
-class ExportConfig(_StageSettings):
+class ExportConfig(StageSettings):
     """Settings of ``fvar export``."""
 
-    checkpoint: _Checkpoint = None
+    checkpoint: CheckpointSetting = None
 
 
-class VerifyConfig(_StageSettings):
+class VerifyConfig(StageSettings):
     """Settings of ``fvar verify``."""
 
     workers: Annotated[int, Flag(default="one per processor")] = Field(
@@ -327,7 +264,7 @@ class VerifyConfig(_StageSettings):
     """Processes that read and decode."""
 
 
-class ToyConfig(_StageSettings):
+class ToyConfig(StageSettings):
     """Settings of ``fvar toy``."""
 
     layout: Literal["scattered", "burst"] = "scattered"
@@ -346,8 +283,8 @@ class ToyConfig(_StageSettings):
         None, ge=0, le=64
     )
     """Standard deviation of the noise on every pixel, in gray levels of 255."""
-    seed: _Seed = 0
-    digits: Annotated[str | None, _TEXT, Flag(default="the bundled digits", is_path=True)] = None
+    seed: Seed = 0
+    digits: Annotated[str | None, TEXT, Flag(default="the bundled digits", is_path=True)] = None
     """Folder of MNIST idx files, plain or .gz."""
 
     @model_validator(mode="after")

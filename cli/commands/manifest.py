@@ -11,8 +11,8 @@ import typer
 from cli.console import ConsoleReporter, print_summary, warn_of_first
 from cli.exit_codes import NOT_ALL_OK
 from cli.options import Overwrite, free_out, with_default
-from fvar.config import Split
 from fvar.errors import ConfigError
+from fvar.fields import Split
 from fvar.sources.class_folders import rows_of_folders
 from fvar.sources.official import datasets, find_videos, read_official
 from fvar.sources.source_csv import SourceRow, write_source

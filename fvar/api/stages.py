@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from fvar.config import DeviceName, EvalConfig, ExtractConfig, FeaturesConfig, InspectConfig
+from fvar.config import EvalConfig, ExtractConfig, FeaturesConfig, InspectConfig
+from fvar.fields import DeviceName
 from fvar.inference.model import Model, load_model
 from fvar.recipes.resolve import train_config
 from fvar.reporting import Reporter, SilentReporter

@@ -74,6 +74,27 @@ class _Trial:
             raise TimeoutError
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What an extraction would do.
+
+    Attributes:
+        num_videos: Rows of the source CSV.
+        absent: Rows whose video does not exist and whose frames are not in the store.
+        num_kept: Rows that are in the store already.
+        num_shards: Number of shards to make.
+        redone: Names of existing shards that are made again: rows, settings or videos changed, or damaged.
+        estimate: What the missing shards take; None if no header tells.
+    """
+
+    num_videos: int
+    absent: list[SourceRow]
+    num_kept: int
+    num_shards: int
+    redone: list[str]
+    estimate: Estimate | None
+
+
 def estimate_work(
     jobs: Sequence[Job],
     *,

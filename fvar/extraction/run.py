@@ -9,7 +9,7 @@ from pathlib import Path
 from fvar.config import ExtractConfig
 from fvar.errors import SourceError, StoppedError
 from fvar.extraction.budget import GB, Budget
-from fvar.extraction.estimate import Estimate, estimate_work
+from fvar.extraction.estimate import Estimate, Preview, estimate_work
 from fvar.extraction.ffmpeg import find_ffmpeg
 from fvar.extraction.make_shards import Work
 from fvar.extraction.on_dask.client import DaskClient, connect
@@ -32,27 +32,6 @@ from fvar.store.manifest_file import check_out, write_manifest
 from fvar.store.provenance import input_file, tool_versions
 
 _PACKAGES = ("av", "h5py", "imageio-ffmpeg", "numpy")
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What an extraction would do.
-
-    Attributes:
-        num_videos: Rows of the source CSV.
-        absent: Rows whose video does not exist and whose frames are not in the store.
-        num_kept: Rows that are in the store already.
-        num_shards: Number of shards to make.
-        redone: Names of existing shards that are made again: rows, settings or videos changed, or damaged.
-        estimate: What the missing shards take; None if no header tells.
-    """
-
-    num_videos: int
-    absent: list[SourceRow]
-    num_kept: int
-    num_shards: int
-    redone: list[str]
-    estimate: Estimate | None
 
 
 @contextmanager

@@ -12,12 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fvar.config import DeviceName, FrameSettings
+from fvar.config import FrameSettings
 from fvar.errors import VideoError
 from fvar.extraction.decode import Decoded, Decoder
 from fvar.extraction.ffmpeg import DecodeSettings, find_ffmpeg
 from fvar.extraction.probe.pool import ProbePool
 from fvar.extraction.shards import missing
+from fvar.fields import DeviceName
 from fvar.inference.arrays import ArrayFeeder
 from fvar.inference.prediction import Prediction, Segment, make_prediction, make_segment
 from fvar.inference.windows import outputs_of_spans, window_spans

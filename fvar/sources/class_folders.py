@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from fvar.config import Split
 from fvar.errors import ConfigError, SourceError
+from fvar.fields import Split
 from fvar.sources.source_csv import SourceRow
 from fvar.sources.video_files import video_files
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fvar.config import Split
 from fvar.errors import SourceError
+from fvar.fields import Split
 from fvar.sources.source_csv import SourceRow
 
 

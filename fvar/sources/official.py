@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
-from fvar.config import Split
 from fvar.errors import ConfigError
+from fvar.fields import Split
 from fvar.sources import importers
 from fvar.sources.lists import Dataset
 from fvar.sources.source_csv import SourceRow

@@ -16,8 +16,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
-from fvar.config import Split
 from fvar.errors import UNPRINTABLE, SourceError
+from fvar.fields import Split
 from fvar.store.files import atomic_path
 
 _MAX_FILE_BYTES = 1 << 30  # a list of five million videos takes about half

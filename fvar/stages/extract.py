@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from fvar.config import ExtractConfig
-from fvar.extraction.run import Preview, open_extraction
+from fvar.extraction.estimate import Preview
+from fvar.extraction.run import open_extraction
 from fvar.reporting import Reporter
 from fvar.store.manifest import FramesManifest
 

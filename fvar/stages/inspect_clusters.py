@@ -12,6 +12,7 @@ from fvar.inference.neighbors import explain_mistakes
 from fvar.loading.dataset import StoredVideo
 from fvar.model.clusterings import load_clustering
 from fvar.report.boundaries import (
+    Agreement,
     KnownSegment,
     compare_boundaries,
     read_segments,
@@ -100,9 +101,9 @@ def _inspect(
     shown = _spread(first.videos, config.limit)
     videos = [run.same_videos(shown, first=first.name) for run in runs]
     _check_known(known, shown, config)
-    inputs = [input_file(out_dir, path) for run in runs for path in run.files]
-    if config.segments:
-        inputs.append(input_file(out_dir, Path(config.segments)))
+    read = [path for run in runs for path in run.files]
+    read += [Path(config.segments)] if config.segments else []
+    inputs = [input_file(out_dir, path) for path in read]
     kept = KeptClusters(
         out_dir,
         [
@@ -125,16 +126,7 @@ def _inspect(
         known=known,
     )
     _find_clusters(runs, videos, kept, pages, config, reporter)
-    files = _write_tables(runs, len(shown), kept, out_dir=out_dir)
-    outputs = [name for file in files.values() for name in (file.name, f"{file.stem}.csv")]
-    if config.frames_csv:
-        write_frames_csv(out_dir / FRAMES_CSV, out_dir / H5)
-        outputs.append(FRAMES_CSV)
-    agreements = {}
-    if known:
-        agreements = compare_boundaries(files, known, tolerance=config.tolerance)
-        write_agreements(out_dir / BOUNDARIES, agreements)
-        outputs.append(BOUNDARIES)
+    tables, agreements = _write_tables(runs, len(shown), kept, config, known, out_dir=out_dir)
     rows = [pages.row(number, found) for number, found in enumerate(read_clusters(out_dir / H5))]
     write_page(
         out_dir / PAGE,
@@ -150,7 +142,7 @@ def _inspect(
         versions=tool_versions(_PACKAGES),
         classes=first.run.classes,
         inputs=inputs,
-        outputs=[output_file(out_dir, name) for name in [*outputs, PAGE, *pages.files]],
+        outputs=[output_file(out_dir, name) for name in [*tables, PAGE, *pages.files]],
         config=config,
         summary=_summary(first.run, rows, config, num_available=len(first.videos)),
     )
@@ -227,19 +219,31 @@ def _find_clusters(
 
 
 def _write_tables(
-    runs: Sequence[InspectedRun], count: int, kept: KeptClusters, *, out_dir: Path
-) -> dict[str, Path]:
-    """Write the tables of each run from what is kept; return the file of its clusters by its name."""
-    files = {}
+    runs: Sequence[InspectedRun],
+    count: int,
+    kept: KeptClusters,
+    config: InspectConfig,
+    known: _Known,
+    *,
+    out_dir: Path,
+) -> tuple[list[str], dict[str, Agreement]]:
+    """Write the tables from what is kept; return their names, and how boundaries agree with known ones."""
+    names, files = [], {}
     for at, run in enumerate(runs):
-        h5, table = (
-            out_dir / (name if at == 0 else name.replace(".", f"-{at + 1}.")) for name in (H5, CSV)
-        )
-        write_clusters(h5, (kept.read(number)[at] for number in range(count)))
+        h5, table = (name if at == 0 else name.replace(".", f"-{at + 1}.") for name in (H5, CSV))
+        write_clusters(out_dir / h5, (kept.read(number)[at] for number in range(count)))
         # The table is made from the file just written, so that both agree.
-        write_clusters_csv(table, h5)
-        files[run.name] = h5
-    return files
+        write_clusters_csv(out_dir / table, out_dir / h5)
+        names += [h5, table]
+        files[run.name] = out_dir / h5
+    if config.frames_csv:
+        write_frames_csv(out_dir / FRAMES_CSV, out_dir / H5)
+        names.append(FRAMES_CSV)
+    if not known:
+        return names, {}
+    agreements = compare_boundaries(files, known, tolerance=config.tolerance)
+    write_agreements(out_dir / BOUNDARIES, agreements)
+    return [*names, BOUNDARIES], agreements
 
 
 def _originals(frames: StoredFrames, out_dir: Path) -> dict[str, str]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from fvar.config import Split, TrainConfig
+from fvar.config import TrainConfig
 from fvar.errors import ConfigError, ManifestError, StoppedError
+from fvar.fields import Split
 from fvar.loading.view import evaluation_view, training_view
 from fvar.model.build import (
     build_recognizer,
@@ -27,14 +28,13 @@ from fvar.store.manifest import CheckpointManifest, TrainSummary
 from fvar.store.manifest_file import check_out, read_manifest, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.training.batches import TrainingSet
-from fvar.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
+from fvar.training.checkpoint import BEST, LAST, load_last, load_matching
 from fvar.training.distributed import World, autocast, join_world
 from fvar.training.inputs import StoredFrames, open_frames
 from fvar.training.loop import METRICS, TENSORBOARD, Trainer
 from fvar.training.memory_check import check_memory
 from fvar.training.representer import Representer, open_cache
 
-_WITHOUT_EFFECT = ("workers", "cache", "cache_gb")  # settings that change no number
 CURVES = "curves.png"
 _PACKAGES = ("torch", "torchvision", "torchcodec", "numpy", "h5py")
 
@@ -62,7 +62,9 @@ def train(
         world.on_main(lambda: _check_out(out_dir, config, resume=resume, overwrite=overwrite))
         stored = open_frames(frames, world)
         videos = _training_set(stored, config)
-        checkpoint = world.on_main(lambda: _matching(out_dir, config, stored) if resume else None)
+        checkpoint = world.on_main(
+            lambda: load_matching(out_dir, config, stored) if resume else None
+        )
         recognizer, sweep = _build(config, videos, reporter, world)
         if checkpoint:  # before the cache is opened, which knows the stem by its weights
             recognizer.load_state_dict(checkpoint.model)
@@ -131,7 +133,7 @@ def resume_training(
         InputError: No epoch was finished, the frames are gone, or a setting differs; nothing was written.
         StoppedError: As for `train`.
     """
-    checkpoint = _load_last(run)
+    checkpoint = load_last(run)
     config = parse(
         TrainConfig, checkpoint.config.model_dump() | dict(changes), source="command line"
     )
@@ -257,35 +259,6 @@ def _check_longest(videos: TrainingSet, config: TrainConfig) -> None:
             "(engine plain)",
             fix="set norm = 'frozen' in --config to use the chunked engine, or raise --frames-per-batch",
         )
-
-
-def _load_last(run: Path) -> Checkpoint:
-    path = run / LAST
-    if not path.is_file():
-        raise ManifestError(
-            path, "does not exist, no epoch was finished", fix="train without --resume"
-        )
-    return load_checkpoint(path)
-
-
-def _matching(run: Path, config: TrainConfig, stored: StoredFrames) -> Checkpoint:
-    """Return the last checkpoint of a training with the same settings and frames."""
-    checkpoint = _load_last(run)
-    for name, value in checkpoint.config:
-        more_epochs = name == "epochs" and config.schedule == "step" and config.epochs > value
-        if name not in _WITHOUT_EFFECT and not more_epochs and value != getattr(config, name):
-            raise ConfigError(
-                f"--resume: {name}",
-                f"is {getattr(config, name)!r}, the training began with {value!r}",
-                fix="leave it out, or start again with --overwrite",
-            )
-    if checkpoint.frames_sha256 != stored.sha256:
-        raise ManifestError(
-            run / LAST,
-            f"was trained on other frames than those in {stored.folder} now",
-            fix="restore them, or start again with --overwrite",
-        )
-    return checkpoint
 
 
 def _finish(trainer: Trainer) -> CheckpointManifest:

@@ -15,9 +15,9 @@ from fvar.config import (
     FrameSettings,
     InspectConfig,
     PredictConfig,
-    Split,
     TrainConfig,
 )
+from fvar.fields import Split
 from fvar.settings import Settings
 
 Status = Literal["ok", "partial", "failed"]

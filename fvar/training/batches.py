@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from fvar.config import TrainConfig
 from fvar.loading.batch import load_batches
 from fvar.loading.clip import EncodedClip
@@ -104,3 +107,10 @@ class TrainingBatches:
             epoch=epoch,
             drawn=drawn,
         )
+
+
+def balanced_weights(videos: TrainingSet) -> Tensor:
+    """Return a weight for each class, (C,): N / (C n), n of the N train videos being of the class."""
+    labels = torch.tensor([video.label for video in videos.train])
+    counts = torch.bincount(labels, minlength=len(videos.classes))
+    return len(labels) / (len(videos.classes) * counts.float())

@@ -8,14 +8,16 @@ from pydantic import ConfigDict
 from torch import Tensor
 
 from fvar.config import TrainConfig
-from fvar.errors import WeightsError, in_brief
+from fvar.errors import ConfigError, ManifestError, WeightsError, in_brief
 from fvar.model.weights import load_tensors
 from fvar.settings import Settings, parse
 from fvar.store.files import atomic_path
+from fvar.training.inputs import StoredFrames
 
 FORMAT: Final = "fvar.checkpoint/1"
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
 
+_WITHOUT_EFFECT = ("workers", "cache", "cache_gb")  # settings that change no number
 _FIX = "give last, best or a file that fvar train wrote"
 
 
@@ -85,3 +87,44 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise WeightsError(path, f"is not a {FORMAT}", fix=_FIX)
     return parse(Checkpoint, content, source=path, error=WeightsError)
+
+
+def load_last(run: Path) -> Checkpoint:
+    """Return the checkpoint of the last finished epoch.
+
+    Raises:
+        ManifestError: There is none.
+        WeightsError: It does not load.
+    """
+    path = run / LAST
+    if not path.is_file():
+        raise ManifestError(
+            path, "does not exist, no epoch was finished", fix="train without --resume"
+        )
+    return load_checkpoint(path)
+
+
+def load_matching(run: Path, config: TrainConfig, stored: StoredFrames) -> Checkpoint:
+    """Return the last checkpoint of a training with the same settings and frames.
+
+    Raises:
+        ConfigError: A setting differs.
+        ManifestError: There is none, or it was trained on other frames.
+        WeightsError: It does not load.
+    """
+    checkpoint = load_last(run)
+    for name, value in checkpoint.config:
+        more_epochs = name == "epochs" and config.schedule == "step" and config.epochs > value
+        if name not in _WITHOUT_EFFECT and not more_epochs and value != getattr(config, name):
+            raise ConfigError(
+                f"--resume: {name}",
+                f"is {getattr(config, name)!r}, the training began with {value!r}",
+                fix="leave it out, or start again with --overwrite",
+            )
+    if checkpoint.frames_sha256 != stored.sha256:
+        raise ManifestError(
+            run / LAST,
+            f"was trained on other frames than those in {stored.folder} now",
+            fix="restore them, or start again with --overwrite",
+        )
+    return checkpoint

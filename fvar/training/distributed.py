@@ -11,8 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fvar.config import DeviceName, PrecisionName
 from fvar.errors import ConfigError, FvarError, StoppedError, in_brief
+from fvar.fields import DeviceName, PrecisionName
 from fvar.system import keep_freed_memory
 
 _Result = TypeVar("_Result")

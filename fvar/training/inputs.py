@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fvar.config import Split
 from fvar.errors import ManifestError
+from fvar.fields import Split
 from fvar.loading.dataset import StoredVideo
 from fvar.reporting import Reporter
 from fvar.store.hashing import sha256_of

@@ -23,7 +23,7 @@ from fvar.model.build import freezes_stem
 from fvar.model.interface import Representations, Sweep
 from fvar.model.recognizer import Recognizer
 from fvar.reporting import Progress, Reporter, in_words
-from fvar.training.batches import TrainingBatches, TrainingSet
+from fvar.training.batches import TrainingBatches, TrainingSet, balanced_weights
 from fvar.training.checkpoint import BEST, LAST, Checkpoint, save_checkpoint
 from fvar.training.distributed import World, autocast, autocast_dtype
 from fvar.training.metrics import COLUMNS, score, write_history
@@ -316,13 +316,6 @@ class Trainer:
             f"epoch {row['epoch']:.0f}/{self.config.epochs}: loss {row['train_loss']:.4f}, "
             f"train top-1 {row['train_top1']:.1%}{val}, {row['frames_per_second']:.0f} frames/s"
         )
-
-
-def balanced_weights(videos: TrainingSet) -> Tensor:
-    """Return a weight for each class, (C,): N / (C n), n of the N train videos being of the class."""
-    labels = torch.tensor([video.label for video in videos.train])
-    counts = torch.bincount(labels, minlength=len(videos.classes))
-    return len(labels) / (len(videos.classes) * counts.float())
 
 
 def _add_scalars(board: SummaryWriter, row: dict[str, float]) -> None:

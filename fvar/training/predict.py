@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from fvar.config import PrecisionName
+from fvar.fields import PrecisionName
 from fvar.loading.batch import load_batches
 from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import VideoDataset

@@ -15,14 +15,14 @@ from fvar.config import (
     ExportConfig,
     ExtractConfig,
     FeaturesConfig,
-    Flag,
     InspectConfig,
     PredictConfig,
-    Settings,
     ToyConfig,
     TrainConfig,
     VerifyConfig,
 )
+from fvar.fields import Flag
+from fvar.settings import Settings
 
 CONFIGS: dict[str, type[Settings]] = {
     "extract": ExtractConfig,

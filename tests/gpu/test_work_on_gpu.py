@@ -20,7 +20,8 @@ from training_samples import (
     write_frames,
 )
 
-from fvar.config import EvalConfig, PrecisionName
+from fvar.config import EvalConfig
+from fvar.fields import PrecisionName
 from fvar.loading.clip import EncodedClip
 from fvar.model.interface import Clip, Engine, Sweep
 from fvar.model.recognizer import Recognizer

@@ -9,7 +9,7 @@ from tensor_clips import TensorClip, random_clips, settled_backbone
 from torch import Tensor
 from torch.nn import functional
 
-from fvar.config import DeviceName
+from fvar.fields import DeviceName
 from fvar.loading.sampling import split_batch
 from fvar.model.interface import Engine
 from fvar.training.distributed import World, join_world

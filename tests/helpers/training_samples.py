@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fvar.config import ExtractConfig, Split, TrainConfig
+from fvar.config import ExtractConfig, TrainConfig
+from fvar.fields import Split
 from fvar.loading.clip import EncodedClip
 from fvar.loading.dataset import StoredVideo, make_clip
 from fvar.loading.view import View, evaluation_view

@@ -57,7 +57,7 @@ import torch
 from engine_steps import ENGINES, assert_same_step, distance, take_step
 from tensor_clips import random_clips
 
-from fvar.config import TrainConfig
+from fvar.config import (TrainConfig)
 from fvar.model.build import build_recognizer, build_sweep
 
 backbone, clustering = sys.argv[1:]

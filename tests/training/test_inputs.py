@@ -6,8 +6,8 @@ import pytest
 import torch
 from training_samples import ROWS, Row, write_frames
 
-from fvar.config import Split
 from fvar.errors import ManifestError
+from fvar.fields import Split
 from fvar.training.distributed import World
 from fvar.training.inputs import StoredFrames, open_frames
 

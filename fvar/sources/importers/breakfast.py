@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from fvar.config import Split
+from fvar.fields import Split
 from fvar.sources.lists import Dataset, Line, numbered_classes, read_splits, train_first
 from fvar.sources.source_csv import SourceRow
 

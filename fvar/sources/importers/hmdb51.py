@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from fvar.config import Split
 from fvar.errors import SourceError
+from fvar.fields import Split
 from fvar.sources.lists import Dataset, Line, read_lines, train_first
 from fvar.sources.source_csv import SourceRow
 

@@ -9,8 +9,8 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from fvar.config import Split
 from fvar.errors import SourceError
+from fvar.fields import Split
 from fvar.sources.lists import Dataset
 from fvar.sources.source_csv import SourceRow
 

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fvar.config import Split
 from fvar.errors import SourceError
+from fvar.fields import Split
 from fvar.sources.lists import Dataset, Line, read_lines, read_splits
 from fvar.sources.source_csv import SourceRow
 

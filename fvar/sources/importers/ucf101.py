@@ -4,7 +4,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from fvar.config import Split
+from fvar.fields import Split
 from fvar.sources.lists import Dataset, Line, numbered_classes, read_splits
 from fvar.sources.source_csv import SourceRow
 

@@ -47,7 +47,7 @@ def test_an_index_too_large(samples: Path, tmp_path: Path, monkeypatch: pytest.M
 _SCRIPT = """
 import multiprocessing, sys, threading
 from pathlib import Path
-from fvar.config import ExtractConfig
+from fvar.config import (ExtractConfig)
 from fvar.extraction.probe import pool
 from fvar.reporting import SilentReporter
 from fvar.stages.extract import extract

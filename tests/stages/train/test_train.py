@@ -24,11 +24,11 @@ from fvar.stages.train import resume_training, train
 from fvar.store.manifest import CheckpointManifest
 from fvar.store.manifest_file import read_manifest
 from fvar.store.provenance import check_files
-from fvar.training.batches import TrainingSet
+from fvar.training.batches import TrainingSet, balanced_weights
 from fvar.training.checkpoint import load_checkpoint
 from fvar.training.distributed import World
 from fvar.training.inputs import open_frames
-from fvar.training.loop import Trainer, balanced_weights
+from fvar.training.loop import Trainer
 
 
 def test_training_leaves_a_complete_folder(whole: Path) -> None:
