@@ -64,7 +64,7 @@ class Feeder:
         self._series = series
         self._seconds: list[float] = []
         self._unreadable: list[str] = []
-        self._highest = -1  # value of 16 bits; -1: there are none
+        self._highest = {"L": -1, "RGB": -1}  # value of 16 bits by kind; -1: there are none
         self._bits = max(_used_bits(series), 1) if stretch else 16
         self.size = _first_size(series)
         self.other_size: Size | None = None
@@ -79,10 +79,16 @@ class Feeder:
     @property
     def note(self) -> str | None:
         """What to know of its pictures' depth: cameras leave the upper bits of 16 empty; None: nothing."""
-        if not 0 < self._highest < _FAINT:
+        kind = max(self._highest, key=lambda kind: self._highest[kind])
+        if not 0 < self._highest[kind] < _FAINT:
             return None
-        bits = self._highest.bit_length()
+        bits = self._highest[kind].bit_length()
         lower = f"its pictures have 16 bits a value and use the lower {bits}"
+        if kind == "RGB":  # Pillow reads 8 of their bits
+            return (
+                f"{lower}, so they are stored dark; --stretch cannot help, they are in color; multiply "
+                f"their values by {2 ** (16 - bits)} and extract again to see them"
+            )
         if self._bits == bits:
             return f"{lower}; their values were multiplied by {2 ** (16 - bits)} (--stretch)"
         return f"{lower}, so they are stored dark; extract again with --stretch to see them"
@@ -103,11 +109,11 @@ class Feeder:
         with suppress(BrokenPipeError), pipe:
             for number, path in self._series.items():
                 try:
-                    picture, highest = _open_picture(path, bits=self._bits)
+                    picture, highest, kind = _open_picture(path, bits=self._bits)
                 except UnreadableError as error:
                     self._unreadable.append(str(error))
                     continue
-                self._highest = max(self._highest, highest)
+                self._highest[kind] = max(self._highest[kind], highest)
                 if picture.size != self.size:
                     self.other_size = self.other_size or picture.size
                     picture = ImageOps.pad(picture, self.size)  # black bars
@@ -130,19 +136,19 @@ def _first_size(series: Series) -> Size:
 
 
 def _used_bits(series: Series) -> int:
-    """Return how many of 16 bits the pictures use; 16 where they have 8."""
-    found = []
+    """Return how many of 16 bits the gray pictures use; 16 where there are none."""
+    highest = -1
     for path in series.values():
         with suppress(UnreadableError):
-            found.append(_open_picture(path)[1])
-    highest = max(found, default=-1)
+            _, value, kind = _open_picture(path)
+            highest = max(highest, value) if kind == "L" else highest
     return highest.bit_length() if highest >= 0 else 16
 
 
-def _open_picture(path: Path, *, bits: int = 16) -> tuple[Image.Image, int]:
-    """Return a picture upright, as RGB, 8 bits a channel, and its highest value if it had 16, else -1.
+def _open_picture(path: Path, *, bits: int = 16) -> tuple[Image.Image, int, str]:
+    """Return a picture upright, as RGB, 8 bits a channel; its highest value if it had 16, else -1; its kind.
 
-    Of values of 16 bits, the 8 below bit number `bits` are kept.
+    The kind is ``L`` (gray of 16 bits, of which the 8 below bit number `bits` are kept) or ``RGB`` (others).
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
@@ -153,14 +159,11 @@ def _open_picture(path: Path, *, bits: int = 16) -> tuple[Image.Image, int]:
                 values = np.asarray(image).astype(np.uint16)
                 high_bytes = (values << (16 - bits)) >> 8
                 picture = Image.fromarray(high_bytes.astype(np.uint8)).convert("RGB")
-                return picture, int(values.max())
+                return picture, int(values.max()), "L"
             had_16_bits = any(";16" in str(tile[3]) for tile in image.tile)
             picture = ImageOps.exif_transpose(image).convert("RGB")
-            if not had_16_bits:
-                return picture, -1
-            if bits < 16:
-                raise UnreadableError(f"{path.name} (colors of 16 bits cannot be stretched)")
-            return picture, int(np.asarray(picture).max()) << 8
+            highest = int(np.asarray(picture).max()) << 8 if had_16_bits else -1
+            return picture, highest, "RGB"
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
         why = getattr(error, "strerror", None) or str(error).replace(str(path), path.name)
         raise UnreadableError(f"{path.name} ({why})") from error

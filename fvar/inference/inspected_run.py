@@ -1,8 +1,10 @@
 """A training and the videos of a split, for an inspection."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from fvar.config import InspectConfig
 from fvar.errors import ConfigError, ManifestError
@@ -12,6 +14,7 @@ from fvar.model.recognizer import Inference
 from fvar.names import clustering_names
 from fvar.reporting import Reporter
 from fvar.store.clusters.video_clusters import VideoClusters
+from fvar.store.manifest_file import locate
 from fvar.training.distributed import World
 from fvar.training.inputs import StoredFrames
 from fvar.training.metrics import label_name
@@ -56,21 +59,59 @@ class InspectedRun:
             workers=workers,
         )
 
-    def same_videos(self, videos: Sequence[StoredVideo], *, first: str) -> list[StoredVideo]:
-        """Return the videos with the ids of `videos`, in their order; `first` is the run that has them.
+    def training_videos(self, config: InspectConfig) -> list[StoredVideo]:
+        """Return the videos of split train.
 
         Raises:
-            ManifestError: One is not there.
+            ManifestError: There are none, or one is not complete.
         """
-        found = {video.id: video for video in self.videos}
+        return self.frames.videos(
+            "train",
+            self.run.classes,
+            allow_partial=config.allow_partial,
+            skip_incomplete=config.skip_incomplete,
+        )
+
+    def same_videos(
+        self, videos: Sequence[StoredVideo], first: "InspectedRun"
+    ) -> list[StoredVideo]:
+        """Return those that are the `videos` of another run, in their order.
+
+        Raises:
+            ManifestError: One is not there, or is another file or another part of it.
+        """
+        found, sources = {video.id: video for video in self.videos}, self._sources()
+        others = first._sources()  # noqa: SLF001  # of the same class
         for video in videos:
+            problem = None
             if video.id not in found:
+                problem = f"has no video {video.id!r} in this split, which {first.name} shows"
+            elif sources[video.id] != others[video.id]:
+                problem = f"has another video {video.id!r} than {first.name}"
+            if problem:
                 raise ManifestError(
                     self.frames.path,
-                    f"has no video {video.id!r} in this split, which {first} shows",
+                    problem,
                     fix="inspect trainings of the same videos, or pass one extraction with --frames",
                 )
         return [found[video.id] for video in videos]
+
+    def _sources(self) -> dict[str, tuple[object, ...]]:
+        """Return which part of which file each video is, by its id."""
+        return {
+            v.id: (v.video, v.start_seconds, v.end_seconds, v.start_frame, v.end_frame)
+            for v in self.frames.manifest.videos
+        }
+
+    def originals(self, out_dir: Path) -> dict[str, str]:
+        """Return the address of each video file that is there, from a page in `out_dir`, by its id."""
+        folder = Path(self.frames.manifest.config.videos)
+        found = {video.id: folder / video.video for video in self.frames.manifest.videos}
+        return {
+            video: quote(os.fsencode(Path(os.path.relpath(path, out_dir)).as_posix()))
+            for video, path in found.items()
+            if path.is_file()
+        }
 
     def clusters_of(self, clip: EncodedClip, inference: Inference) -> VideoClusters:
         """Return the record of a video's clusters."""
@@ -84,6 +125,24 @@ class InspectedRun:
             pts_seconds=clip.video.pts_seconds,
             fps=clip.video.fps,
             logits=inference.cluster_logits.numpy(),
+        )
+
+
+def check_trainings(trains: Sequence[Path], config: InspectConfig) -> None:
+    """Refuse to inspect a training twice, or several with the checkpoint of one.
+
+    Raises:
+        InputError: One is no training, is named twice, or the checkpoint is a file.
+    """
+    folders = [locate(train).resolve().parent for train in trains]
+    for at, train in enumerate(trains):
+        if folders[at] in folders[:at]:
+            raise ConfigError(train, "is named twice", fix="name each training once")
+    if len(trains) > 1 and config.checkpoint not in (None, "best", "last"):
+        raise ConfigError(
+            f"--checkpoint {config.checkpoint}",
+            f"belongs to one training, not to {len(trains)}",
+            fix="give best or last",
         )
 
 

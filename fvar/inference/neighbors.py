@@ -58,26 +58,21 @@ Explain = Callable[[EncodedClip, Inference], list[NearVideo]]
 """Takes a video that was misread; returns the nearest training videos of the predicted and the true class."""
 
 
-def explain_mistakes(inspected: InspectedRun, config: InspectConfig, reporter: Reporter) -> Explain:
-    """Return how to explain a mistake, after one pass over the training videos.
-
-    Raises:
-        ManifestError: A training video is not complete.
-    """
-    classes, frames = inspected.run.classes, inspected.frames
-    videos = frames.videos(
-        "train",
-        classes,
-        allow_partial=config.allow_partial,
-        skip_incomplete=config.skip_incomplete,
-    )
+def explain_mistakes(
+    inspected: InspectedRun,
+    videos: Sequence[StoredVideo],
+    config: InspectConfig,
+    reporter: Reporter,
+) -> Explain:
+    """Return how to explain a mistake, after one pass over the training `videos`."""
+    classes = inspected.run.classes
     features = []
     with reporter.progress("training videos", total=len(videos), unit="videos") as bar:
         for clip, inference in inspected.infer(videos, workers=config.workers):
             features.append(pooled(inference))
             bar.advance(note=clip.id)
     neighbors = Neighbors(videos, torch.stack(features))
-    store = FrameStore(frames.folder)
+    store = FrameStore(inspected.frames.folder)
 
     def explain(clip: EncodedClip, inference: Inference) -> list[NearVideo]:
         labels = (int(inference.logits.argmax()), clip.label)

@@ -12,6 +12,7 @@ from fvar.store.clusters.video_clusters import VideoClusters
 from fvar.store.files import atomic_open
 
 SEGMENT_COLUMNS = ("id", "start_seconds", "stop_seconds", "name")
+_DIGITS = 6  # of seconds: what a CSV's decimals lose does not count
 EQUAL_PARTS = "equal parts"  # in place of a run's name
 AGREEMENT_COLUMNS = (
     *("run", "tolerance", "videos", "found", "known", "matched"),
@@ -77,7 +78,7 @@ def num_matched(found: Sequence[float], known: Sequence[float], *, tolerance: fl
     """Return the largest number of pairs no further apart than `tolerance`; both are rising, s."""
     matched = at = other = 0
     while at < len(found) and other < len(known):
-        difference = round(found[at] - known[other], 9)
+        difference = round(found[at] - known[other], _DIGITS)
         if abs(difference) <= tolerance:
             matched += 1
         # The earlier of two that do not match has no partner later on.
@@ -89,19 +90,34 @@ def num_matched(found: Sequence[float], known: Sequence[float], *, tolerance: fl
 def known_boundaries(
     segments: Iterable[KnownSegment], clusters: VideoClusters, *, tolerance: float
 ) -> list[float]:
-    """Return the ends of segments inside a video, s, rising, each once.
+    """Return the ends of segments inside a video, s, rising, each once; see `found_boundaries`."""
+    ends = {
+        round(time, _DIGITS)
+        for part in segments
+        for time in (part.start_seconds, part.stop_seconds)
+    }
+    return _inside(sorted(ends), clusters, tolerance=tolerance)
 
-    Those within the tolerance of the video's start or end are no boundaries in it.
+
+def found_boundaries(clusters: VideoClusters, *, tolerance: float) -> list[float]:
+    """Return where clusters of a video but the first begin, s, rising.
+
+    Within the tolerance of the video's start or end, neither they nor known ends count: they cannot be told
+    from it.
     """
-    first, last = float(clusters.pts_seconds[0]), float(clusters.stop_seconds[-1])
-    ends = {time for part in segments for time in (part.start_seconds, part.stop_seconds)}
-    return sorted(time for time in ends if first + tolerance < time < last - tolerance)
+    return _inside(clusters.start_seconds[1:].tolist(), clusters, tolerance=tolerance)
 
 
-def equal_parts(clusters: VideoClusters) -> list[float]:
+def equal_parts(clusters: VideoClusters, *, tolerance: float) -> list[float]:
     """Return the boundaries of as many parts of equal duration, s: what knows nothing of the video."""
     first, count = float(clusters.pts_seconds[0]), clusters.num_clusters
-    return [first + part * clusters.duration_seconds / count for part in range(1, count)]
+    times = [first + part * clusters.duration_seconds / count for part in range(1, count)]
+    return _inside(times, clusters, tolerance=tolerance)
+
+
+def _inside(times: Iterable[float], clusters: VideoClusters, *, tolerance: float) -> list[float]:
+    first, last = float(clusters.pts_seconds[0]), float(clusters.stop_seconds[-1])
+    return [time for time in times if first + tolerance < time < last - tolerance]
 
 
 def compare_boundaries(
@@ -124,10 +140,10 @@ def compare_boundaries(
             if clusters.id not in known:
                 continue
             wanted = known_boundaries(known[clusters.id], clusters, tolerance=tolerance)
-            found = clusters.start_seconds[1:].tolist()
+            found = found_boundaries(clusters, tolerance=tolerance)
             agreements[name] = agreements[name].plus(found, wanted)
             if name == first:
-                parts = equal_parts(clusters)
+                parts = equal_parts(clusters, tolerance=tolerance)
                 agreements[EQUAL_PARTS] = agreements[EQUAL_PARTS].plus(parts, wanted)
     return agreements
 
@@ -169,6 +185,8 @@ def _segment(row: Mapping[str, str | None], where: str) -> KnownSegment:
             "are no interval",
             fix="write two numbers of seconds, the first smaller and not negative",
         )
+    if not row["id"]:
+        raise InputError(where, "has no id", fix="write the id of the video in the source CSV")
     return KnownSegment(start, stop, row["name"] or "")
 
 

@@ -1,13 +1,11 @@
 """Inspection: which frames of each video a trained recognizer averages, as tables, pictures and a page."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from fvar.config import InspectConfig
 from fvar.errors import ConfigError, InputError, stopped_by
-from fvar.inference.inspected_run import InspectedRun, open_inspected_run
+from fvar.inference.inspected_run import InspectedRun, check_trainings, open_inspected_run
 from fvar.inference.neighbors import explain_mistakes
 from fvar.loading.dataset import StoredVideo
 from fvar.model.clusterings import load_clustering
@@ -19,7 +17,7 @@ from fvar.report.boundaries import (
     write_agreements,
 )
 from fvar.report.clusters_page.page import MAX_EMBEDDED, Row, write_page
-from fvar.report.clusters_page.video_pages import FILMSTRIPS, VIDEOS, VideoPages
+from fvar.report.clusters_page.video_pages import FILMSTRIPS, VIDEOS, VideoPages, is_picture
 from fvar.reporting import Reporter
 from fvar.store.clusters.clusters_file import (
     read_clusters,
@@ -27,13 +25,12 @@ from fvar.store.clusters.clusters_file import (
     write_clusters_csv,
     write_frames_csv,
 )
-from fvar.store.clusters.kept_clusters import KEPT, KeptClusters
-from fvar.store.files import remove_outputs, run_folder
+from fvar.store.clusters.kept_clusters import KeptClusters
+from fvar.store.files import MANIFEST_NAME, is_complete, remove_outputs
 from fvar.store.manifest import ClustersManifest, ClustersSummary
-from fvar.store.manifest_file import check_out, write_manifest
+from fvar.store.manifest_file import check_out, read_manifest, write_manifest
 from fvar.store.provenance import input_file, output_file, tool_versions
 from fvar.training.distributed import join_world
-from fvar.training.inputs import StoredFrames
 from fvar.training.trained_run import TrainedRun
 
 H5, CSV, FRAMES_CSV, PAGE = "clusters.h5", "clusters.csv", "frames.csv", "index.html"
@@ -75,7 +72,7 @@ def inspect_clusters(
         world.on_main(
             lambda: check_out(out_dir, ClustersManifest, overwrite=overwrite, made_from=trains[0])
         )
-        _check_different(trains)
+        check_trainings(trains, config)
         known = read_segments(Path(config.segments)) if config.segments else {}
         runs = [
             open_inspected_run(train, config, world, reporter, frames=frames) for train in trains
@@ -99,7 +96,7 @@ def _inspect(
     """Write the outputs and the manifest that completes the folder."""
     first = runs[0]
     shown = _spread(first.videos, config.limit)
-    videos = [run.same_videos(shown, first=first.name) for run in runs]
+    videos = [run.same_videos(shown, first) for run in runs]
     _check_known(known, shown, config)
     read = [path for run in runs for path in run.files]
     read += [Path(config.segments)] if config.segments else []
@@ -114,18 +111,17 @@ def _inspect(
             [video.id for video in shown],
         ],
     )
-    if not kept.matches():
-        _clear(out_dir)
+    training = first.training_videos(config) if config.nearest else []
     pages = VideoPages(
         out_dir,
         [video.id for video in shown],
         runs=[run.name for run in runs],
         beside=len(shown) > MAX_EMBEDDED,
         drafts=kept.folder,
-        originals=_originals(first.frames, out_dir),
+        originals=first.originals(out_dir),
         known=known,
     )
-    _find_clusters(runs, videos, kept, pages, config, reporter)
+    _find_clusters(runs, videos, training, kept, pages, config, reporter)
     tables, agreements = _write_tables(runs, len(shown), kept, config, known, out_dir=out_dir)
     rows = [pages.row(number, found) for number, found in enumerate(read_clusters(out_dir / H5))]
     write_page(
@@ -151,13 +147,6 @@ def _inspect(
     return manifest
 
 
-def _check_different(trains: Sequence[Path]) -> None:
-    folders = [run_folder(train).resolve() for train in trains]
-    for at, train in enumerate(trains):
-        if folders[at] in folders[:at]:
-            raise ConfigError(train, "is named twice", fix="name each training once")
-
-
 def _check_known(known: _Known, shown: Sequence[StoredVideo], config: InspectConfig) -> None:
     if config.segments and not any(video.id in known for video in shown):
         raise ConfigError(
@@ -167,16 +156,27 @@ def _check_known(known: _Known, shown: Sequence[StoredVideo], config: InspectCon
         )
 
 
-def _clear(out_dir: Path) -> None:
-    """Delete the outputs of an earlier inspection, and nothing else."""
-    patterns = [f"{folder}/[0-9]*-*.*" for folder in (FILMSTRIPS, VIDEOS)] + ["clusters-*.*"]
-    old = [path.relative_to(out_dir).as_posix() for p in patterns for path in out_dir.glob(p)]
-    remove_outputs(out_dir, [H5, CSV, FRAMES_CSV, BOUNDARIES, PAGE, KEPT, *old])
+def _clear(out_dir: Path, kept: KeptClusters) -> None:
+    """Delete what an earlier inspection wrote, complete or not, and nothing else."""
+    written = []
+    if is_complete(out_dir):
+        old = read_manifest(out_dir / MANIFEST_NAME, ClustersManifest)
+        written = [entry.path for entry in old.outputs]
+    if kept.is_there:
+        written += [
+            path.relative_to(out_dir).as_posix()
+            for folder in (FILMSTRIPS, VIDEOS)
+            for path in (out_dir / folder).glob("*")
+            if is_picture(path.name)
+        ]
+    remove_outputs(out_dir, written)
+    kept.remove()
 
 
 def _find_clusters(
     runs: Sequence[InspectedRun],
     videos: Sequence[Sequence[StoredVideo]],
+    training: Sequence[StoredVideo],
     kept: KeptClusters,
     pages: VideoPages,
     config: InspectConfig,
@@ -184,13 +184,24 @@ def _find_clusters(
 ) -> None:
     """Write the files of each video, and keep its clusters, unless an earlier command did.
 
-    `videos` are the same ones in each run.
+    Args:
+        runs: The trainings.
+        videos: The same ones in each run.
+        training: Videos to explain mistakes with; none where nobody asked.
+        kept: What an earlier command did; if it was another one, it goes once there is something new.
+        pages: Writes the files.
+        config: The settings.
+        reporter: Shows the progress.
     """
-    count = len(videos[0])
-    numbers = [number for number in range(count) if not (kept.has(number) and pages.has(number))]
+    count, is_other = len(videos[0]), not kept.matches()
+    numbers = [
+        number
+        for number in range(count)
+        if is_other or not (kept.has(number) and pages.has(number))
+    ]
     if not numbers:
         return
-    explain = explain_mistakes(runs[0], config, reporter) if config.nearest else None
+    explain = explain_mistakes(runs[0], training, config, reporter) if training else None
     inferred = zip(
         *(
             run.infer([found[number] for number in numbers], workers=config.workers)
@@ -208,6 +219,9 @@ def _find_clusters(
                 clip, inference = seen[0]
                 wrong = found[0].verdict == "wrong"
                 near = explain(clip, inference) if explain and wrong else ()
+                if is_other:
+                    _clear(pages.folder, kept)
+                    is_other = False
                 pages.write(number, found, clip.video, near=near)
                 kept.write(number, found)
                 done += 1
@@ -244,17 +258,6 @@ def _write_tables(
     agreements = compare_boundaries(files, known, tolerance=config.tolerance)
     write_agreements(out_dir / BOUNDARIES, agreements)
     return [*names, BOUNDARIES], agreements
-
-
-def _originals(frames: StoredFrames, out_dir: Path) -> dict[str, str]:
-    """Return the address of each video file that is there, from the page, by the id of its row."""
-    folder = Path(frames.manifest.config.videos)
-    found = {video.id: folder / video.video for video in frames.manifest.videos}
-    return {
-        video: quote(Path(os.path.relpath(path, out_dir)).as_posix())
-        for video, path in found.items()
-        if path.is_file()
-    }
 
 
 def _settings(run: TrainedRun, config: InspectConfig) -> dict[str, str]:

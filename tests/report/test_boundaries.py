@@ -13,6 +13,7 @@ from fvar.report.boundaries import (
     KnownSegment,
     compare_boundaries,
     equal_parts,
+    found_boundaries,
     known_boundaries,
     num_matched,
     read_segments,
@@ -67,7 +68,11 @@ def test_known_boundaries_lie_inside_the_video() -> None:
     parts = [KnownSegment(0, 0.5, "a"), KnownSegment(0.5, 2.0, "b"), KnownSegment(1.5, 9, "c")]
     assert known_boundaries(parts, clusters, tolerance=0) == [0.5, 1.5]
     assert known_boundaries(parts, clusters, tolerance=0.5) == []
-    assert equal_parts(clusters) == pytest.approx([0.5, 1.0, 1.5])
+    assert equal_parts(clusters, tolerance=0) == pytest.approx([0.5, 1.0, 1.5])
+    assert equal_parts(clusters, tolerance=0.6) == pytest.approx([1.0])
+    assert found_boundaries(clusters, tolerance=0.6) == pytest.approx([1.0])
+    twice = [KnownSegment(0, 0.3, "a"), KnownSegment(0.1 + 0.2, 2, "b")]
+    assert known_boundaries(twice, clusters, tolerance=0) == [0.3]
 
 
 def test_runs_and_equal_parts_are_compared(tmp_path: Path) -> None:
@@ -108,6 +113,7 @@ def test_segments_are_read_by_video(tmp_path: Path) -> None:
         (HEADER + "a,0,inf,x\n", "line 2: .*'inf' are no interval"),
         (HEADER + "a,0,nan,x\n", "line 2: .*'nan' are no interval"),
         (HEADER + "a,zero,1,x\n", "line 2: start_seconds 'zero'"),
+        (HEADER + ",0,1,x\n", "line 2: has no id"),
         (HEADER + "a,0\n", "line 2: start_seconds '0' and stop_seconds None"),
     ],
 )

@@ -306,6 +306,15 @@ def test_runs_of_other_videos_are_refused(run: Path, even: Path, tmp_path: Path)
     config = InspectConfig(device="cpu", workers=0, limit=None)
     with pytest.raises(ManifestError, match=r"has no video '../clip 3 <b>' in this split, which "):
         stage.inspect_clusters([run / "train", tmp_path / "train"], out, config, SilentReporter())
+    one = InspectConfig(device="cpu", workers=0, checkpoint=str(even / "checkpoints" / "last.pt"))
+    with pytest.raises(ConfigError, match="belongs to one training, not to 2"):
+        stage.inspect_clusters([run / "train", even], out, one, SilentReporter())
+    write_frames(tmp_path / "parts" / "frames", ROWS)
+    edit_manifest(tmp_path / "parts" / "frames", "videos.5.start_seconds", 0.5)
+    parts = tmp_path / "parts" / "train"
+    train(tmp_path / "parts" / "frames", parts, tiny_config(epochs=1), SilentReporter())
+    with pytest.raises(ManifestError, match=r"has another video '../clip 2 <b>' than "):
+        stage.inspect_clusters([run / "train", parts], out, config, SilentReporter())
     twice = [even, even / "manifest.json"]
     with pytest.raises(ConfigError, match="is named twice"):
         stage.inspect_clusters(twice, out, config, SilentReporter())
@@ -327,7 +336,34 @@ def test_wrong_input_loses_no_inspection(run: Path, even: Path, tmp_path: Path) 
     trains = [run / "train", even, tmp_path / "train"]
     with pytest.raises(ManifestError, match="has no video"):
         stage.inspect_clusters(trains, out, config, SilentReporter(), overwrite=True)
+
+    # No training videos to explain mistakes with, and a first video that is damaged.
+    no_train = write_frames(tmp_path / "test-only" / "frames", ROWS[3:])
+    nearest = InspectConfig(device="cpu", workers=0, limit=None, nearest=True)
+    reporter = SilentReporter()
+    with pytest.raises(ManifestError, match="split 'train' has no videos"):
+        stage.inspect_clusters(
+            [run / "train"], out, nearest, reporter, frames=no_train, overwrite=True
+        )
+    broken = [*sample_pictures(ROWS[3].id, ROWS[3].num_frames - 1), b"not a picture"]
+    videos = sample_videos(ROWS) | {ROWS[3].id: sample_video(broken)}
+    damaged = write_frames(tmp_path / "broken" / "frames", ROWS, videos=videos)
+    with pytest.raises(FrameStoreError):
+        _inspect(run, out, frames=damaged, overwrite=True, limit=None)
     assert sorted(path.name for path in out.rglob("*")) == before
+
+
+def test_an_inspection_deletes_only_its_own_files(run: Path, tmp_path: Path) -> None:
+    """In a folder with other things, complete or interrupted, with names that look alike."""
+    mine = ("videos/2024-05-01.mp4", "filmstrips/1-a.txt", "clusters-k0.5/x.txt", "clusters-a.csv")
+    mine = (*mine, "unfinished/notes.txt")
+    for name in mine:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    _inspect(run, tmp_path, limit=2)
+    _inspect(run, tmp_path, limit=1, overwrite=True)
+    assert len(list((tmp_path / "filmstrips").glob("*.png"))) == 1
+    assert all((tmp_path / name).read_text() == "mine" for name in mine)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """What the page shows of each video: its row in the table, its filmstrip, its numbers and its sprite."""
 
 import base64
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -33,8 +34,17 @@ class NearVideo:
     video: EncodedVideo
 
 
+def is_picture(name: str) -> bool:
+    """Return whether a file in `FILMSTRIPS` or `VIDEOS` has a name that `VideoPages` gives."""
+    return re.fullmatch(r"[0-9]{5,}-[A-Za-z0-9_-]+\.(png|js|webp)", name) is not None
+
+
 class VideoPages:
-    """Writes the files of each video, and tells what the page itself shows of it."""
+    """Writes the files of each video, and tells what the page itself shows of it.
+
+    Attributes:
+        folder: Of the page.
+    """
 
     def __init__(
         self,
@@ -58,7 +68,7 @@ class VideoPages:
             originals: Addresses of the video files that are there, by id.
             known: Marked segments of some videos, by id.
         """
-        self._folder, self._beside, self._drafts = folder, beside, drafts
+        self.folder, self._beside, self._drafts = folder, beside, drafts
         self._runs, self._originals, self._known = runs, originals, known
         self._names = [f"{number:05d}-{slug(name)}" for number, name in enumerate(ids)]
 
@@ -89,7 +99,7 @@ class VideoPages:
             return decode_thumbnail(video.frame(frame), least=_LEAST)
 
         write_filmstrip(
-            self._folder / self._filmstrip(number), clusters, lambda frame, _: picture(frame)
+            self.folder / self._filmstrip(number), clusters, lambda frame, _: picture(frame)
         )
         sprite = make_sprite(clusters, picture)
         source = self._sprite(number) if self._beside else _as_address(sprite.webp)
@@ -102,9 +112,9 @@ class VideoPages:
         ]
         detail["runs"] = [_band(*found) for found in zip(self._runs, runs, strict=True)]
         if self._beside:
-            with atomic_path(self._folder / source) as temporary:
+            with atomic_path(self.folder / source) as temporary:
                 temporary.write_bytes(sprite.webp)
-            with atomic_open(self._folder / self._script(number)) as file:
+            with atomic_open(self.folder / self._script(number)) as file:
                 file.write(f"fvarVideo({number}, {as_json(detail)});\n")
         else:
             with atomic_open(self._draft(number)) as file:
@@ -129,7 +139,7 @@ class VideoPages:
     def has(self, number: int) -> bool:
         """Return whether the files of a video are there."""
         drafts = [] if self._beside else [self._draft(number)]
-        paths = [*(self._folder / name for name in self._files(number)), *drafts]
+        paths = [*(self.folder / name for name in self._files(number)), *drafts]
         return all(path.is_file() for path in paths)
 
     def _files(self, number: int) -> list[str]:

@@ -1,8 +1,8 @@
 """The clusters that an inspection has found so far, so that one which was interrupted can go on."""
 
 import json
-import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fvar.errors import ManifestError
@@ -30,6 +30,11 @@ class KeptClusters:
         self.folder = out_dir / KEPT
         self._key = self.folder / "made_from.json"
         self._made_from = made_from
+
+    @property
+    def is_there(self) -> bool:
+        """Whether an inspection, this or another one, kept something."""
+        return self._key.is_file()
 
     def matches(self) -> bool:
         """Return whether something is kept and was made from the same."""
@@ -60,13 +65,17 @@ class KeptClusters:
         Raises:
             StoppedError: The disk is full.
         """
-        if not self._key.is_file():
+        if not self.is_there:
             write_json(self._key, self._made_from)
         write_clusters(self._file(number), runs)
 
     def remove(self) -> None:
-        """Delete everything that is kept."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete everything that is kept, and the folder if nothing else is in it."""
+        for pattern in ("[0-9]" * 5 + "*.*", ".*.partial", self._key.name):
+            for path in self.folder.glob(pattern):
+                path.unlink()
+        with suppress(OSError):  # others put something there
+            self.folder.rmdir()
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:05d}.h5"

@@ -70,6 +70,8 @@ class VideoClusters:
         yield from self._distance_problems()
         if self.logits is not None and len(self.logits) != self.num_clusters:
             yield f"{len(self.logits)} rows of logits for {self.num_clusters} clusters"
+        if self.logits is not None and not np.isfinite(self.logits).all():
+            yield "logits must be finite"
         # Stated as what must hold, so that nan is refused too.
         if not (np.isfinite(self.pts_seconds).all() and (np.diff(self.pts_seconds) >= 0).all()):
             yield "pts_seconds must be finite and never fall"
