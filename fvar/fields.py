@@ -57,8 +57,6 @@ Seed = Annotated[int, Field(ge=0, lt=2**63, description="The same seed gives the
 AllowPartial = Annotated[
     bool, Field(description="Also use videos of which extraction found frames missing.")
 ]
-
-
 SkipIncomplete = Annotated[
     bool, Field(description="Leave out videos that are not complete, and say which.")
 ]

@@ -100,10 +100,10 @@ def known_boundaries(
 
 
 def found_boundaries(clusters: VideoClusters, *, tolerance: float) -> list[float]:
-    """Return where clusters of a video but the first begin, s, rising.
+    """Return where the clusters of a video begin, without the first one, s, rising.
 
-    Within the tolerance of the video's start or end, neither they nor known ends count: they cannot be told
-    from it.
+    Nothing within the tolerance of the video's start or end counts, known ends neither: it may be that start
+    or end itself.
     """
     return _inside(clusters.start_seconds[1:].tolist(), clusters, tolerance=tolerance)
 

@@ -354,7 +354,7 @@ def test_wrong_input_loses_no_inspection(run: Path, even: Path, tmp_path: Path) 
 
 
 def test_an_inspection_deletes_only_its_own_files(run: Path, tmp_path: Path) -> None:
-    """In a folder with other things, complete or interrupted, with names that look alike."""
+    """Files of others in its folder stay, also those whose names look like its own."""
     mine = ("videos/2024-05-01.mp4", "filmstrips/1-a.txt", "clusters-k0.5/x.txt", "clusters-a.csv")
     mine = (*mine, "unfinished/notes.txt")
     for name in mine:
