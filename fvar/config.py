@@ -35,7 +35,7 @@ class FrameSettings(StageSettings):
     stride: Annotated[int | None, Flag(default="every frame")] = Field(None, ge=1)
     """Keep only every STRIDE-th frame."""
     stretch: bool = False
-    """Brighten gray pictures of 16 bits that use only the lower ones. All pictures of a folder change alike."""
+    """Brighten gray pictures of 16 bits that use only the lower ones, all of a folder by one factor."""
 
 
 class ExtractConfig(FrameSettings):
